@@ -1,0 +1,244 @@
+"""Oracles: small classifiers whose penultimate layer is the space in which images are judged.
+
+An oracle is trained on the oracle split only, so that the training images of the autoencoders and
+the held-out images are equally new to it. The features are kept out of reach of pixel noise and
+of small affine changes by augmentation: both are drawn anew for every batch.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from kahlervae.errors import InputError
+from kahlervae.seeding import generator
+from kahlervae.storage import read_tensors, write_tensors
+
+__all__ = ["ARCHITECTURES", "Oracle", "Reading", "load_oracle", "save_oracle", "train_oracle"]
+
+ROTATION = 0.15
+"""Largest rotation of the augmentation, in radians."""
+SCALING = 0.1
+"""Largest relative change of size of the augmentation."""
+SHIFT = 0.1
+"""Largest shift of the augmentation, in half widths of the image."""
+
+
+class Reading(NamedTuple):
+    """What an oracle sees in a batch of images."""
+
+    features: Float[Tensor, "n features"]
+    log_probabilities: Float[Tensor, "n classes"]
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """The most probable class of each image."""
+        return self.log_probabilities.argmax(1)
+
+    @property
+    def entropy(self) -> Float[Tensor, " n"]:
+        r"""Predictive entropy :math:`-\sum_c p_c \log p_c` of each image, in nats."""
+        return torch.special.entr(self.log_probabilities.exp()).sum(1)
+
+
+def _cnn(height: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, height)),
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(64 * -(-height // 4) * -(-width // 4), 64),
+        nn.ReLU(),
+    )
+
+
+def _mlp(height: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(height * width, 256),
+        nn.GELU(),
+        nn.Linear(256, 64),
+        nn.GELU(),
+    )
+
+
+ARCHITECTURES = {"cnn": _cnn, "mlp": _mlp}
+"""Builders of the feature networks by name; both end in 64 features."""
+
+
+class Oracle(nn.Module):
+    """A classifier of images whose features are its penultimate layer.
+
+    Args:
+        architecture: ``cnn`` or ``mlp``.
+        image_shape: Height and width of the images.
+        classes: Number of classes.
+        accuracy: Accuracy on the test split, once it is known.
+
+    Raises:
+        InputError: the architecture is unknown.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        image_shape: tuple[int, int],
+        classes: int,
+        accuracy: float = float("nan"),
+    ) -> None:
+        super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise InputError(
+                f"the oracle architecture {architecture!r} is unknown: "
+                f"choose one of {', '.join(ARCHITECTURES)}."
+            )
+        self.architecture = architecture
+        self.image_shape = image_shape
+        self.accuracy = accuracy
+        self.body = ARCHITECTURES[architecture](*image_shape)
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, images: Float[Tensor, "n height width"]) -> Float[Tensor, "n classes"]:
+        """Logits of the classes."""
+        return self.head(self.body(images))
+
+    @torch.no_grad()
+    def read(self, images: Float[Tensor, "n height width"], batch: int = 1000) -> Reading:
+        """Features and class probabilities of images in [0, 1], without gradients.
+
+        Raises:
+            InputError: the images are empty, not finite, or of another shape.
+        """
+        if images.shape[1:] != self.image_shape or len(images) == 0:
+            raise InputError(
+                f"the {self.architecture} oracle reads images of shape {self.image_shape}, but was "
+                f"given an array of shape {tuple(images.shape)}: use the oracle of this data set."
+            )
+        if not images.isfinite().all():
+            broken = int((~images.isfinite().flatten(1).all(1)).sum())
+            raise InputError(
+                f"{broken} of {len(images)} images contain NaN or infinite pixels: "
+                "the model that decoded them has diverged, train it again."
+            )
+        features = torch.cat([self.body(part) for part in images.float().split(batch)])
+        return Reading(features, self.head(features).log_softmax(1))
+
+
+def _jitter(
+    images: Float[Tensor, "n height width"], random: torch.Generator
+) -> Float[Tensor, "n height width"]:
+    """Images under small random rotations, scalings and shifts."""
+
+    def uniform(limit: float) -> Float[Tensor, " n"]:
+        return limit * (2 * torch.rand(len(images), generator=random) - 1)
+
+    angle, scale = uniform(ROTATION), 1 + uniform(SCALING)
+    cosine, sine = scale * angle.cos(), scale * angle.sin()
+    rows = [cosine, -sine, uniform(SHIFT), sine, cosine, uniform(SHIFT)]
+    transforms = torch.stack(rows, 1).unflatten(1, (2, 3))
+    batch = images[:, None]
+    grid = nn.functional.affine_grid(transforms, list(batch.shape), align_corners=False)
+    return nn.functional.grid_sample(batch, grid, align_corners=False)[:, 0]
+
+
+def train_oracle(
+    architecture: str,
+    images: Float[Tensor, "n height width"],
+    labels: Int[Tensor, " n"],
+    test_images: Float[Tensor, "m height width"],
+    test_labels: Int[Tensor, " m"],
+    settings: Mapping[str, Any],
+) -> Oracle:
+    """Train an oracle on the oracle split and hold it against the gate on the test split.
+
+    Cross-entropy under AdamW with a one-cycle learning rate; every batch is jittered (rotation,
+    scaling, shift) and covered with Gaussian noise of standard deviation ``noise``.
+
+    Args:
+        architecture: ``cnn`` or ``mlp``.
+        images: Images of the oracle split, in [0, 1].
+        labels: Their classes, from 0.
+        test_images: Images of the test split.
+        test_labels: Their classes.
+        settings: ``epochs``, ``noise``, ``minimum_accuracy`` and ``seed``.
+
+    Raises:
+        InputError: the split is empty or of a single class, or the accuracy on the test split is
+            below ``minimum_accuracy`` (design section 7: an oracle below the gate judges nothing).
+    """
+    if len(labels.unique()) < 2:
+        raise InputError(
+            f"the oracle split holds {len(labels)} images of {len(labels.unique())} classes: "
+            "a classifier needs two classes at least, enlarge split.oracle."
+        )
+    random = generator(settings["seed"], "oracle", architecture)
+    classes = int(labels.max()) + 1
+    height, width = images.shape[1:]
+    with torch.random.fork_rng(devices=[]):  # layers are initialised from the global stream
+        torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
+        oracle = Oracle(architecture, (height, width), classes)
+
+    batches_per_epoch = -(-len(images) // 64)
+    optimiser = torch.optim.AdamW(oracle.parameters(), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=5e-3, total_steps=settings["epochs"] * batches_per_epoch
+    )
+    for _ in range(settings["epochs"]):
+        for index in torch.randperm(len(images), generator=random).split(64):
+            batch = _jitter(images[index], random)
+            batch = batch + settings["noise"] * torch.randn(batch.shape, generator=random)
+            loss = nn.functional.cross_entropy(oracle(batch), labels[index])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+
+    oracle.eval().requires_grad_(False)
+    oracle.accuracy = (oracle.read(test_images).labels == test_labels).double().mean().item()
+    if oracle.accuracy < settings["minimum_accuracy"]:
+        raise InputError(
+            f"the {architecture} oracle reaches a test accuracy of {oracle.accuracy:.3f}, below "
+            f"minimum_accuracy = {settings['minimum_accuracy']}: raise oracle.epochs or "
+            "split.oracle, scores through a weaker oracle mean little."
+        )
+    return oracle
+
+
+def save_oracle(path: Path | str, oracle: Oracle) -> None:
+    """Write an oracle as safetensors; architecture, shape and accuracy are in the metadata."""
+    height, width = oracle.image_shape
+    metadata = {
+        "kind": "oracle",
+        "architecture": oracle.architecture,
+        "height": height,
+        "width": width,
+        "classes": oracle.head.out_features,
+        "accuracy": oracle.accuracy,
+    }
+    write_tensors(path, oracle.state_dict(), metadata)
+
+
+def load_oracle(path: Path | str) -> Oracle:
+    """Read an oracle that :func:`save_oracle` wrote.
+
+    Raises:
+        InputError: the file is missing, truncated, or holds something else.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("kind") != "oracle":
+        raise InputError(f"{path} is not an oracle: give a file written by `kahlervae oracle`.")
+    oracle = Oracle(
+        metadata["architecture"],
+        (int(metadata["height"]), int(metadata["width"])),
+        int(metadata["classes"]),
+        float(metadata["accuracy"]),
+    )
+    oracle.load_state_dict(tensors)
+    return oracle.eval().requires_grad_(False)

@@ -1,0 +1,79 @@
+"""Smoothness of representations along decoded latent lines, and sharpness beside it.
+
+A path is a decoded line x(t) = decode((1 − t) z₀ + t z₁), t = 0, 1/T, ..., 1. Blur is smooth too:
+no number of smoothness is read without sharpness.
+"""
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+__all__ = [
+    "label_flips",
+    "latent_lines",
+    "pairs",
+    "path_length",
+    "relative_acceleration",
+    "total_variation",
+]
+
+
+def pairs(available: int, count: int, generator: torch.Generator) -> Int[Tensor, "2 count"]:
+    """Indices of ``count`` random pairs of two different out of ``available`` points.
+
+    Drawn at random rather than in order, since consecutive draws of a Markov chain are alike.
+    """
+    first = torch.randint(available, (count,), generator=generator)
+    offset = torch.randint(1, available, (count,), generator=generator)
+    return torch.stack([first, (first + offset) % available])
+
+
+def latent_lines(
+    start: Complex[Tensor, "n d"], end: Complex[Tensor, "n d"], steps: int
+) -> Complex[Tensor, "n points d"]:
+    """Straight lines of T = ``steps`` equal steps, hence T + 1 points, both ends included."""
+    t = torch.linspace(0, 1, steps + 1, dtype=start.real.dtype)[:, None]
+    return (1 - t) * start[:, None] + t * end[:, None]
+
+
+def relative_acceleration(
+    paths: Float[Tensor, "n points height width"],
+) -> Float[Tensor, " n"]:
+    r"""Root mean square acceleration of a path of images over its length.
+
+    .. math::
+        \frac{\sqrt{\int |\ddot x|^2 dt}}{\int |\dot x| dt} \approx
+        \frac{T^2\,[\,\frac{1}{T-1}\sum_t |x_{t+1} - 2x_t + x_{t-1}|^2\,]^{1/2}}
+        {\sum_t |x_{t+1} - x_t|}
+
+    in the Euclidean norm of image space. It has no unit: neither the contrast of the images nor
+    the number of steps nor the scale of the latent space moves it. For a path of constant speed it
+    is the angle by which it turns, in radians (θ for an arc of θ of a circle); changes of speed
+    add to it; a straight line at constant speed has 0. A path that does not move has 0.
+    """
+    points = paths.double().flatten(2)
+    steps = points.shape[1] - 1
+    velocity = points.diff(dim=1)
+    length = velocity.norm(dim=2).sum(1)
+    acceleration = steps**2 * velocity.diff(dim=1).square().sum(2).mean(1).sqrt()
+    return torch.where(length > 0, acceleration / length, 0)
+
+
+def path_length(features: Float[Tensor, "n points features"]) -> Float[Tensor, " n"]:
+    r"""Length :math:`\sum_t |f_{t+1} - f_t|` of paths in oracle features."""
+    return features.double().diff(dim=1).norm(dim=2).sum(1)
+
+
+def label_flips(labels: Int[Tensor, "n points"]) -> Float[Tensor, " n"]:
+    """How often the predicted class changes along each path; 1 is needed between two classes."""
+    return (labels.diff(dim=1) != 0).sum(1).double()
+
+
+def total_variation(images: Float[Tensor, "n height width"]) -> float:
+    r"""Mean total variation :math:`\sum |\partial_y x| + |\partial_x x|` of images, anisotropic.
+
+    Its ratio to that of real images is the sharpness: below 1 blurred, above 1 sharper than real.
+    """
+    vertical = images.double().diff(dim=1).abs().sum((1, 2))
+    horizontal = images.double().diff(dim=2).abs().sum((1, 2))
+    return (vertical + horizontal).mean().item()
