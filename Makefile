@@ -1,0 +1,56 @@
+# Every target sets up what it needs: a virtual environment in .venv with the versions of
+# requirements.txt. Needed beforehand: Python >= 3.11 (another one than python3: make PYTHON=...),
+# git, make and access to PyPI.
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+# What the recipes call comes from the environment, as it would after `source .venv/bin/activate`.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce smoke test lint lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## set up .venv (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, but $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+reproduce: $(INSTALLED) ## run the whole workflow: tables and claims in results/, figures in figures/, results/report.html
+	snakemake --cores all
+	snakemake --report results/report.html
+
+smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into results/smoke/
+	snakemake --cores all --configfile config/smoke.yaml
+	snakemake --configfile config/smoke.yaml --report results/smoke/report.html
+
+test: $(INSTALLED) ## run the tests
+	pytest
+
+lint: $(INSTALLED) ## check style, types and the workflow
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile workflow
+	mypy
+	snakemake --lint
+
+lock: ## resolve pyproject.toml anew into requirements.txt and environment.yml
+	rm -rf .lock
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet '.[dev]'
+	.lock/bin/python -m pip freeze --exclude kahlervae | sed 's/+cpu$$//' > requirements.txt
+	{ sed '/- pip:/q' environment.yml; sed 's/^/      - /' requirements.txt; } > .lock/environment.yml
+	mv .lock/environment.yml environment.yml
+	rm -rf .lock
+
+clean: ## delete what runs and tools have written, except .venv
+	rm -rf results figures .snakemake .lock .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,136 @@
+"""What the rules share: the configuration, the models, the code and the settings of a stage."""
+
+import fcntl
+import functools
+import json
+import os
+import sys
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+from kahlervae.config import check_config, check_writable
+from kahlervae.errors import InputError
+
+try:
+    check_config(config, "workflow/schemas/config.schema.yaml")
+    check_writable(config["results"])
+    check_writable(config["figures"])
+except InputError as error:
+    sys.exit(str(error))
+
+
+MODELS = [
+    {
+        "dataset": dataset,
+        "representation": representation,
+        "variant": variant,
+        "seed": seed,
+    }
+    for dataset, options in config["datasets"].items()
+    for representation in options["representations"]
+    for variant in options["variants"]
+    for seed in config["seeds"]
+]
+VARIANTS = list(dict.fromkeys(model["variant"] for model in MODELS))
+# The variants with a metric and a potential; the latent space of `real` is not complex.
+COMPLEX = [variant for variant in VARIANTS if variant != "real"]
+
+
+def of_models(name, variants=VARIANTS, seeds=config["seeds"]):
+    """The file of that name of every model, in the order of the configuration."""
+    return [
+        "<results>/{dataset}/{representation}/{variant}/seed={seed}/{name}".format(
+            **model, name=name
+        )
+        for model in MODELS
+        if model["variant"] in variants and model["seed"] in seeds
+    ]
+
+
+def of_oracles(suffix):
+    """The file with that suffix of every oracle of every data set."""
+    return [
+        f"<results>/{dataset}/oracles/{architecture}{suffix}"
+        for dataset in config["datasets"]
+        for architecture in config["evaluation"]["oracles"]
+    ]
+
+
+def oracles(wildcards):
+    """The oracles of the data set."""
+    return [
+        f"<results>/{wildcards.dataset}/oracles/{architecture}.safetensors"
+        for architecture in config["evaluation"]["oracles"]
+    ]
+
+
+@functools.cache
+def code(*parts):
+    """Source files of parts of the package (folders or modules) and of all that they import.
+
+    They are inputs of the rules, since Snakemake itself sees only the command of a rule: a change
+    in the package makes again what was made with it, and nothing else. The imports are read from
+    the source, nothing is run. cli.py is left out: it parses and calls, and stands before all.
+    """
+    package = Path("src/kahlervae")
+    finder = ModuleFinder(path=["src"])
+    for part in parts:
+        for file in [package / f"{part}.py", *package.joinpath(part).rglob("*.py")]:
+            if file.exists():
+                name = ".".join(file.relative_to("src").with_suffix("").parts)
+                finder.import_hook(name.removesuffix(".__init__"))
+    found = [each.__file__ for each in finder.modules.values()]
+    return sorted(os.path.relpath(file) for file in found if file)
+
+
+def compact(settings):
+    """JSON of the part of the configuration that a stage needs: what the command is given.
+
+    Exactly that part, so that a changed key makes again what depends on it and nothing else; with
+    sorted keys, so that their order in the file does not matter.
+    """
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def dataset_settings(wildcards, *keys):
+    """Some blocks of the data set's configuration."""
+    return {key: config["datasets"][wildcards.dataset][key] for key in keys}
+
+
+def train_settings(wildcards):
+    """Networks, optimisation and the variant's own block."""
+    variants = config["datasets"][wildcards.dataset]["variants"]
+    blocks = dataset_settings(wildcards, "model", "training")
+    return compact(blocks | {"variant": variants[wildcards.variant]})
+
+
+def evaluation_settings(*keys):
+    """Some keys of the evaluation's configuration."""
+    return {key: config["evaluation"][key] for key in keys}
+
+
+def sample_settings(wildcards):
+    """The samplers; `real` has no potential, so that nothing of `volume` concerns it."""
+    settings = config["sampling"] | {"epsilon": config["geometry"]["epsilon"]}
+    if wildcards.variant == "real":
+        del settings["volume"], settings["epsilon"]
+        settings["samplers"] = [
+            name for name in settings["samplers"] if name != "volume"
+        ]
+    return compact(settings)
+
+
+def lock_results():
+    """Refuse to run beside another run with the same results.
+
+    The lock is the operating system's: it ends with the process, however that ends.
+    """
+    file = Path(config["results"]) / ".lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock_results.handle = file.open("w")
+    try:
+        fcntl.flock(lock_results.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(
+            f"Another run is writing to {config['results']}: wait until it has ended."
+        )

@@ -1,0 +1,24 @@
+rule data:
+    """The images of a data set, split by seed, and a record of what they are."""
+    input:
+        code=code("data"),
+    output:
+        data="<results>/{dataset}/data.safetensors",
+        record="<results>/{dataset}/data.json",
+    log:
+        "<logs>/data/{dataset}.log",
+    benchmark:
+        "<benchmarks>/data/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        settings=lambda wildcards: compact(
+            dataset_settings(wildcards, "split")["split"]
+        ),
+    shell:
+        "kahlervae data --dataset {wildcards.dataset} --settings {params.settings:q}"
+        " --out {output.data} --record {output.record} > {log} 2>&1"

@@ -1,0 +1,192 @@
+rule oracle:
+    """A classifier in whose features images are judged, and the scores of real test images."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        code=code("data", "evaluate/oracle", "evaluate/reference"),
+    output:
+        oracle="<results>/{dataset}/oracles/{architecture}.safetensors",
+        record="<results>/{dataset}/oracles/{architecture}.csv",
+    log:
+        "<logs>/oracle/{dataset}/{architecture}.log",
+    benchmark:
+        "<benchmarks>/oracle/{dataset}/{architecture}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=15,
+    params:
+        settings=lambda wildcards: compact(
+            dataset_settings(wildcards, "oracle")
+            | {"evaluation": evaluation_settings("neighbours", "quantile")}
+        ),
+    shell:
+        "kahlervae oracle --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
+        " --data {input.data} --settings {params.settings:q} --out {output.oracle}"
+        " --record {output.record} > {log} 2>&1"
+
+
+rule score:
+    """Outliers and variation of the samples of a model, and a sheet of decoded samples."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        samples="<model>/samples.safetensors",
+        oracles=oracles,
+        code=code("evaluate/score"),
+    output:
+        scores="<model>/samples.csv",
+        sheet="<model>/sheet.safetensors",
+    log:
+        "<logs>/score/<each>.log",
+    benchmark:
+        "<benchmarks>/score/<each>.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=compact(evaluation_settings("neighbours", "quantile")),
+        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+    shell:
+        "kahlervae score --data {input.data} --model {input.model} --samples {input.samples}"
+        " {params.oracles} --settings {params.settings:q}"
+        " --out {output.scores} --sheet {output.sheet} > {log} 2>&1"
+
+
+rule representations:
+    """Smoothness of decoded latent lines, reconstruction, and pictures of both."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        samples="<model>/samples.safetensors",
+        oracles=oracles,
+        code=code("evaluate/score"),
+    output:
+        paths="<model>/paths.csv",
+        reconstruction="<model>/reconstruction.csv",
+        gallery="<model>/gallery.safetensors",
+    log:
+        "<logs>/representations/<each>.log",
+    benchmark:
+        "<benchmarks>/representations/<each>.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=compact(evaluation_settings("neighbours", "quantile", "paths")),
+        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+    shell:
+        "kahlervae representations --data {input.data} --model {input.model}"
+        " --samples {input.samples} {params.oracles} --settings {params.settings:q}"
+        " --paths {output.paths} --reconstruction {output.reconstruction}"
+        " --gallery {output.gallery} > {log} 2>&1"
+
+
+# Table: (section of the report, the tables that are put together).
+GATHERED = {
+    "history": ("Training", of_models("history.csv")),
+    "reconstruction": ("Training", of_models("reconstruction.csv")),
+    "agreement": ("Geometry", of_models("agreement.csv", COMPLEX)),
+    "identities": ("Geometry", of_models("identities.csv", COMPLEX)),
+    "probes": ("Geometry", of_models("probes.csv", COMPLEX)),
+    "sampler_diagnostics": ("Sampling", of_models("sampler_diagnostics.csv", COMPLEX)),
+    "samples": ("Evaluation", of_models("samples.csv")),
+    "paths": ("Evaluation", of_models("paths.csv")),
+    "reference": ("Evaluation", of_oracles(".csv")),
+}
+
+for table, (section, parts) in GATHERED.items():
+
+    rule:
+        name:
+            f"table_{table}"
+        input:
+            tables=parts,
+            code=code("storage"),
+        output:
+            report(
+                f"<results>/tables/{table}.csv",
+                caption=f"../report/tables/{table}.rst",
+                category=section,
+                labels={"name": table, "kind": "table"},
+            ),
+        log:
+            f"<logs>/table/{table}.log",
+        benchmark:
+            f"<benchmarks>/table/{table}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=5,
+        shell:
+            "kahlervae table {input.tables} --out {output} > {log} 2>&1"
+
+
+rule pareto:
+    """Outliers of every sampler against those of plain truncation at equal variation."""
+    input:
+        samples="<results>/tables/samples.csv",
+        code=code("evaluate/pareto"),
+    output:
+        report(
+            "<results>/tables/pareto.csv",
+            caption="../report/tables/pareto.rst",
+            category="Evaluation",
+            labels={"name": "pareto", "kind": "table"},
+        ),
+    log:
+        "<logs>/pareto.log",
+    benchmark:
+        "<benchmarks>/pareto.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    shell:
+        "kahlervae pareto --samples {input.samples} --out {output} > {log} 2>&1"
+
+
+rule claims:
+    """Estimates, intervals over seeds and verdicts."""
+    input:
+        agreement="<results>/tables/agreement.csv",
+        identities="<results>/tables/identities.csv",
+        samples="<results>/tables/samples.csv",
+        paths="<results>/tables/paths.csv",
+        reconstruction="<results>/tables/reconstruction.csv",
+        pareto="<results>/tables/pareto.csv",
+        code=code("evaluate/claims"),
+    output:
+        report(
+            "<results>/claims.csv",
+            caption="../report/tables/claims.rst",
+            category="Claims",
+            labels={"name": "claims", "kind": "table"},
+        ),
+    log:
+        "<logs>/claims.log",
+    benchmark:
+        "<benchmarks>/claims.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=compact(config["claims"]),
+        tables=lambda wildcards, input: str(Path(input.samples).parent),
+    shell:
+        "kahlervae claims --tables {params.tables} --settings {params.settings:q}"
+        " --out {output} > {log} 2>&1"

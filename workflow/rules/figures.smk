@@ -1,0 +1,57 @@
+FIRST = config["seeds"][:1]
+
+# Figure: (section of the report, the tables and arrays that it shows). Pictures show the first seed.
+FIGURES = {
+    "training": ("Training", ["<results>/tables/history.csv"]),
+    "reconstructions": (
+        "Training",
+        [
+            *of_models("gallery.safetensors", seeds=FIRST),
+            "<results>/tables/reconstruction.csv",
+        ],
+    ),
+    "latent_slice": ("Geometry", of_models("slice.safetensors", COMPLEX, FIRST)),
+    "agreement": ("Geometry", ["<results>/tables/probes.csv"]),
+    "agreement_summary": ("Geometry", ["<results>/tables/agreement.csv"]),
+    "cost": ("Geometry", ["<results>/tables/cost.csv"]),
+    "sample_sheets": ("Sampling", of_models("sheet.safetensors", seeds=FIRST)),
+    "paths": ("Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
+    "smoothness": ("Evaluation", ["<results>/tables/paths.csv"]),
+    "pareto": (
+        "Evaluation",
+        ["<results>/tables/samples.csv", "<results>/tables/reference.csv"],
+    ),
+    "claims": ("Claims", ["<results>/claims.csv"]),
+}
+
+for figure, (section, sources) in FIGURES.items():
+
+    rule:
+        name:
+            f"figure_{figure}"
+        input:
+            sources=sources,
+            code=code("figures"),
+        output:
+            png=report(
+                f"<figures>/{figure}.png",
+                caption=f"../report/figures/{figure}.rst",
+                category=section,
+                labels={"name": figure.replace("_", " "), "kind": "figure"},
+            ),
+            pdf=f"<figures>/{figure}.pdf",
+        log:
+            f"<logs>/figure/{figure}.log",
+        benchmark:
+            f"<benchmarks>/figure/{figure}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=1500,
+            runtime=10,
+        params:
+            figure=figure,
+        shell:
+            "kahlervae figure {params.figure} {input.sources}"
+            " --out {output.png} --out {output.pdf} > {log} 2>&1"

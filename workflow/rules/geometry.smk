@@ -1,0 +1,118 @@
+rule potential:
+    """Both mixture potentials of a decoder, `fitted` and `posterior`."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        code=code("geometry", "models"),
+    output:
+        "<model>/potential.safetensors",
+    log:
+        "<logs>/potential/<each>.log",
+    benchmark:
+        "<benchmarks>/potential/<each>.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=compact(config["geometry"]["potential"]),
+    shell:
+        "kahlervae potential --data {input.data} --model {input.model}"
+        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+
+
+rule agreement:
+    """How Kähler the decoder is, and how close the potentials come to its Fisher metric."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        potential="<model>/potential.safetensors",
+        code=code("geometry", "models"),
+    output:
+        agreement="<model>/agreement.csv",
+        identities="<model>/identities.csv",
+        probes="<model>/probes.csv",
+    log:
+        "<logs>/agreement/<each>.log",
+    benchmark:
+        "<benchmarks>/agreement/<each>.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=compact(
+            {key: config["geometry"][key] for key in ("probes", "epsilon")}
+        ),
+    shell:
+        "kahlervae agreement --data {input.data} --model {input.model}"
+        " --potential {input.potential} --settings {params.settings:q}"
+        " --out {output.agreement} --identities {output.identities} --probes {output.probes}"
+        " > {log} 2>&1"
+
+
+rule slice:
+    """Metric and potentials on a plane of the latent space, with decoded images."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        potential="<model>/potential.safetensors",
+        code=code("geometry", "models"),
+    output:
+        "<model>/slice.safetensors",
+    log:
+        "<logs>/slice/<each>.log",
+    benchmark:
+        "<benchmarks>/slice/<each>.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=compact(
+            config["geometry"]["slice"] | {"epsilon": config["geometry"]["epsilon"]}
+        ),
+    shell:
+        "kahlervae slice --data {input.data} --model {input.model}"
+        " --potential {input.potential} --settings {params.settings:q} --out {output}"
+        " > {log} 2>&1"
+
+
+rule cost:
+    """Time of one exact Fisher metric and of one metric of a potential."""
+    input:
+        code=code("geometry", "models"),
+    output:
+        report(
+            "<results>/tables/cost.csv",
+            caption="../report/tables/cost.rst",
+            category="Geometry",
+            labels={"name": "cost", "kind": "table"},
+        ),
+    log:
+        "<logs>/cost.log",
+    benchmark:
+        "<benchmarks>/cost.tsv"
+    conda:
+        "../../environment.yml"
+    # More than there are: cut down to all cores, so that nothing runs beside it and disturbs it.
+    threads: 1024
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        settings=compact(config["cost"]),
+    shell:
+        "kahlervae cost --settings {params.settings:q} --out {output} > {log} 2>&1"

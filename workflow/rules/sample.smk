@@ -1,0 +1,32 @@
+rule sample:
+    """Latents of every sampler; those by volume need the potential, which `real` lacks."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        potential=branch(
+            lambda wildcards: wildcards.variant in COMPLEX,
+            then="<model>/potential.safetensors",
+        ),
+        code=code("sample"),
+    output:
+        samples="<model>/samples.safetensors",
+        diagnostics="<model>/sampler_diagnostics.csv",
+    log:
+        "<logs>/sample/<each>.log",
+    benchmark:
+        "<benchmarks>/sample/<each>.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=30,
+    params:
+        settings=sample_settings,
+        potential=lambda wildcards, input: (
+            f"--potential {input.potential}" if input.potential else ""
+        ),
+    shell:
+        "kahlervae sample --data {input.data} --model {input.model} {params.potential}"
+        " --settings {params.settings:q} --out {output.samples}"
+        " --diagnostics {output.diagnostics} > {log} 2>&1"

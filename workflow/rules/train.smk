@@ -1,0 +1,32 @@
+rule train:
+    """One variant with one seed.
+
+    The checkpoint from which an interrupted training goes on is not an output, since Snakemake
+    deletes the outputs of a job that fails; the command removes it when the model is written.
+    """
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        code=code("train"),
+    output:
+        model="<model>/model.safetensors",
+        history="<model>/history.csv",
+    log:
+        "<logs>/train/<each>.log",
+    benchmark:
+        "<benchmarks>/train/<each>.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=60,
+    params:
+        settings=train_settings,
+        checkpoint=lambda wildcards, output: str(
+            Path(output.model).with_name("checkpoint.safetensors")
+        ),
+    shell:
+        "kahlervae train --data {input.data} --dataset {wildcards.dataset}"
+        " --representation {wildcards.representation} --variant {wildcards.variant}"
+        " --seed {wildcards.seed} --settings {params.settings:q} --checkpoint {params.checkpoint}"
+        " --out {output.model} --history {output.history} > {log} 2>&1"
