@@ -1,0 +1,1 @@
+"""Kähler geometry of complex variational autoencoders."""

@@ -1,0 +1,52 @@
+"""Kähler geometry of a decoder.
+
+Everything here takes a decoder – any callable from latents z of shape (n, d) to a likelihood of
+:mod:`kahlervae.models.likelihoods`, row by row – and tensors; nothing knows of data sets or files.
+
+Conventions: z = a + ib, ∂ = ½(∂/∂a − i ∂/∂b); a metric is a Hermitian tensor G of shape (n, d, d)
+with G[:, i, j] = g(∂_i, ∂̄_j).
+"""
+
+from kahlervae.geometry.agreement import (
+    affine_invariant_distance,
+    best_constant_metric,
+    relative_error,
+)
+from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volume_element
+from kahlervae.geometry.fisher import fisher_metric, fisher_norm, fisher_relation
+from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
+from kahlervae.geometry.potential import MixturePotential
+from kahlervae.geometry.relative_entropy import relative_entropy, relative_entropy_metric
+from kahlervae.geometry.total_covariance import MixtureDecoder
+from kahlervae.geometry.wirtinger import (
+    hermitian_part,
+    holomorphic_part,
+    mixed_hessian,
+    real_hessian,
+    wirtinger,
+)
+
+__all__ = [
+    "MixtureDecoder",
+    "MixturePotential",
+    "affine_invariant_distance",
+    "best_constant_metric",
+    "closedness_defect",
+    "fisher_metric",
+    "fisher_norm",
+    "fisher_relation",
+    "hermitian_defect",
+    "hermitian_part",
+    "holomorphic_part",
+    "log_det",
+    "mixed_hessian",
+    "real_hessian",
+    "relative_entropy",
+    "relative_entropy_metric",
+    "relative_error",
+    "ricci",
+    "scalar_curvature",
+    "smallest_eigenvalue",
+    "volume_element",
+    "wirtinger",
+]

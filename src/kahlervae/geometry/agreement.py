@@ -1,0 +1,42 @@
+"""How close two Hermitian metrics are."""
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+__all__ = ["affine_invariant_distance", "best_constant_metric", "relative_error"]
+
+
+def relative_error(
+    metric: Complex[Tensor, "n d d"], reference: Complex[Tensor, "n d d"]
+) -> Float[Tensor, " n"]:
+    r""":math:`\|G - G_0\|_F / \|G_0\|_F` at every point."""
+    return torch.linalg.matrix_norm(metric - reference) / torch.linalg.matrix_norm(reference)
+
+
+def affine_invariant_distance(
+    metric: Complex[Tensor, "n d d"], reference: Complex[Tensor, "n d d"]
+) -> Float[Tensor, " n"]:
+    r"""Affine-invariant Riemannian distance of positive definite matrices.
+
+    .. math:: \| \log( G_0^{-1/2} G\, G_0^{-1/2} ) \|_F = \sqrt{\textstyle\sum_i \log^2 \lambda_i}
+
+    with the generalised eigenvalues λ of (G, G₀); invariant under changes of coordinates (Pennec,
+    Fillard & Ayache 2006). Infinite where G is singular.
+    """
+    factor = torch.linalg.cholesky(reference)
+    half = torch.linalg.solve_triangular(factor, metric, upper=False)
+    whitened = torch.linalg.solve_triangular(factor, half.mH, upper=False)
+    return torch.linalg.eigvalsh(whitened).clamp_min(0).log().square().sum(-1).sqrt()
+
+
+def best_constant_metric(metrics: Complex[Tensor, "n d d"]) -> Complex[Tensor, "d d"]:
+    r"""The constant with the least mean squared relative Frobenius error to the given metrics.
+
+    .. math:: \arg\min_C \sum_n \frac{\|C - G_n\|^2}{\|G_n\|^2}
+              = \frac{\sum_n G_n / \|G_n\|^2}{\sum_n 1 / \|G_n\|^2}
+
+    The baseline that any potential has to beat.
+    """
+    weights = torch.linalg.matrix_norm(metrics) ** -2
+    return torch.einsum("n,nij->ij", (weights / weights.sum()).to(metrics.dtype), metrics)

@@ -1,0 +1,49 @@
+"""Volume and curvature of a Hermitian metric."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from kahlervae.geometry.wirtinger import mixed_hessian
+
+__all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
+
+
+def log_det(metric: Complex[Tensor, "*batch d d"], epsilon: float = 0.0) -> Float[Tensor, "*batch"]:
+    r""":math:`\log\det(G + \epsilon I)` of Hermitian positive definite matrices, by Cholesky."""
+    identity = torch.eye(metric.shape[-1], dtype=metric.dtype, device=metric.device)
+    factor = torch.linalg.cholesky(metric + epsilon * identity)
+    return 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+
+
+def volume_element(metric: Complex[Tensor, "*batch d d"]) -> Float[Tensor, "*batch"]:
+    r"""Density of the Riemannian volume in the real coordinates (a, b): :math:`2^d \det G`.
+
+    It is the square root of the determinant of the real 2d×2d metric, hence no root of det G.
+    """
+    return torch.exp(log_det(2 * metric))
+
+
+def ricci(
+    metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
+) -> Complex[Tensor, "n d d"]:
+    r"""Ricci form of a Kähler metric, :math:`R_{i\bar j} = -\partial_i\bar\partial_j \log\det g`.
+
+    Fubini–Study, K = log(1 + |z|²), has R = (d + 1) g; the ball, K = −log(1 − |z|²), R = −(d + 1) g.
+
+    Args:
+        metric: maps (n, d) to Hermitian positive definite matrices (n, d, d), row by row, in closed
+            form or by reverse differentiation only (a forward mode inside would meet another).
+        z: where.
+    """
+    return -mixed_hessian(lambda point: log_det(metric(point)), z)
+
+
+def scalar_curvature(
+    metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
+) -> Float[Tensor, " n"]:
+    r""":math:`\mathrm{tr}(G^{-1} R)`, the Kähler scalar curvature: half the Riemannian one."""
+    ratio = torch.linalg.solve(metric(z), ricci(metric, z))
+    return ratio.diagonal(dim1=-2, dim2=-1).sum(-1).real

@@ -1,0 +1,99 @@
+"""Wirtinger calculus by automatic differentiation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+from torch.func import grad, jvp, vmap
+from torch.utils._pytree import tree_map
+
+__all__ = ["hermitian_part", "holomorphic_part", "mixed_hessian", "real_hessian", "wirtinger"]
+
+
+def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[Any, Any]:
+    r"""Both Wirtinger derivatives of a function that acts on rows.
+
+    .. math:: \partial_i f = \tfrac12 (D_{e_i} f - i D_{ie_i} f), \qquad
+              \bar\partial_i f = \tfrac12 (D_{e_i} f + i D_{ie_i} f)
+
+    with the real directional derivatives :math:`D_v`, one Jacobian-vector product each.
+
+    Args:
+        f: maps (n, d) to a tensor, or a pytree of tensors, with leading axis n, real or complex;
+            row k of the result may depend on row k of the argument only.
+        z: where.
+
+    Returns:
+        ∂f and ∂̄f, each of the structure of f(z) with a last axis of length d appended, complex.
+    """
+    basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+
+    def along(direction: Tensor) -> Any:
+        return jvp(f, (z,), (direction.expand_as(z),))[1]
+
+    derivatives = vmap(along)(torch.cat([basis, 1j * basis]))
+
+    def combine(sign: int) -> Any:
+        def leaf(t: Tensor) -> Tensor:
+            real, imaginary = t.movedim(0, -1).chunk(2, dim=-1)
+            return 0.5 * (real + sign * 1j * imaginary)
+
+        return tree_map(leaf, derivatives)
+
+    return combine(-1), combine(+1)
+
+
+def real_hessian(
+    f: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
+) -> Float[Tensor, "n 2*d 2*d"]:
+    """Hessian of a real function in the real coordinates (a, b), z = a + ib.
+
+    Args:
+        f: maps (n, d) to (n,), row by row.
+        z: where.
+    """
+
+    def gradient(x: Tensor) -> Tensor:
+        return grad(lambda x: f(torch.complex(*x.chunk(2, dim=-1))).sum())(x)
+
+    # Forward over reverse, one direction at a time: forward over forward goes wrong where f itself
+    # differentiates, and vmap over directions loses the values of linear solves (torch 2.13).
+    x = torch.cat([z.real, z.imag], dim=-1)
+    basis = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    return torch.stack([jvp(gradient, (x,), (v.expand_as(x),))[1] for v in basis], dim=-1)
+
+
+def hermitian_part(hessian: Float[Tensor, "*batch m m"]) -> Complex[Tensor, "*batch d d"]:
+    r"""(1,1) part of a real symmetric form with blocks [[A, B], [Bᵀ, C]] in (a, b) order.
+
+    .. math:: g_{i\bar j} = \tfrac14 [(A + C) + i (B - B^T)]_{ij}
+
+    For a Hessian it is :math:`\partial_i \bar\partial_j f`.
+    """
+    a, b, c = _blocks(hessian)
+    return torch.complex(a + c, b - b.mT) / 4
+
+
+def holomorphic_part(hessian: Float[Tensor, "*batch m m"]) -> Complex[Tensor, "*batch d d"]:
+    r"""(2,0) part of a real symmetric form: what :func:`hermitian_part` drops.
+
+    .. math:: g_{ij} = \tfrac14 [(A - C) - i (B + B^T)]_{ij}
+
+    For a Hessian it is :math:`\partial_i \partial_j f`.
+    """
+    a, b, c = _blocks(hessian)
+    return torch.complex(a - c, -(b + b.mT)) / 4
+
+
+def mixed_hessian(
+    f: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
+) -> Complex[Tensor, "n d d"]:
+    r""":math:`\partial_i \bar\partial_j f`, the metric of which f is a Kähler potential."""
+    return hermitian_part(real_hessian(f, z))
+
+
+def _blocks(form: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    d = form.shape[-1] // 2
+    return form[..., :d, :d], form[..., :d, d:], form[..., d:, d:]

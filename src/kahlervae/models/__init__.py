@@ -1,0 +1,17 @@
+"""Encoders, decoders, likelihoods, posteriors and the VAEs made of them."""
+
+from kahlervae.models.likelihoods import ComplexGaussian, RealGaussian
+from kahlervae.models.posteriors import ComplexPosterior, Posterior, RealPosterior
+from kahlervae.models.vae import VAE, build_model, load_model, save_model
+
+__all__ = [
+    "VAE",
+    "ComplexGaussian",
+    "ComplexPosterior",
+    "Posterior",
+    "RealGaussian",
+    "RealPosterior",
+    "build_model",
+    "load_model",
+    "save_model",
+]

@@ -1,0 +1,78 @@
+"""Approximate posteriors q(z | x) over complex latents, relative to the prior CN(0, I).
+
+A real latent u in R^{2d} with prior N(0, I) is identified with z = (u_a + i u_b)/√2 in C^d, which
+has prior CN(0, I): every variant speaks of latents in C^d.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+__all__ = ["ComplexPosterior", "Posterior", "RealPosterior"]
+
+
+class ComplexPosterior(NamedTuple):
+    r"""Complex Gaussian posterior with trivial relation matrix, :math:`CN(m, \mathrm{diag}\,γ)`."""
+
+    mean: Complex[Tensor, "*batch d"]
+    log_var: Float[Tensor, "*batch d"]
+
+    @property
+    def variance(self) -> Float[Tensor, "*batch d"]:
+        """γ = E|z − m|²."""
+        return torch.exp(self.log_var)
+
+    def sample(self, generator: torch.Generator) -> Complex[Tensor, "*batch d"]:
+        r"""One draw :math:`m + \sqrt{γ}\,(ε_1 + iε_2)/\sqrt 2`, reparameterised."""
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
+        return self.mean + torch.exp(0.5 * self.log_var) * noise
+
+    def kl(self) -> Float[Tensor, "*batch"]:
+        r""":math:`KL(q \| CN(0, I)) = \sum_i (γ_i + |m_i|^2 - 1 - \log γ_i)`, nats."""
+        squares = self.mean.real.square() + self.mean.imag.square()
+        return (torch.exp(self.log_var) + squares - 1 - self.log_var).sum(-1)
+
+
+class RealPosterior(NamedTuple):
+    r"""Real Gaussian posterior :math:`N(m, \mathrm{diag}\,s^2)` of u in R^{2d}.
+
+    Attributes:
+        real_mean: m, the first d coordinates for the real parts.
+        real_log_var: log s².
+    """
+
+    real_mean: Float[Tensor, "*batch n"]
+    real_log_var: Float[Tensor, "*batch n"]
+
+    @property
+    def mean(self) -> Complex[Tensor, "*batch d"]:
+        """The mean in C^d."""
+        return _identify(self.real_mean)
+
+    @property
+    def variance(self) -> Float[Tensor, "*batch d"]:
+        """E|z − E z|² of every complex coordinate."""
+        real, imaginary = torch.exp(self.real_log_var).chunk(2, dim=-1)
+        return 0.5 * (real + imaginary)
+
+    def sample(self, generator: torch.Generator) -> Complex[Tensor, "*batch d"]:
+        """One draw in C^d, reparameterised."""
+        noise = torch.randn(
+            self.real_mean.shape, generator=generator, dtype=self.real_mean.dtype
+        )
+        return _identify(self.real_mean + torch.exp(0.5 * self.real_log_var) * noise)
+
+    def kl(self) -> Float[Tensor, "*batch"]:
+        r""":math:`KL(q \| N(0, I)) = \tfrac12 \sum_i (s_i^2 + m_i^2 - 1 - \log s_i^2)`, nats."""
+        variance = torch.exp(self.real_log_var)
+        return 0.5 * (variance + self.real_mean.square() - 1 - self.real_log_var).sum(-1)
+
+
+Posterior = ComplexPosterior | RealPosterior
+
+
+def _identify(u: Tensor) -> Tensor:
+    return torch.complex(*u.chunk(2, dim=-1)) / math.sqrt(2)

@@ -1,0 +1,73 @@
+"""Complex linear maps, their real ends, and a smooth activation."""
+
+import math
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["ComplexLinear", "RealInput", "RealOutput", "SmoothCardioid"]
+
+
+class ComplexLinear(nn.Module):
+    r"""Complex affine map.
+
+    .. math:: z \mapsto W z + b, \qquad W_{ij} \sim CN(0, 2 / n_{\mathrm{in}}), \quad b = 0
+
+    The variance is He's, for activations that halve the second moment.
+    """
+
+    def __init__(self, features_in: int, features_out: int) -> None:
+        super().__init__()
+        scale = math.sqrt(2 / features_in)
+        self.weight = nn.Parameter(
+            scale * torch.randn(features_out, features_in, dtype=torch.complex64)
+        )
+        self.bias = nn.Parameter(torch.zeros(features_out, dtype=torch.complex64))
+
+    def forward(self, z: Complex[Tensor, "*batch n"]) -> Complex[Tensor, "*batch m"]:
+        return functional.linear(z, self.weight, self.bias)
+
+
+class RealInput(nn.Module):
+    r"""Complex affine map of a real vector: :math:`x \mapsto W x + b` with complex W and b."""
+
+    def __init__(self, features_in: int, features_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features_in, 2 * features_out)
+
+    def forward(self, x: Float[Tensor, "*batch n"]) -> Complex[Tensor, "*batch m"]:
+        return torch.complex(*self.linear(x).chunk(2, dim=-1))
+
+
+class RealOutput(nn.Module):
+    r"""Real part of a complex affine map: :math:`z \mapsto \mathrm{Re}(W z + b)`."""
+
+    def __init__(self, features_in: int, features_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * features_in, features_out)
+
+    def forward(self, z: Complex[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
+        return self.linear(torch.cat([z.real, z.imag], dim=-1))
+
+
+class SmoothCardioid(nn.Module):
+    r"""Complex cardioid, smoothed at the origin.
+
+    .. math:: z \mapsto \tfrac12 \Bigl(1 + \frac{\mathrm{Re}\, z}{\sqrt{|z|^2 + s^2}}\Bigr) z
+
+    For s = 0 it is the cardioid of Virtue, Yu & Lustig (2017), which has no second derivative at
+    the origin; with s > 0 it is smooth everywhere, so that curvature can be read off a decoder.
+
+    Args:
+        softness: s, in the units of z.
+    """
+
+    def __init__(self, softness: float = 0.3) -> None:
+        super().__init__()
+        self.softness = softness
+
+    def forward(self, z: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape"]:
+        a, b = z.real, z.imag
+        return z * (0.5 + 0.5 * a * torch.rsqrt(a * a + b * b + self.softness**2))

@@ -1,0 +1,56 @@
+"""Progress of training: a bar on a terminal, readable lines in a log file."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+__all__ = ["Progress"]
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """A context in which epochs are reported.
+
+    On a terminal there is a bar; elsewhere, as under a workflow, every tenth part of the run and
+    the last epoch are logged as a line.
+
+    Args:
+        identity: names the run.
+        epochs: how many there will be.
+        start: how many are done.
+    """
+
+    def __init__(self, identity: Mapping[str, Any], epochs: int, start: int) -> None:
+        self.name = "/".join(str(value) for value in identity.values())
+        self.epochs = epochs
+        self.every = max(1, epochs // 10)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.bar = Bar(*columns, TimeRemainingColumn(), disable=not sys.stderr.isatty())
+        self.task = self.bar.add_task(self.name, total=epochs, completed=start)
+        if start:
+            log.info("%s: resumed after epoch %d", self.name, start)
+
+    def report(self, row: Mapping[str, float]) -> None:
+        """Show one row of the history."""
+        self.bar.advance(self.task)
+        if row["epoch"] % self.every == 0 or row["epoch"] == self.epochs:
+            terms = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+            log.info("%s: epoch %d/%d: %s", self.name, row["epoch"], self.epochs, terms)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.bar.stop()

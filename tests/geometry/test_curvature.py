@@ -1,0 +1,87 @@
+import math
+
+import pytest
+import torch
+from geometry.decoders import points
+
+from kahlervae.geometry import (
+    MixturePotential,
+    log_det,
+    mixed_hessian,
+    relative_error,
+    ricci,
+    scalar_curvature,
+    volume_element,
+)
+
+
+def fubini_study(z):
+    """Metric of K = log(1 + |z|²), in closed form."""
+    norm = 1 + (z.real**2 + z.imag**2).sum(-1)[:, None, None]
+    eye = torch.eye(z.shape[1], dtype=z.dtype)
+    return eye / norm - z.conj().unsqueeze(-1) * z.unsqueeze(-2) / norm**2
+
+
+def ball(z):
+    """Metric of K = −log(1 − |z|²), in closed form."""
+    norm = 1 - (z.real**2 + z.imag**2).sum(-1)[:, None, None]
+    eye = torch.eye(z.shape[1], dtype=z.dtype)
+    return eye / norm + z.conj().unsqueeze(-1) * z.unsqueeze(-2) / norm**2
+
+
+def squares(z):
+    return (z.real**2 + z.imag**2).sum(-1)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    ("metric", "potential", "sign"),
+    [
+        (fubini_study, lambda z: torch.log1p(squares(z)), 1),
+        (ball, lambda z: -torch.log1p(-squares(z)), -1),
+    ],
+)
+def test_ricci_of_the_two_model_spaces(d, metric, potential, sign):
+    z = points(6, d) / (4 * math.sqrt(d))
+    g = metric(z)
+    assert relative_error(mixed_hessian(potential, z), g).max() < 1e-10
+    assert relative_error(ricci(metric, z), sign * (d + 1) * g).max() < 1e-8
+    expected = torch.full((6,), float(sign * d * (d + 1)), dtype=torch.float64)
+    torch.testing.assert_close(scalar_curvature(metric, z), expected, rtol=1e-8, atol=1e-8)
+
+
+def test_ricci_of_a_mixture_potential_against_finite_differences():
+    stream = torch.Generator().manual_seed(0)
+    potential = MixturePotential.random(2, 2, 3, 1.0, stream)
+    from kahlervae.nn import to_double
+
+    potential = to_double(potential).requires_grad_(False)
+    z, h = points(3, 2), 1e-3
+    expected = torch.zeros(3, 2, 2, dtype=torch.complex128)
+    for i in range(2):
+        for j in range(2):
+            for u, weight_u in ((1, 1), (1j, -1j)):
+                for v, weight_v in ((1, 1), (1j, 1j)):
+                    p, q = torch.zeros_like(z), torch.zeros_like(z)
+                    p[:, i], q[:, j] = h * u, h * v
+                    second = (
+                        potential.log_det(z + p + q)
+                        - potential.log_det(z + p - q)
+                        - potential.log_det(z - p + q)
+                        + potential.log_det(z - p - q)
+                    )
+                    expected[:, i, j] -= weight_u * weight_v * second / (16 * h * h)
+    torch.testing.assert_close(ricci(potential.metric, z), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_volume_element_is_the_root_of_the_real_determinant():
+    """The real metric of g = ¼[(A + C) + i(B − Bᵀ)] with A = C = 2 Re g, B = 2 Im g."""
+    factor = points(3, 3, seed=1)
+    g = factor @ factor.mH + torch.eye(3)
+    real = 2 * torch.cat([torch.cat([g.real, g.imag], 1), torch.cat([-g.imag, g.real], 1)], 0)
+    torch.testing.assert_close(volume_element(g), torch.linalg.det(real).sqrt())
+
+
+def test_log_det_adds_epsilon():
+    g = torch.diag(torch.tensor([1.0, 2.0])).to(torch.complex128)
+    assert log_det(g, 0.5).item() == pytest.approx(math.log(1.5 * 2.5))

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from geometry.decoders import DECODERS, complex_gaussian, points, real_gaussian
+
+from kahlervae.geometry import (
+    fisher_metric,
+    fisher_norm,
+    fisher_relation,
+    hermitian_part,
+    holomorphic_part,
+    real_hessian,
+    relative_entropy,
+    relative_entropy_metric,
+    relative_error,
+)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("d", [1, 2, 4])
+def test_metric_is_the_hessian_of_the_relative_entropy(name, d):
+    decoder, z = DECODERS[name](d, seed=d), points(5, d, seed=d)
+    metric = fisher_metric(decoder, z)
+    assert relative_error(relative_entropy_metric(decoder, z), metric).max() < 1e-12
+    assert (metric - metric.mH).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_relation_is_the_holomorphic_part_of_the_same_hessian(name):
+    decoder, z = DECODERS[name](3), points(5, 3)
+    hessian = real_hessian(lambda point: relative_entropy(decoder, z, point), z)
+    torch.testing.assert_close(fisher_relation(decoder, z), holomorphic_part(hessian))
+    torch.testing.assert_close(fisher_metric(decoder, z), hermitian_part(hessian))
+
+
+@pytest.mark.parametrize("make", [real_gaussian, complex_gaussian])
+def test_metric_within_four_standard_errors_of_monte_carlo_scores(make):
+    """E[∂ℓ ∂̄ℓ] over x ~ p(x|z), scores by reverse differentiation of log_prob."""
+    decoder, z, draws = make(2), points(3, 2), 40_000
+    stream = torch.Generator().manual_seed(3)
+    repeated = z.repeat_interleave(draws, 0).requires_grad_()
+    likelihood = decoder(repeated)
+    x = type(likelihood)(*(part.detach() for part in likelihood)).sample(stream)
+    (gradient,) = torch.autograd.grad(likelihood.log_prob(x).sum(), repeated)
+    score = (gradient.conj() / 2).unflatten(0, (3, draws))  # torch's gradient is 2∂̄
+    products = score.unsqueeze(-1) * score.conj().unsqueeze(-2)
+    standard_error = products.std(1) / draws**0.5
+    z_scores = (products.mean(1) - fisher_metric(decoder, z)).abs() / standard_error
+    assert z_scores.max() < 4
+
+
+@pytest.mark.parametrize("make", [real_gaussian, complex_gaussian])
+def test_norm_is_the_quadratic_form_of_the_metric(make):
+    decoder, z, v = make(3), points(6, 3), points(6, 3, seed=1)
+    expected = torch.einsum("ni,nij,nj->n", v, fisher_metric(decoder, z), v.conj()).real
+    torch.testing.assert_close(fisher_norm(decoder, z, v), expected)
+
+
+def test_metric_transforms_as_a_tensor_under_a_linear_change_of_coordinates():
+    decoder, w = real_gaussian(3), points(4, 3)
+    change = points(3, 3, seed=5)
+    pulled_back = fisher_metric(lambda w: decoder(w @ change.mT), w)
+    expected = change.mT @ fisher_metric(decoder, w @ change.mT) @ change.conj()
+    torch.testing.assert_close(pulled_back, expected)

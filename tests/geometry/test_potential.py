@@ -1,0 +1,138 @@
+import pytest
+import torch
+from geometry.decoders import points
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kahlervae.geometry import (
+    MixturePotential,
+    closedness_defect,
+    mixed_hessian,
+    relative_error,
+    smallest_eigenvalue,
+)
+from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
+from kahlervae.models import ComplexGaussian
+from kahlervae.nn import to_double
+
+
+def random_potential(d, groups=3, components=5, quadratic=True, seed=0):
+    stream = torch.Generator().manual_seed(seed)
+    potential = MixturePotential.random(d, groups, components, 2.0, stream, quadratic)
+    for parameter in potential.parameters():
+        noise = torch.randn(parameter.shape, generator=stream, dtype=parameter.dtype)
+        parameter.data += 0.3 * noise
+    return to_double(potential).requires_grad_(False)
+
+
+def posterior_potential(d, seed=0):
+    stream = torch.Generator().manual_seed(seed)
+    variance = 0.1 + torch.rand(7, d, generator=stream, dtype=torch.float64)
+    potential = MixturePotential.from_posterior(points(7, d, seed), variance, strength=1.7)
+    return potential.requires_grad_(False)
+
+
+POTENTIALS = {
+    "affine": lambda d: random_potential(d, quadratic=False),
+    "quadratic": lambda d: random_potential(d, quadratic=True),
+    "posterior": posterior_potential,
+}
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("d", [1, 2, 4])
+def test_closed_form_metric_is_the_hessian_of_the_potential(name, d):
+    """The total-covariance identity: within + between = ∂∂̄K by automatic differentiation."""
+    potential, z = POTENTIALS[name](d), points(8, d, seed=1)
+    expected = mixed_hessian(potential.potential, z)
+    assert relative_error(potential.metric(z), expected).max() < 1e-10
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_metric_is_closed_and_certified_positive(name):
+    potential, z = POTENTIALS[name](3), 3 * points(200, 3)
+    certificate = potential.certificate()
+    assert certificate.valid
+    assert smallest_eigenvalue(potential.metric(z)).min() >= certificate.lower_bound - 1e-12
+    assert closedness_defect(potential.metric, z).max() < 1e-9
+    for part in potential.total_covariance(z):
+        assert smallest_eigenvalue(part).min() > -1e-12
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.booleans())
+def test_any_parameters_give_a_plurisubharmonic_potential(seed, d, quadratic):
+    potential = random_potential(d, 2, 4, quadratic, seed)
+    metric = potential.metric(points(20, d, seed))
+    assert smallest_eigenvalue(metric).min() >= potential.certificate().lower_bound - 1e-10
+
+
+def test_between_part_is_the_covariance_by_a_naive_loop():
+    potential, z = random_potential(2), points(1, 2)
+    expected = torch.zeros(2, 2, dtype=torch.complex128)
+    for m in range(3):
+        factor = potential.factor[m]
+        curvature = factor @ factor.mH
+        slopes = torch.stack([potential.slope[m, k] + curvature[k] @ z[0] for k in range(5)])
+        phi = torch.stack(
+            [
+                potential.offset[m, k]
+                + 2 * (potential.slope[m, k].conj() @ z[0]).real
+                + (z[0].conj() @ curvature[k] @ z[0]).real
+                for k in range(5)
+            ]
+        )
+        w = torch.softmax(phi, 0)
+        mean = (w[:, None] * slopes).sum(0)
+        for k in range(5):
+            deviation = slopes[k] - mean
+            outer = deviation.conj()[:, None] * deviation[None, :]
+            expected += potential.log_strength[m].exp() * w[k] * outer
+    torch.testing.assert_close(potential.total_covariance(z).between[0], expected)
+
+
+def test_log_density_of_a_mixture_is_not_plurisubharmonic_but_the_potential_is():
+    mean, variance = points(6, 2), torch.full((6, 2), 0.3, dtype=torch.float64)
+    potential = MixturePotential.from_posterior(mean, variance).requires_grad_(False)
+
+    def log_density(z):
+        components = ComplexGaussian(mean, variance.log().expand(6, 2))
+        return components.log_prob(z.unsqueeze(1)).logsumexp(-1)
+
+    z = points(10, 2, seed=4)
+    assert smallest_eigenvalue(mixed_hessian(log_density, z)).min() < -0.1
+    shift = torch.eye(2, dtype=torch.float64) / 0.3
+    expected = mixed_hessian(log_density, z) + shift
+    assert relative_error(potential.metric(z), expected).max() < 1e-10
+
+
+def test_log_det_gradient_against_finite_differences():
+    potential, z, h = random_potential(2), points(3, 2), 1e-6
+    z = z.requires_grad_()
+    (gradient,) = torch.autograd.grad(potential.log_det(z, 1e-3).sum(), z)
+    for i in range(2):
+        for unit, part in ((1, gradient.real), (1j, gradient.imag)):
+            step = torch.zeros_like(z)
+            step[:, i] = h * unit
+            slope = (potential.log_det(z + step, 1e-3) - potential.log_det(z - step, 1e-3)) / (2 * h)
+            torch.testing.assert_close(part[:, i], slope.detach(), atol=1e-7, rtol=1e-6)
+
+
+def test_fit_recovers_a_metric_of_its_own_family():
+    truth = random_potential(2, groups=2, components=3, quadratic=False)
+    z = points(1024, 2)
+    z32, metrics = z.to(torch.complex64), truth.metric(z).to(torch.complex64)
+    fit = fit_potential(
+        z32, metrics, 4, 8, steps=400, learning_rate=0.05, generator=torch.Generator().manual_seed(0)
+    )
+    held_out = points(256, 2, seed=9)
+    error = relative_error(to_double(fit).metric(held_out), truth.metric(held_out)).median()
+    assert error < 0.05
+
+
+def test_calibration_minimises_the_relative_error():
+    z, mean = points(64, 2), points(7, 2, seed=3)
+    variance = torch.full((7, 2), 0.5, dtype=torch.float64)
+    metrics = 3 * MixturePotential.from_posterior(mean, 2 * variance).metric(z).detach()
+    potential = calibrate_posterior_potential(mean, variance, z, metrics)
+    assert relative_error(potential.metric(z), metrics).max() < 1e-10
