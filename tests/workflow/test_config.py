@@ -1,0 +1,144 @@
+"""Wrong configurations are refused with a sentence that names the key and what is allowed."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kahlervae.config import check_config, check_writable
+from kahlervae.errors import InputError
+
+from .conftest import Project
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The default configuration with one value set; a value of None deletes the key."""
+    config = copy.deepcopy(DEFAULT)
+    *parents, key = path.split("/")
+    block = config
+    for parent in parents:
+        block = block[parent]
+    if value is None:
+        del block[key]
+    else:
+        block[key] = value
+    return config
+
+
+def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def test_shipped_configurations_are_sound() -> None:
+    check_config(DEFAULT, SCHEMA)
+    check_config(merge(DEFAULT, yaml.safe_load((ROOT / "config/smoke.yaml").read_text())), SCHEMA)
+    check_config(yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text()), SCHEMA)
+
+
+DIGITS = "datasets/digits"
+WRONG = [
+    # unknown keys, with what is allowed there
+    ("sed", 1, "sed is not a known key (did you mean seeds?)"),
+    ("sampling/cuont", 1, "sampling.cuont is not a known key (did you mean count?)"),
+    ("datasets/mnist", {}, "datasets.mnist is not a known key; allowed here: digits."),
+    (f"{DIGITS}/variants/kahlr", {}, "allowed here: real, complex, beta, kahler, fisher."),
+    (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
+    (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
+    # missing keys
+    ("seeds", None, "seeds is missing"),
+    (f"{DIGITS}/variants/complex", None, "datasets.digits.variants.complex is missing"),
+    ("claims/confidence", None, "claims.confidence is missing"),
+    # types
+    ("seeds", 3, "seeds must be a list, not 3."),
+    ("sampling/count", "many", 'sampling.count must be a whole number, not "many".'),
+    ("sampling/count", 2000.5, "sampling.count must be a whole number, not 2000.5."),
+    ("sampling/count", True, "sampling.count must be a whole number, not true."),
+    (f"{DIGITS}/training/learning_rate", "1e-3", "YAML takes this for a text: write 0.001"),
+    (f"{DIGITS}/variants/real", 0, "variants.real must be a mapping of keys to values, not 0."),
+    # values
+    ("sampling/samplers", ["prior", "volum"], "one of prior, truncated, posterior_mixture, volume"),
+    ("evaluation/oracles", ["vgg"], "evaluation.oracles[0] must be one of cnn, mlp, not"),
+    (f"{DIGITS}/representations", ["kspace"], "representations[0] must be one of pixels, not"),
+    (f"{DIGITS}/variants/kahler/regulariser/form", "area", "must be one of volume, flatness, not"),
+    (f"{DIGITS}/variants/beta/beta", 1, "variants.beta.beta must be greater than 1, not 1."),
+    (f"{DIGITS}/training/learning_rate", float("nan"), "learning_rate must be a finite number"),
+    (f"{DIGITS}/oracle/minimum_accuracy", 95, "minimum_accuracy must be at most 1, not 95."),
+    ("evaluation/quantile", 1, "evaluation.quantile must be less than 1, not 1."),
+    ("evaluation/paths/steps", 15, "evaluation.paths.steps must be a multiple of 2, not 15."),
+    ("sampling/volume/alphas", [0], "sampling.volume.alphas[0] must be anything but 0, not 0."),
+    ("seeds", [0, 0], "seeds must be a list without repetitions, not [0, 0]."),
+    ("seeds", [], "seeds must be not empty, not []."),
+    ("seeds", [-1], "seeds[0] must be at least 0, not -1."),
+    ("results", "", 'results must be a text that is not empty, not "".'),
+    # contradictions between keys
+    ("claims/alpha", -2, "claims.alpha must be one of sampling.volume.alphas (-1.0, -0.5"),
+    ("sampling/volume/draws", 100, "chains × draws = 1600 states, fewer than sampling.count"),
+    (f"{DIGITS}/split/oracle", 1300, "sets 1797 of 1797 images aside, which leaves 0 for"),
+    (f"{DIGITS}/training/batch_size", 801, "800 for training, fewer than one batch of"),
+    (f"{DIGITS}/training/epochs", 20, "training.kl_warmup_epochs = 30 is longer than"),
+    ("evaluation/neighbours", 200, "evaluation.neighbours = 200 must be less than the smallest"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), WRONG)
+def test_wrong_configuration_is_refused(path: str, value: Any, sentence: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        check_config(changed(path, value), SCHEMA)
+    assert sentence in str(refusal.value)
+
+
+def test_every_rule_of_the_schema_has_words() -> None:
+    """A keyword without words would end in a NotImplementedError instead of a sentence."""
+    worded = {
+        "additionalProperties", "required", "type", "enum", "minimum", "maximum", "not",
+        "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems", "minItems",
+        "minProperties", "minLength",
+    }  # fmt: skip
+    silent = {"$schema", "$ref", "$defs", "title", "description", "properties", "items"}
+
+    def keywords(schema: dict[str, Any]) -> set[str]:
+        found = set(schema)
+        children = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
+        for child in [*children, schema.get("items")]:
+            found |= keywords(child) if child else set()
+        return found
+
+    assert keywords(yaml.safe_load(SCHEMA.read_text())) <= worded | silent
+
+
+def test_snakemake_prints_the_sentence_and_nothing_else(project: Project) -> None:
+    run = project.snakemake("--cores", "1", "--config", "sampling={samplers: [priro]}")
+    assert run.returncode == 1
+    sentences = [line for line in run.stdout.splitlines() if line.startswith("config: ")]
+    assert sentences == [
+        "config: sampling.samplers[0] must be one of prior, truncated, posterior_mixture, volume "
+        '(did you mean prior?), not "priro".'
+    ]
+    assert "Traceback" not in run.stdout
+    assert "File " not in run.stdout
+    assert not (project.folder / "results").exists()
+
+
+def test_folder_behind_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    with pytest.raises(InputError, match=r"results/smoke cannot be written to: .* is a file"):
+        check_writable(tmp_path / "results" / "smoke")
+
+
+def test_folder_without_permission_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The check is faked, since the superuser may write everywhere.
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(InputError, match="no permission to write in"):
+        check_writable(tmp_path / "results")
