@@ -1,0 +1,204 @@
+"""Figures of decoded images: reconstructions, samples, latent lines."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kahlervae.errors import InputError
+from kahlervae.figures.style import (
+    GROUP,
+    MODEL,
+    SAMPLERS,
+    TWO_COLUMNS,
+    VARIANTS,
+    arrays,
+    canvas,
+    half_weight,
+    ordered,
+    table,
+)
+
+__all__ = ["models", "paths", "reconstructions", "sample_sheets", "show", "tile"]
+
+INK = mpl.colormaps["gray_r"].with_extremes(bad="white")
+"""Dark strokes on white paper; the gaps between tiles are NaN and stay white."""
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images (n, H, W) as one array of ``columns`` columns, with NaN between neighbours."""
+    n, height, width = images.shape
+    gap = max(1, width // 10)
+    rows = -(-n // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    for k, image in enumerate(images):
+        top, left = k // columns * (height + gap), k % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def show(axes: Axes, images: np.ndarray, columns: int, labels: Sequence[str] = ()) -> None:
+    """Draw images with values in [0, 1], tiled, with a label for each row of tiles."""
+    _, height, width = images.shape
+    axes.imshow(tile(images, columns), cmap=INK, vmin=0, vmax=1)
+    pitch = height + max(1, width // 10)
+    axes.set_yticks(pitch * np.arange(len(labels)) + (height - 1) / 2, labels)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def models(
+    inputs: Sequence[Path], names: Sequence[str]
+) -> dict[tuple[str, ...], dict[str, tuple[dict[str, np.ndarray], dict[str, str]]]]:
+    """(dataset, representation) → variant → arrays and identity of the lowest seed."""
+    groups: dict = defaultdict(dict)
+    for path in inputs:
+        content, identity = arrays(path, names)
+        held, variant = groups[tuple(identity[key] for key in GROUP)], identity["variant"]
+        if variant not in held or int(identity["seed"]) < int(held[variant][1]["seed"]):
+            held[variant] = content, identity
+    if not groups:
+        raise InputError("The figure needs the array file of at least one model.")
+    return {
+        group: {variant: held[variant] for variant in ordered(held, VARIANTS)}
+        for group, held in groups.items()
+    }
+
+
+def reconstructions(inputs: Sequence[Path]) -> Figure:
+    """Test images and their reconstructions, one row a variant (lowest seed given).
+
+    ``inputs``: ``gallery.safetensors`` of each model; optionally the gathered
+    ``reconstruction.csv``, from which the rows are labelled with the model's test error.
+    """
+    galleries = models(
+        [path for path in inputs if path.suffix != ".csv"], ["originals", "reconstructions"]
+    )
+    errors = {
+        tuple(map(str, row[:-1])): row[-1]
+        for path in inputs
+        if path.suffix == ".csv"
+        for row in table(path, [*MODEL, "mse"])[[*MODEL, "mse"]].itertuples(index=False)
+    }
+    width = TWO_COLUMNS
+    blocks = []
+    for group, held in galleries.items():
+        originals = next(iter(held.values()))[0]["originals"]
+        labels, tiles = ["test images"], [originals]
+        for variant, (content, identity) in held.items():
+            if not np.array_equal(content["originals"], originals):
+                raise InputError(
+                    f"The galleries of {', '.join(group)} hold different test images "
+                    f"(see {variant}): make them again from one data file."
+                )
+            labels.append(VARIANTS[variant].label)
+            if (error := errors.get(tuple(identity[key] for key in MODEL))) is not None:
+                labels[-1] += f"\nMSE {error:.4f}"
+            tiles.append(content["reconstructions"])
+        blocks.append((group, labels, np.concatenate(tiles), len(originals)))
+
+    heights = [len(labels) * (width - 0.9) / count for _, labels, _, count in blocks]
+    figure, axes = canvas(
+        len(blocks), 1, width=width, height=sum(heights) + 0.3 * len(blocks), height_ratios=heights
+    )
+    for ax, (group, labels, images, count) in zip(axes.flat, blocks, strict=True):
+        show(ax, images, count, labels)
+        if len(blocks) > 1:
+            ax.set_title(", ".join(group))
+    return figure
+
+
+def _shown(keys: list[str]) -> list[str]:
+    """The columns of the sample sheets, out of all ``sampler:setting`` keys.
+
+    The truncation nearest to T = 0.7, the strongest volume weight, and the one nearest to half of
+    it.
+    """
+    shown: list[str] = [
+        key for key in ("prior:default", "posterior_mixture:default") if key in keys
+    ]
+    truncated = {float(key.partition("=")[2]): key for key in keys if key.startswith("truncated:")}
+    if truncated:
+        shown.insert(1, truncated[min(truncated, key=lambda temperature: abs(temperature - 0.7))])
+    volume = {float(key.partition("=")[2]): key for key in keys if key.startswith("volume:")}
+    if volume:
+        shown += dict.fromkeys([volume[half_weight(volume)], volume[max(volume, key=abs)]])
+    return shown
+
+
+def _key_label(key: str) -> str:
+    """``volume:alpha=-0.5`` as a column title."""
+    sampler, _, setting = key.partition(":")
+    setting = setting.replace("temperature=", "T = ").replace("alpha=", "α = ").replace("-", "−")
+    label = SAMPLERS[ordered([sampler], SAMPLERS)[0]].label
+    return label if setting == "default" else f"{label}\n{setting}"
+
+
+def sample_sheets(inputs: Sequence[Path]) -> Figure:
+    """Decoded samples, variants × samplers (lowest seed given).
+
+    ``inputs``: ``sheet.safetensors`` of each model. Samplers side by side: prior, prior at the
+    temperature nearest to 0.7, aggregated posterior, volume element at two weights.
+    """
+    sheets = models(inputs, [])
+    rows = [
+        (group, variant, content)
+        for group, held in sheets.items()
+        for variant, (content, _) in held.items()
+    ]
+    keys = _shown(sorted({key for _, _, content in rows for key in content}))
+    if not keys:
+        raise InputError(f"{inputs[0]} holds no samples of a known sampler: make it again.")
+    across = 6
+    width = TWO_COLUMNS
+    figure, axes = canvas(
+        len(rows),
+        len(keys),
+        width=width,
+        height=len(rows) * (width - 0.4) / max(len(keys), 4) + 0.4,
+    )
+    for (group, variant, content), line in zip(rows, axes, strict=True):
+        for key, ax in zip(keys, line, strict=True):
+            if key in content:
+                show(ax, content[key][: across**2], across)
+            else:
+                ax.text(0.5, 0.5, "not sampled", ha="center", va="center", color="#666666")
+                ax.set(xticks=[], yticks=[], box_aspect=1)
+                ax.spines[:].set_visible(False)
+        label = VARIANTS[variant].label
+        line[0].set_ylabel("\n".join([*group, label]) if len(sheets) > 1 else label)
+    for key, ax in zip(keys, axes[0], strict=True):
+        ax.set_title(_key_label(key))
+    return figure
+
+
+def paths(inputs: Sequence[Path]) -> Figure:
+    """Decoded straight latent lines between the posteriors of the same test images.
+
+    ``inputs``: ``gallery.safetensors`` of each model. One block a line, one row a variant.
+    """
+    galleries = models(inputs, ["paths"])
+    blocks = [
+        (", ".join(group), k, held)
+        for group, held in galleries.items()
+        for k in range(min(len(content["paths"]) for content, _ in held.values()))
+    ]
+    across, width = min(2, len(blocks)), TWO_COLUMNS
+    steps = max(content["paths"].shape[1] for *_, held in blocks for content, _ in held.values())
+    tall = max(map(len, galleries.values())) * (width - 0.7) / across / steps
+    rows = -(-len(blocks) // across)
+    figure, axes = canvas(rows, across, width=width, height=rows * (tall + 0.22) + 0.2)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, (group, k, held) in zip(axes.flat, blocks, strict=False):
+        ax.set_axis_on()
+        images = [content["paths"][k] for content, _ in held.values()]
+        show(ax, np.concatenate(images), len(images[0]), [VARIANTS[name].label for name in held])
+        ax.set_title(f"line {k + 1}" + (f" ({group})" if len(galleries) > 1 else ""))
+    return figure

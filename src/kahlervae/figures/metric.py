@@ -1,0 +1,297 @@
+"""Figures of the metric: the latent slice, agreement with the Fisher metric, cost."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
+
+from kahlervae.errors import InputError
+from kahlervae.figures.images import models, show
+from kahlervae.figures.style import (
+    MODEL,
+    POTENTIALS,
+    TWO_COLUMNS,
+    VARIANTS,
+    Look,
+    canvas,
+    counted,
+    dodged,
+    grouped,
+    handle,
+    legend,
+    ordered,
+    table,
+    titled,
+)
+
+__all__ = ["agreement", "agreement_summary", "cost", "latent_slice"]
+
+PROBES = {
+    "posterior": Look("at posterior probes", "#000000", "o"),
+    "prior": Look("at prior probes", "#8C8C8C", "s"),
+}
+PLATE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2}
+FIELD = mpl.colormaps["cividis"].with_extremes(bad="#DDDDDD")
+
+
+def latent_slice(inputs: Sequence[Path]) -> Figure:
+    """Log det of the Fisher metric and of both potentials on one plane of the latent space.
+
+    ``inputs``: ``slice.safetensors`` of each model (lowest seed of each variant). One row a
+    variant, one colour scale for everything; the decoded images of the plane come last. Dots are
+    the posterior means of test images, projected onto the plane. ρ is Spearman's correlation with
+    the Fisher metric over the grid.
+    """
+    maps = {
+        "log_det_fisher": "Fisher metric",
+        "log_det_fitted": "fitted potential",
+        "log_det_posterior": "posterior potential",
+    }
+    slices = models(inputs, ["axis", *maps, "images", "means"])
+    rows = [
+        (group, variant, content)
+        for group, held in slices.items()
+        for variant, (content, _) in held.items()
+    ]
+    values = np.concatenate([content[name].ravel() for *_, content in rows for name in maps])
+    low, high = np.nanpercentile(values, [1, 99]) if np.isfinite(values).any() else (0, 1)
+    width = TWO_COLUMNS
+    figure, axes = canvas(len(rows), 4, width=width, height=len(rows) * (width - 0.9) / 4 + 0.55)
+    figure.set_layout_engine("compressed")
+    for (group, variant, content), line in zip(rows, axes, strict=True):
+        grid = content["axis"]
+        extent = (grid[0], grid[-1], grid[0], grid[-1])
+        for name, ax in zip(maps, line[:3], strict=True):
+            field = content[name]
+            image = ax.imshow(
+                field,
+                origin="lower",
+                extent=extent,
+                cmap=FIELD,
+                vmin=low,
+                vmax=high,
+                interpolation="bilinear",
+            )
+            ax.contour(
+                grid,
+                grid,
+                np.ma.masked_invalid(field),
+                levels=np.linspace(low, high, 9)[1:-1],
+                colors="white",
+                linewidths=0.3,
+            )
+            if name != "log_det_fisher":
+                rho = _spearman(content["log_det_fisher"].ravel(), field.ravel())
+                ax.text(
+                    0.04,
+                    0.96,
+                    f"ρ = {rho:.2f}",
+                    transform=ax.transAxes,
+                    va="top",
+                    bbox=PLATE,
+                )
+            ax.set(xlim=extent[:2], ylim=extent[2:], xlabel="$u$")
+            ax.grid(False)
+        line[0].plot(*content["means"].T, ".", ms=2.2, mfc="white", mec="black", mew=0.3)
+        label = VARIANTS[variant].label
+        line[0].set_ylabel(", ".join([*group, label] if len(slices) > 1 else [label]) + "\n$v$")
+        tiles = content["images"]
+        show(line[3], tiles[::-1].reshape(-1, *tiles.shape[2:]), tiles.shape[1])
+    for ax in axes[:-1, :3].flat:
+        ax.set_xlabel("")
+    for ax in axes[:, 1:3].flat:
+        ax.set_yticklabels([])
+    for ax, title in zip(axes[0], [*maps.values(), "decoded images"], strict=True):
+        ax.set_title(title)
+    bar = figure.colorbar(image, ax=axes, extend="both", aspect=30, pad=0.01)
+    bar.set_label(r"$\log\,\det\,g$")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's correlation of the finite pairs; NaN if either side is constant."""
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if x.size < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan
+    return float(stats.spearmanr(x, y).statistic)
+
+
+def agreement(inputs: Sequence[Path]) -> Figure:
+    """Potential against Fisher metric, probe by probe: log det and eigenvalues.
+
+    ``inputs``: the gathered ``probes.csv``. Points are those of the lowest seed; ρ is Spearman's
+    correlation within a model, median (smallest to largest) over all models.
+    """
+    (path,) = inputs
+    columns = [*MODEL, "probe_set", "potential", "probe", "quantity", "fisher", "value"]
+    frame = table(path, columns)
+    frame = frame[frame["potential"] != "constant"]
+    if frame.empty:
+        raise InputError(f"{path} holds no potential to compare with: make the table again.")
+    panels = [
+        (potential, probes)
+        for potential in ordered(frame["potential"], POTENTIALS)
+        for probes in PROBES
+        if (frame["probe_set"] == probes).any()
+    ]
+    groups = grouped(frame)
+    rows = [
+        (group, quantity, held[held["quantity"] == quantity])
+        for group, held in groups
+        for quantity in ("log_det", "eigenvalue")
+    ]
+    width = TWO_COLUMNS
+    figure, axes = canvas(
+        len(rows),
+        len(panels),
+        width=width,
+        height=len(rows) * (width - 0.4) / 4 + 1.0,
+        sharex="row",
+        sharey="row",
+    )
+    for (group, quantity, held), line in zip(rows, axes, strict=True):
+        for (potential, probes), ax in zip(panels, line, strict=True):
+            part = held[(held["potential"] == potential) & (held["probe_set"] == probes)]
+            ax.set_title(_scatter(ax, part, quantity))
+        name = r"$\log\,\det\,g$" if quantity == "log_det" else "eigenvalues of $g$"
+        line[0].set_ylabel(titled(group, f"{name}, potential"))
+        for ax in line:
+            ax.set_xlabel(f"{name}, Fisher")
+    for (potential, probes), ax in zip(panels, axes[0], strict=True):
+        ax.set_title(f"{POTENTIALS[potential].label}\n{PROBES[probes].label}\n{ax.get_title()}")
+    variants = ordered(frame["variant"], VARIANTS)
+    legend(
+        figure,
+        [handle(VARIANTS[variant]) for variant in variants],
+        title=(
+            f"{counted(frame.groupby(MODEL).ngroups, 'model')}, "
+            f"{counted(frame['probe'].nunique(), 'probe')} each; points: one seed; "
+            "ρ: Spearman within a model, median (range) over models"
+        ),
+    )
+    return figure
+
+
+def _scatter(ax: Axes, part: pd.DataFrame, quantity: str) -> str:
+    """Draw the probes of one panel; the rank correlation in words."""
+    shown = part[part["seed"] == part["seed"].min()].dropna(subset=["fisher", "value"])
+    if quantity == "eigenvalue":
+        ax.set(xscale="log", yscale="log")
+        shown = shown[(shown["fisher"] > 0) & (shown["value"] > 0)]
+    # One fixed shuffle, so that no variant hides another only because it is drawn later.
+    shown = shown.sample(frac=1, random_state=0)
+    for variant, points in shown.groupby("variant"):
+        kind = VARIANTS[variant]
+        ax.plot(
+            points["fisher"],
+            points["value"],
+            kind.marker,
+            color=kind.color,
+            ms=2,
+            mew=0,
+            alpha=0.35,
+            rasterized=True,
+        )
+    if len(shown):
+        middle = shown["fisher"].median()
+        ax.axline((middle, middle), (1.01 * middle, 1.01 * middle), color="black", lw=0.7, ls="--")
+    rho = [_spearman(m["fisher"].to_numpy(), m["value"].to_numpy()) for _, m in part.groupby(MODEL)]
+    rho = [value for value in rho if np.isfinite(value)]
+    if not rho:
+        return ""
+    return f"ρ = {np.median(rho):.2f} ({min(rho):.2f} to {max(rho):.2f})".replace("-", "−")
+
+
+def agreement_summary(inputs: Sequence[Path]) -> Figure:
+    """Relative error of every potential by variant and probe set, and the Hermitian defect.
+
+    ``inputs``: the gathered ``agreement.csv``. Points are seeds; bars their mean and its 95 %
+    interval.
+    """
+    (path,) = inputs
+    frame = table(
+        path, [*MODEL, "probe_set", "potential", "relative_error_median", "hermitian_defect"]
+    )
+    groups = grouped(frame)
+    probe_sets = ordered(frame["probe_set"], PROBES)
+    potentials = ordered(frame["potential"], POTENTIALS)
+    figure, axes = canvas(
+        len(groups), len(probe_sets) + 1, width=TWO_COLUMNS, height=2.0 * len(groups) + 0.4
+    )
+    for line in axes:
+        for ax in line[1:-1]:
+            ax.sharey(line[0])
+    for (group, held), line in zip(groups, axes, strict=True):
+        variants = ordered(held["variant"], VARIANTS)
+        for probes, ax in zip(probe_sets, line[:-1], strict=True):
+            part = held[held["probe_set"] == probes]
+            dodged(ax, part, variants, "potential", potentials, POTENTIALS, "relative_error_median")
+            ax.set_title(PROBES[probes].label)
+        line[0].set_ylabel(titled(group, r"median relative error of $g$"))
+        # The defect is the Fisher metric's own: the same whatever it is compared with.
+        own = held.drop_duplicates([*MODEL, "probe_set"])
+        dodged(line[-1], own, variants, "probe_set", probe_sets, PROBES, "hermitian_defect")
+        line[-1].set_title(r"Fisher metric: $\Vert g_{ij}\Vert\,/\,\Vert g_{i\bar{j}}\Vert$")
+        line[-1].set_ylabel("Hermitian defect")
+        for ax in line:
+            ax.update_datalim([(0, 0)])  # an error of zero is the point of reference
+            ax.autoscale_view(scalex=False)
+            ax.set_ylim(bottom=0)
+    legend(
+        figure,
+        [handle(POTENTIALS[name]) for name in potentials],
+        [handle(PROBES[name]) for name in probe_sets],
+        title=f"points: {counted(frame['seed'].nunique(), 'seed')}; bars: mean, 95 % interval",
+    )
+    return figure
+
+
+def cost(inputs: Sequence[Path]) -> Figure:
+    """Time of one metric against the number of outputs of the decoder, by method.
+
+    ``inputs``: ``cost.csv``. The legend holds the exponent of a fitted power law.
+    """
+    (path,) = inputs
+    frame = table(path, ["output_dim", "latent_dim", "method", "microseconds_per_point"])
+    frame = frame.dropna(subset=["microseconds_per_point"])
+    sizes = sorted(frame["latent_dim"].unique())
+    figure, axes = canvas(1, len(sizes), width=TWO_COLUMNS, height=2.6, sharex=True, sharey=True)
+    methods = frame["method"].unique()
+    colors = sns.color_palette("colorblind", len(methods)).as_hex()
+    kinds = {
+        method: Look(method.replace("_", " "), color, marker, line.line)
+        for method, color, marker, line in zip(
+            methods, colors, cycle("oDs^vPX"), cycle(VARIANTS.values())
+        )
+    }
+    for size, ax in zip(sizes, axes.flat, strict=True):
+        for method, part in frame[frame["latent_dim"] == size].groupby("method", sort=False):
+            kind = kinds[method]
+            time = part.groupby("output_dim")["microseconds_per_point"].median()
+            label = kind.label
+            if len(time) > 1:
+                slope = np.polyfit(np.log(time.index), np.log(time), 1)[0]
+                label += rf" $\propto D^{{{round(slope, 2) + 0.0:.2f}}}$"
+            ax.plot(
+                time.index,
+                time,
+                color=kind.color,
+                marker=kind.marker,
+                linestyle=kind.line,
+                label=label,
+            )
+        ax.set(xscale="log", yscale="log", title=f"d = {size}", xlabel="decoder outputs D")
+        ax.set_xticks(dims := sorted(frame["output_dim"].unique()), [str(n) for n in dims])
+        ax.minorticks_off()
+        ax.legend()
+    axes[0, 0].set_ylabel("time per point (µs)")
+    return figure

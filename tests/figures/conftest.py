@@ -1,0 +1,324 @@
+"""Synthetic results with the shape of real ones, awkward cases included."""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from kahlervae.storage import write_table, write_tensors
+
+VARIANTS = ("real", "complex", "beta", "kahler", "fisher")
+SAMPLERS = {
+    "prior": ["default"],
+    "truncated": [f"temperature={t / 10}" for t in range(3, 10)],
+    "posterior_mixture": ["default"],
+    "volume": [f"alpha={a}" for a in (-1.0, -0.5, -0.25, 0.25)],
+}
+
+
+def identity(variant, seed):
+    return {
+        "dataset": "digits",
+        "representation": "pixels",
+        "variant": variant,
+        "seed": seed,
+    }
+
+
+def digits(random, *shape):
+    """Real digits, 8 × 8, values in [0, 1]."""
+    images = load_digits().images / 16
+    return torch.tensor(images[random.integers(len(images), size=shape)], dtype=torch.float32)
+
+
+class Results:
+    """Writes a results tree of synthetic models and names its files."""
+
+    def __init__(self, root: Path, variants=VARIANTS, seeds=(0, 1)):
+        self.root, self.variants, self.seeds = root, variants, list(seeds)
+        self.random = np.random.default_rng(0)
+
+    def frame(self, name):
+        return getattr(self, f"_{name}")()
+
+    def table(self, name, frame=None):
+        path = self.root / "tables" / f"{name}.csv"
+        write_table(path, self.frame(name) if frame is None else frame)
+        return path
+
+    def arrays(self, name):
+        paths = []
+        for variant in self.variants:
+            if name == "slice" and variant == "real":
+                continue
+            for seed in self.seeds:
+                path = self.root / variant / f"seed={seed}" / f"{name}.safetensors"
+                write_tensors(path, getattr(self, f"_{name}")(variant), identity(variant, seed))
+                paths.append(path)
+        return paths
+
+    def _gallery(self, variant):
+        originals = digits(np.random.default_rng(1), 16)
+        noise = 0.1 * torch.from_numpy(self.random.normal(size=(16, 8, 8))).float()
+        ends = digits(self.random, 2, 6, 1)
+        t = torch.linspace(0, 1, 11)[:, None, None]
+        return {
+            "originals": originals,
+            "reconstructions": (originals + noise).clamp(0, 1),
+            "paths": (1 - t) * ends[0] + t * ends[1],
+        }
+
+    def _sheet(self, variant):
+        return {
+            f"{sampler}:{setting}": digits(self.random, 64)
+            for sampler, settings in SAMPLERS.items()
+            for setting in settings
+            if not (variant == "real" and sampler == "volume")
+        }
+
+    def _slice(self, variant):
+        axis = np.linspace(-2.5, 2.5, 31)
+        v, u = np.meshgrid(axis, axis, indexing="ij")
+        scale = 1.0 if variant == "kahler" else 2.0
+        field = 12 + scale * (np.sin(2 * u) + np.cos(1.5 * v) - 0.3 * (u**2 + v**2))
+        rough = field + self.random.normal(size=field.shape) * 0.2
+        posterior = 12 + 0.5 * (field - 12)
+        posterior[:2, :2] = np.nan
+        arrays = {
+            "axis": axis,
+            "log_det_fisher": field,
+            "log_det_fitted": rough,
+            "log_det_posterior": posterior,
+            "means": self.random.normal(size=(297, 2)),
+        }
+        images = digits(self.random, 9, 9)
+        labels = torch.arange(297) % 10
+        return {k: torch.from_numpy(a).float() for k, a in arrays.items()} | {
+            "images": images,
+            "labels": labels,
+        }
+
+    def _models(self):
+        return [identity(v, s) for v, s in product(self.variants, self.seeds)]
+
+    def _history(self):
+        rows = []
+        for model in self._models():
+            i, noise = VARIANTS.index(model["variant"]), self.random.normal(size=60)
+            for epoch in range(1, 61):
+                fall = np.exp(-epoch / 8)
+                regularised = model["variant"] in ("kahler", "fisher")
+                rows.append(
+                    model
+                    | {
+                        "epoch": epoch,
+                        "loss": -40 + 400 * fall,
+                        "log_likelihood": 50 - 400 * fall - i + noise[epoch - 1],
+                        "kl": 9 * (1 - fall) - 0.5 * i,
+                        "regulariser": 10 + 5 * fall if regularised else np.nan,
+                        "tie": 2 * fall if model["variant"] == "kahler" else np.nan,
+                        "validation_elbo": 38 - 300 * fall - i + 0.5 * noise[epoch - 1],
+                        "gradient_norm": 20 * fall + 1,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def _reconstruction(self):
+        return pd.DataFrame(
+            [m | {"elbo": 35.0, "mse": 0.012 + 0.001 * m["seed"]} for m in self._models()]
+        )
+
+    def _agreement(self):
+        level = {"fitted": 0.18, "posterior": 0.75, "constant": 0.5}
+        return pd.DataFrame(
+            [
+                m
+                | {
+                    "probe_set": probes,
+                    "potential": potential,
+                    "relative_error_median": error * (1.3 if probes == "prior" else 1)
+                    + 0.02 * self.random.normal(),
+                    "hermitian_defect": 0.4 + 0.03 * m["seed"],
+                }
+                for m in self._models()
+                if m["variant"] != "real"
+                for probes, (potential, error) in product(("posterior", "prior"), level.items())
+            ]
+        )
+
+    def _probes(self):
+        rows = []
+        for m, probes, potential in product(
+            self._models(), ("posterior", "prior"), ("fitted", "posterior", "constant")
+        ):
+            if m["variant"] == "real":
+                continue
+            fisher = np.sort(np.exp(self.random.normal(3, 0.6, (40, 4))), axis=1)
+            noise = {"fitted": 0.2, "posterior": 0.8, "constant": 0.0}[potential]
+            value = fisher * np.exp(noise * self.random.normal(size=fisher.shape))
+            for n in range(40):
+                where = m | {"probe_set": probes, "potential": potential, "probe": n}
+                log_det = {"quantity": "log_det", "rank": 0}
+                rows.append(
+                    where
+                    | log_det
+                    | {"fisher": np.log(fisher[n]).sum(), "value": np.log(value[n]).sum()}
+                )
+                for k in range(4):
+                    eigenvalue = {"quantity": "eigenvalue", "rank": k}
+                    rows.append(where | eigenvalue | {"fisher": fisher[n, k], "value": value[n, k]})
+        return pd.DataFrame(rows)
+
+    def _samples(self):
+        rows = []
+        for m, sampler in product(self._models(), SAMPLERS):
+            if m["variant"] == "real" and sampler == "volume":
+                continue
+            shift = 0.02 * VARIANTS.index(m["variant"])
+            for setting, oracle in product(SAMPLERS[sampler], ("cnn", "mlp")):
+                value = float(setting.partition("=")[2] or 0)
+                away = {"truncated": 1 - value, "volume": -0.5 * value}.get(sampler, 0.0)
+                wobble = 0.01 * self.random.normal()
+                rows.append(
+                    m
+                    | {
+                        "sampler": sampler,
+                        "setting": setting,
+                        "oracle": oracle,
+                        "knn_outliers": max(0.01, 0.3 - 0.3 * away - shift + wobble),
+                        "entropy_outliers": 0.35 - 0.2 * away - shift + wobble,
+                        "recall": 0.9 - 0.9 * away**2 - shift + wobble,
+                        "vendi": 5 - 3 * away**2 + wobble,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def _reference(self):
+        return pd.DataFrame(
+            [
+                {
+                    "dataset": "digits",
+                    "oracle": oracle,
+                    "accuracy": 0.98,
+                    "knn_outliers": 0.05,
+                    "entropy_outliers": 0.06,
+                    "recall": 0.92,
+                    "vendi": 5.3,
+                }
+                for oracle in ("cnn", "mlp")
+            ]
+        )
+
+    def _paths(self):
+        rows = []
+        for m, oracle in product(self._models(), ("cnn", "mlp")):
+            ends = ["posterior", "prior"]
+            if m["variant"] != "real":
+                ends += [f"volume:{setting}" for setting in SAMPLERS["volume"]]
+            for endpoints in ends:
+                wobble = 0.02 * self.random.normal()
+                shift = 0.05 * VARIANTS.index(m["variant"])
+                rows.append(
+                    m
+                    | {
+                        "endpoints": endpoints,
+                        "oracle": oracle,
+                        "acceleration": 0.9 - shift + wobble,
+                        "path_length": 1.4,
+                        "label_flips": 1.8 - shift + wobble,
+                        "midpoint_outliers": 0.2 - 0.5 * shift + wobble,
+                        "sharpness": 0.9 - 0.3 * shift + wobble,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def _cost(self):
+        rows = []
+        for d, big in product((2, 4, 8), (64, 256, 1024)):
+            exact = 3 * d * (big / 64) ** 0.9
+            for method, time in {
+                "fisher": exact,
+                "potential": 4.0 * d,
+                "tie": 6 + big / 40,
+            }.items():
+                rows.append(
+                    {
+                        "output_dim": big,
+                        "latent_dim": d,
+                        "width": 256,
+                        "batch": 256,
+                        "components": 256,
+                        "method": method,
+                        "microseconds_per_point": time,
+                        "relative": time / exact,
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def _claims(self):
+        nan, identity = float("nan"), "supported if at most {} for each of 15 models"
+        rows = [
+            ("kl_hessian", "largest relative error", 3e-14, nan, nan, identity.format(1e-8)),
+            (
+                "psh_certificate",
+                "smallest eigenvalue",
+                0.8,
+                nan,
+                nan,
+                "supported if at least 0 for",
+            ),
+            ("closedness", "largest closedness defect", 0.0, nan, nan, identity.format(1e-8)),
+            ("total_covariance", "largest relative error", 2e-16, nan, nan, identity.format(1e-10)),
+            ("potential_tracks_fisher_volume", "logdet_spearman", 0.88, 0.85, 0.91, "above 0.8"),
+        ]
+        effects = {
+            "acceleration": "smoother",
+            "knn_outliers": "fewer_outliers",
+            "entropy_outliers": "fewer_outliers",
+            "recall": "less_variation",
+            "vendi": "less_variation",
+        }
+        strategies = ("regulariser", "volume_sampler", "both")
+        for strategy, control, (metric, name) in product(
+            strategies, ("complex", "beta"), effects.items()
+        ):
+            mean, half = self.random.normal(scale=0.1), self.random.uniform(0.02, 0.1)
+            claim = f"{strategy}_{name}_{metric}_vs_{control}"
+            rows.append((claim, metric, mean, mean - half, mean + half, "lies below 0"))
+        for variant, variation in product(("complex", "kahler"), ("recall", "coverage", "vendi")):
+            claim = f"volume_sampler_knn_outliers_vs_truncation_at_{variation}_{variant}"
+            rows.append((claim, "knn_outliers", nan, nan, nan, "lies below 0"))
+        columns = ["claim", "metric", "estimate", "ci_low", "ci_high", "rule"]
+        frame = pd.DataFrame(rows, columns=columns)
+        verdict = np.select(
+            [frame["estimate"].isna() | (frame["ci_low"] * frame["ci_high"] < 0)],
+            ["inconclusive"],
+            np.where(frame["ci_high"] > 0, "not supported", "supported"),
+        )
+        return frame.assign(dataset="digits", statement="…", verdict=verdict)
+
+    def inputs(self, name):
+        """The files that the workflow hands to figure ``name``."""
+        return {
+            "reconstructions": lambda: [*self.arrays("gallery"), self.table("reconstruction")],
+            "sample_sheets": lambda: self.arrays("sheet"),
+            "paths": lambda: self.arrays("gallery"),
+            "latent_slice": lambda: self.arrays("slice"),
+            "agreement": lambda: [self.table("probes")],
+            "agreement_summary": lambda: [self.table("agreement")],
+            "cost": lambda: [self.table("cost")],
+            "training": lambda: [self.table("history")],
+            "smoothness": lambda: [self.table("paths")],
+            "pareto": lambda: [self.table("samples"), self.table("reference")],
+            "claims": lambda: [self.table("claims")],
+        }[name]()
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A factory of results trees."""
+    return lambda **options: Results(tmp_path, **options)

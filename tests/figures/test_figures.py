@@ -1,0 +1,247 @@
+"""Every figure is whole, legible and the same each time, from ordinary and awkward results."""
+
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from kahlervae.errors import InputError
+from kahlervae.figures import FIGURES, draw
+from kahlervae.figures.style import style
+from kahlervae.storage import read_table, read_tensors, write_tensors
+
+TABLES = {
+    "agreement": "probes",
+    "agreement_summary": "agreement",
+    "cost": "cost",
+    "training": "history",
+    "smoothness": "paths",
+    "pareto": "samples",
+    "claims": "claims",
+}
+"""Figures that are drawn from a table, and its name."""
+ARRAYS = [name for name in FIGURES if name not in TABLES]
+
+
+def laid_out(name, inputs):
+    """The figure after layout, at its printed size."""
+    with style():
+        figure = FIGURES[name](inputs)
+        figure.draw_without_rendering()
+    return figure
+
+
+def check_fits(figure):
+    """Nothing lies outside the page and no two tick labels of an axis overlap."""
+    width, height = figure.get_size_inches()
+    box = figure.get_tightbbox()
+    assert min(box.x0, box.y0) > -0.01
+    assert box.x1 < width + 0.01
+    assert box.y1 < height + 0.01
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            boxes = [
+                tick.label1.get_window_extent()
+                for tick in axis.get_major_ticks()
+                if tick.label1.get_visible()
+                and tick.label1.get_text()
+                and low <= tick.get_loc() <= high
+            ]
+            for one, other in pairwise(boxes):
+                assert not one.padded(-1).overlaps(other.padded(-1)), ax.get_title()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_drawn_whole_and_the_same_each_time(results, name):
+    results = results()
+    inputs = results.inputs(name)
+    first = [results.root / f"first.{suffix}" for suffix in ("png", "pdf")]
+    second = [results.root / f"second.{suffix}" for suffix in ("png", "pdf")]
+    draw(name, inputs, first)
+    draw(name, inputs, second)
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+    pixels = matplotlib.image.imread(first[0])
+    assert pixels[..., :3].std() > 0.05
+    assert pixels.shape[1] == 1400  # two columns, 7 inches at 200 dpi
+
+    pdf = first[1].read_bytes()
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+    assert b"CreationDate" not in pdf
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_fits_its_page(results, name):
+    check_fits(laid_out(name, results().inputs(name)))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_one_seed_and_few_variants(results, name):
+    check_fits(laid_out(name, results(variants=("kahler",), seeds=[3]).inputs(name)))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_two_data_sets(results, name):
+    results = results(seeds=[0])
+    if name in ARRAYS:
+        inputs = results.inputs(name)
+        for path in [path for path in inputs if path.suffix == ".safetensors"]:
+            tensors, metadata = read_tensors(path)
+            other = path.with_name(f"other_{path.name}")
+            write_tensors(other, tensors, metadata | {"dataset": "fashion"})
+            inputs.append(other)
+    else:
+        frame = results.frame(TABLES[name])
+        if "dataset" in frame:
+            frame = pd.concat([frame, frame.assign(dataset="fashion")])
+        inputs = [results.table(TABLES[name], frame)]
+    check_fits(laid_out(name, inputs))
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.filterwarnings("error")
+def test_missing_numbers(results, name):
+    """NaN in some cells, and in all cells of a variant or of a whole column."""
+    results = results()
+    frame = results.frame(TABLES[name])
+    numbers = [column for column in frame.select_dtypes("float") if column != "seed"]
+    frame.loc[frame.index[::7], numbers] = np.nan
+    if "variant" in frame:
+        frame.loc[frame["variant"] == "fisher", numbers] = np.nan
+    laid_out(name, [results.table(TABLES[name], frame)])
+    frame[numbers[-1]] = np.nan
+    laid_out(name, [results.table(TABLES[name], frame)])
+
+
+def test_sheets_without_volume_samples(results):
+    figure = laid_out("sample_sheets", results(variants=("real",)).inputs("sample_sheets"))
+    assert len(figure.axes) == 3
+
+
+def test_absent_sampler_is_said(results):
+    figure = laid_out("sample_sheets", results().inputs("sample_sheets"))
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert texts == ["not sampled"] * 2
+
+
+def test_lowest_seed_is_shown(results):
+    results = results(variants=("complex",), seeds=[2, 10])
+    figure = laid_out("reconstructions", results.inputs("reconstructions"))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["test images", "complex\nMSE 0.0140"]
+
+
+def test_pareto_curves_are_means_over_seeds_and_oracles(results):
+    results = results(variants=("complex",))
+    path, _ = results.inputs("pareto")
+    frame = read_table(path)
+    figure = laid_out("pareto", [path])
+    curve = figure.axes[0].lines[0].get_xydata()
+
+    truncated = frame[frame["sampler"] == "truncated"].groupby("setting")
+    prior = frame[frame["sampler"] == "prior"]
+    expected = truncated[["recall", "knn_outliers"]].mean().to_numpy()
+    np.testing.assert_allclose(curve[:-1], expected)
+    np.testing.assert_allclose(curve[-1], prior[["recall", "knn_outliers"]].mean())
+
+
+def test_agreement_states_the_rank_correlation(results):
+    results = results(variants=("complex",), seeds=[0])
+    frame = results.frame("probes").query("potential == 'fitted' and probe_set == 'prior'")
+    figure = laid_out("agreement", [results.table("probes", frame)])
+    part = frame[frame["quantity"] == "log_det"]
+    rho = part[["fisher", "value"]].corr("spearman").iloc[0, 1]
+    assert f"ρ = {rho:.2f} (" in figure.axes[0].get_title()
+
+
+def test_cost_states_the_exponent(results):
+    figure = laid_out("cost", results().inputs("cost"))
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels[0] == r"fisher $\propto D^{0.90}$"
+    assert labels[1] == r"potential $\propto D^{0.00}$"
+
+
+def test_claims_show_the_bound_of_the_rule(results):
+    figure = laid_out("claims", results().inputs("claims"))
+    bounds = figure.axes[0].collections[0].get_segments()
+    assert bounds[0][0][0] == 1e-8
+
+
+def test_smoothness_shows_one_volume_weight(results):
+    figure = laid_out("smoothness", results().inputs("smoothness"))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[-1] == "between volume samples, α = −0.5"
+
+
+def test_unknown_figure_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no figure 'pie'.*claims"):
+        draw("pie", [], [tmp_path / "pie.png"])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_missing_column_is_named(results, name):
+    results = results()
+    frame = results.frame(TABLES[name])
+    required = {"agreement": "fisher", "cost": "method", "claims": "rule"}.get(name, "variant")
+    path = results.table(TABLES[name], frame.drop(columns=required))
+    output = results.root / "figure.png"
+    with pytest.raises(InputError, match=rf"{re.escape(str(path))} has no column '{required}'"):
+        draw(name, [path], [output])
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_table_without_rows_is_refused(results, name):
+    results = results()
+    path = results.table(TABLES[name], results.frame(TABLES[name]).head(0))
+    with pytest.raises(InputError, match="has no rows"):
+        draw(name, [path], [])
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_array_file_without_identity_is_refused(results, name):
+    results = results(seeds=[0])
+    path = results.inputs(name)[0]
+    write_tensors(path, read_tensors(path)[0], {"dataset": "digits"})
+    with pytest.raises(InputError, match=f"{path.name} does not say the representation"):
+        draw(name, [path], [])
+
+
+def test_missing_array_is_named(results):
+    path = results(seeds=[0]).arrays("sheet")[0]
+    with pytest.raises(InputError, match="has no array 'paths'"):
+        draw("paths", [path], [])
+
+
+def test_no_model_is_refused():
+    with pytest.raises(InputError, match="at least one model"):
+        draw("paths", [], [])
+
+
+def test_unknown_variant_is_refused(results):
+    results = results()
+    path = results.table("history", results.frame("history").assign(variant="quaternion"))
+    with pytest.raises(InputError, match="'quaternion'"):
+        draw("training", [path], [])
+
+
+def test_galleries_of_different_images_are_refused(results):
+    paths = results(seeds=[0]).arrays("gallery")
+    path = paths[1]
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors | {"originals": 1 - tensors["originals"]}, metadata)
+    with pytest.raises(InputError, match="different test images"):
+        draw("reconstructions", paths, [])
+
+
+def test_importing_the_package_does_not_load_matplotlib():
+    code = "import sys, kahlervae.figures; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,96 @@
+"""The look of the figures: colours that all readers can tell apart, intervals, tiles."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from scipy import stats
+
+from kahlervae.figures.images import tile
+from kahlervae.figures.style import (
+    POTENTIALS,
+    SAMPLERS,
+    VARIANTS,
+    VERDICTS,
+    half_weight,
+    mean_interval,
+)
+
+# Machado, Oliveira & Fernandes 2009: full deficiency, on linear RGB.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+def lab(color, vision):
+    """CIELAB of a colour as seen by a reader (D65)."""
+    rgb = np.array(to_rgb(color))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(VISION[vision] @ linear, 0, 1)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(to_xyz @ seen / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("looks", [VARIANTS, POTENTIALS, VERDICTS])
+def test_colours_differ_for_every_reader(looks, vision):
+    """A difference of 10 is told apart at a glance; 2.3 is just noticeable."""
+    colors = [lab(look.color, vision) for look in looks.values()]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(colors, 2)) > 10
+
+
+@pytest.mark.parametrize("looks", [VARIANTS, POTENTIALS, VERDICTS, SAMPLERS])
+def test_markers_and_lines_say_the_same_as_colours(looks):
+    assert len({look.marker for look in looks.values()}) == len(looks)
+    if looks is VARIANTS:
+        assert len({str(look.line) for look in looks.values()}) == len(looks)
+
+
+def test_interval_is_the_one_of_the_t_test():
+    values = np.array([0.1, 0.4, 0.35, 0.8, np.nan])
+    test = stats.ttest_1samp(values[:-1], 0).confidence_interval(0.95)
+    np.testing.assert_allclose(mean_interval(values), [values[:-1].mean(), *test])
+
+
+def test_one_value_has_no_interval():
+    mean, low, high = mean_interval([0.3, np.nan])
+    assert mean == 0.3
+    assert np.isnan([low, high]).all()
+
+
+def test_no_value_has_no_mean():
+    assert np.isnan(mean_interval([])).all()
+
+
+@pytest.mark.parametrize(
+    ("alphas", "half"), [([-1.0, -0.5, -0.25, 0.25], -0.5), ([-0.5], -0.5), ([0.5, 1.0], 0.5)]
+)
+def test_half_weight(alphas, half):
+    assert half_weight(alphas) == half
+
+
+def test_tile_keeps_every_image_and_separates_them():
+    images = np.random.default_rng(0).random((5, 20, 30))
+    sheet = tile(images, columns=3)
+    assert sheet.shape == (20 + 3 + 20, 30 + 3 + 30 + 3 + 30)
+    np.testing.assert_array_equal(sheet[:20, 33:63], images[1])
+    np.testing.assert_array_equal(sheet[23:, :30], images[3])
+    assert np.isnan(sheet[20:23]).all()
+    assert np.isnan(sheet[23:, 63:]).all()
