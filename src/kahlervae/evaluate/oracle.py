@@ -116,11 +116,13 @@ class Oracle(nn.Module):
         Raises:
             InputError: the images are empty, not finite, or of another shape.
         """
-        if images.shape[1:] != self.image_shape or len(images) == 0:
+        if images.shape[1:] != self.image_shape:
             raise InputError(
                 f"the {self.architecture} oracle reads images of shape {self.image_shape}, but was "
                 f"given an array of shape {tuple(images.shape)}: use the oracle of this data set."
             )
+        if len(images) == 0:
+            raise InputError("there are no images to score: enlarge the split or take samples.")
         if not images.isfinite().all():
             broken = int((~images.isfinite().flatten(1).all(1)).sum())
             raise InputError(

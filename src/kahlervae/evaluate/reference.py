@@ -52,7 +52,8 @@ class Reference:
         self.nearest_distance = variation.nearest_distance(
             outliers.pairwise_distances(self.features, test_features)
         )
-        if min(self.mean_distance, self.nearest_distance) <= 0:
+        scale = self.features.double().norm(dim=1).mean().item()
+        if min(self.mean_distance, self.nearest_distance) <= 1e-6 * scale:  # rounding of distances
             raise InputError(
                 f"the {oracle.architecture} oracle gives real images the same features: the data "
                 "hold duplicates or the oracle has collapsed, nothing can be told apart by it."
@@ -70,6 +71,8 @@ class Reference:
         - ``mean_distance``: mean distance between two images over that between two real ones;
         - ``novelty``: median distance to the nearest training image over that of real test images;
           well below 1, the images replay the training set.
+
+        Recall and coverage rise with the number of images: compare sets of one size.
 
         Raises:
             InputError: an image is not finite or of another shape, or there are no more than k.

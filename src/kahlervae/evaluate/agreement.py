@@ -1,0 +1,209 @@
+"""How well potentials agree with the Fisher metric of a trained decoder, and the identities."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from jaxtyping import Complex, Float
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from kahlervae.geometry import (
+    MixtureDecoder,
+    MixturePotential,
+    affine_invariant_distance,
+    closedness_defect,
+    fisher_metric,
+    hermitian_defect,
+    log_det,
+    mixed_hessian,
+    relative_entropy_metric,
+    relative_error,
+    smallest_eigenvalue,
+)
+from kahlervae.geometry.fisher import Decoder
+from kahlervae.models import VAE
+from kahlervae.nn import to_double
+from kahlervae.seeding import generator
+from kahlervae.train.potentials import draw_probes
+
+__all__ = ["Agreement", "compare_potentials"]
+
+TOLERANCES = {
+    "kl_hessian": 1e-8,
+    "total_covariance": 1e-10,
+    "missing_information": 4.0,
+    "psh_certificate": 0.0,
+    "closedness": 1e-8,
+}
+
+COMPONENTS = 16
+"""Components of the mixture decoder of the missing-information bridge."""
+
+DRAWS = 4000
+"""Monte Carlo draws per probe for the same."""
+
+
+class Agreement(NamedTuple):
+    """The three tables of the comparison.
+
+    Attributes:
+        agreement: one row per probe set and potential; the row ``fisher`` is the exact metric
+            itself, for its own closedness defect.
+        identities: one row per identity, the largest error over all probes.
+        probes: one row per probe and potential for log det and every eigenvalue.
+    """
+
+    agreement: pd.DataFrame
+    identities: pd.DataFrame
+    probes: pd.DataFrame
+
+
+def compare_potentials(
+    model: VAE,
+    potentials: Mapping[str, MixturePotential],
+    images: Float[Tensor, "n height width"],
+    settings: Mapping[str, Any],
+) -> Agreement:
+    """Hold potentials and identities against the exact Fisher metric, in float64.
+
+    Args:
+        model: with complex latents.
+        potentials: by name.
+        images: held out from the fit of the potentials.
+        settings: ``probes`` of each set, ``epsilon`` of log det(g + εI).
+    """
+    stream = generator(model.identity["seed"], "agreement")
+    drawn = draw_probes(model, images, settings["probes"], stream)
+    probe_sets = {name: z.to(torch.complex128) for name, z in drawn.items()}
+    decoder = to_double(model.decoder)
+    doubled = {name: to_double(potential) for name, potential in potentials.items()}
+    rows, scatter = [], []
+    for probe_set, z in probe_sets.items():
+        exact = fisher_metric(decoder, z)
+        exact_log_det = log_det(exact, settings["epsilon"])
+        shared = {"hermitian_defect": hermitian_defect(decoder, z).median().item()}
+        rows.append(
+            {"probe_set": probe_set, "potential": "fisher"}
+            | {"min_eigenvalue": smallest_eigenvalue(exact).min().item()}
+            | shared
+            | {"closedness_defect": _closedness(lambda z: fisher_metric(decoder, z), z)}
+        )
+        for name, potential in doubled.items():
+            metric = potential.metric(z)
+            proxy_log_det = log_det(metric, settings["epsilon"])
+            rows.append(
+                {
+                    "probe_set": probe_set,
+                    "potential": name,
+                    "relative_error_median": relative_error(metric, exact).median().item(),
+                    "airm_median": affine_invariant_distance(metric, exact).median().item(),
+                    "logdet_spearman": _spearman(proxy_log_det, exact_log_det),
+                    "within_share": _within_share(potential, z),
+                    "min_eigenvalue": smallest_eigenvalue(metric).min().item(),
+                }
+                | shared
+                | {"closedness_defect": _closedness(potential.metric, z)}
+            )
+            common = {"probe_set": probe_set, "potential": name}
+            scatter.append(_scatter(exact_log_det[:, None], proxy_log_det[:, None], "log_det", 0))
+            scatter[-1] = scatter[-1].assign(**common)
+            eigenvalues = torch.linalg.eigvalsh(exact), torch.linalg.eigvalsh(metric)
+            scatter.append(_scatter(*eigenvalues, "eigenvalue", 1).assign(**common))
+    errors = _identities(decoder, doubled, probe_sets, model.encode_images(images).mean, stream)
+    identities = [
+        {"identity_name": name, "value": value, "tolerance": TOLERANCES[name]}
+        for name, value in errors.items()
+    ]
+    order = ["probe_set", "potential", "probe", "quantity", "rank", "fisher", "value"]
+    return Agreement(
+        _identified(pd.DataFrame(rows)[list(rows[1])], model.identity),
+        _identified(pd.DataFrame(identities), model.identity),
+        _identified(pd.concat(scatter)[order], model.identity),
+    )
+
+
+def _identities(
+    decoder: Decoder,
+    potentials: Mapping[str, MixturePotential],
+    probe_sets: Mapping[str, Complex[Tensor, "n d"]],
+    means: Complex[Tensor, "m d"],
+    stream: torch.Generator,
+) -> dict[str, float]:
+    """The largest error of every identity; for ``psh_certificate`` the smallest eigenvalue."""
+    z = torch.cat([*probe_sets.values()])
+    learned = [potentials["fitted"], potentials["posterior"]]
+    return {
+        "kl_hessian": _largest(
+            relative_error(relative_entropy_metric(decoder, z), fisher_metric(decoder, z))
+        ),
+        "total_covariance": max(
+            _largest(relative_error(p.metric(z), mixed_hessian(p.potential, z))) for p in learned
+        ),
+        "missing_information": _missing_information_score(decoder, means, z, stream),
+        "psh_certificate": min(
+            min(p.certificate().lower_bound, smallest_eigenvalue(p.metric(z)).min().item())
+            for p in learned
+        ),
+        "closedness": max(_largest(closedness_defect(p.metric, z)) for p in learned),
+    }
+
+
+def _missing_information_score(
+    decoder: Decoder, means: Tensor, z: Tensor, stream: torch.Generator
+) -> float:
+    """Largest standard score, over 16 probes, of the trace of observed + missing − complete.
+
+    The components are the decoder's likelihoods at posterior means m_k, with the weights of a
+    Gaussian mixture of unit covariance: φ_k(z) = −|m_k|² + 2 Re(m_k†z), up to a common term.
+    """
+    anchors = means[:COMPONENTS].to(z.dtype)
+    offset = -(anchors.real.square() + anchors.imag.square()).sum(-1)
+    mixture = MixtureDecoder(offset, anchors, decoder(anchors))
+    z = z[:: len(z) // 16]
+    observed, missing = mixture.information_draws(z, DRAWS, stream)
+    total = _trace(observed) + _trace(missing)
+    error = (total.mean(1) - _trace(mixture.complete_information(z))).abs()
+    return _largest(error / (total.std(1) / DRAWS**0.5))
+
+
+def _closedness(metric: Any, z: Tensor) -> float:
+    return closedness_defect(metric, z).median().item()
+
+
+def _within_share(potential: MixturePotential, z: Tensor) -> float:
+    within, between = (_trace(part) for part in potential.total_covariance(z))
+    return (within / (within + between)).median().item()
+
+
+def _spearman(values: Tensor, reference: Tensor) -> float:
+    """Rank correlation; undefined (NaN) for a constant."""
+    if values.max() - values.min() < 1e-9:
+        return float("nan")
+    return float(spearmanr(values, reference).statistic)
+
+
+def _trace(form: Tensor) -> Tensor:
+    return form.diagonal(dim1=-2, dim2=-1).sum(-1).real
+
+
+def _largest(values: Tensor) -> float:
+    return values.max().item()
+
+
+def _scatter(fisher: Tensor, value: Tensor, quantity: str, first_rank: int) -> pd.DataFrame:
+    count, ranks = fisher.shape
+    return pd.DataFrame(
+        {
+            "probe": torch.arange(count).repeat_interleave(ranks),
+            "quantity": quantity,
+            "rank": (first_rank + torch.arange(ranks)).repeat(count),
+            "fisher": fisher.flatten(),
+            "value": value.flatten(),
+        }
+    )
+
+
+def _identified(table: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.concat([pd.DataFrame([identity] * len(table)), table.reset_index(drop=True)], axis=1)

@@ -1,0 +1,74 @@
+"""Intervals and verdicts: known cases, coverage, degenerate input."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kahlervae.evaluate.statistics import Interval, bootstrap_interval, verdict
+
+SETTINGS = {"confidence": 0.95, "resamples": 1999, "seed": 0}
+
+
+def test_agrees_with_student_on_many_normal_differences():
+    values = np.random.default_rng(0).normal(1, 2, 400)
+    interval = bootstrap_interval(values, 0.95, 9999, 0)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert interval.estimate == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(expected.low, abs=0.02)
+    assert interval.high == pytest.approx(expected.high, abs=0.02)
+
+
+def test_covers_five_normal_differences_more_often_than_the_plain_interval():
+    random = np.random.default_rng(0)
+    expanded = plain = 0
+    for values in random.normal(size=(400, 5)):
+        interval = bootstrap_interval(values, **SETTINGS | {"resamples": 999})
+        expanded += interval.low <= 0 <= interval.high
+        ends = stats.bootstrap(
+            (values,), np.mean, method="percentile", n_resamples=999, rng=random
+        ).confidence_interval
+        plain += ends.low <= 0 <= ends.high
+    assert plain / 400 < 0.88
+    assert 0.90 < expanded / 400 < 0.96
+
+
+def test_stays_within_the_differences():
+    values = [1.0, 2.0, 4.0, 3.0, 9.0]
+    interval = bootstrap_interval(values, **SETTINGS)
+    assert 1 <= interval.low < interval.estimate < interval.high <= 9
+    assert interval == bootstrap_interval(values, **SETTINGS)
+
+
+@pytest.mark.parametrize("values", [[0.25] * 5, [0.25] * 2, [0.0] * 5])
+def test_equal_differences_give_an_interval_of_width_zero(values):
+    assert bootstrap_interval(values, **SETTINGS) == Interval(values[0], values[0], values[0])
+
+
+def test_too_few_differences():
+    single = bootstrap_interval([0.5], **SETTINGS)
+    assert single.estimate == 0.5
+    assert math.isnan(single.low)
+    assert math.isnan(single.high)
+    assert all(math.isnan(value) for value in bootstrap_interval([], **SETTINGS))
+    assert bootstrap_interval([1.0, 2.0], **SETTINGS).low == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "below", "above"),
+    [
+        (-2, -1, "supported", "not supported"),
+        (1, 2, "not supported", "supported"),
+        (-1, 1, "inconclusive", "inconclusive"),
+        (0, 0, "inconclusive", "inconclusive"),
+        (-1, 0, "inconclusive", "inconclusive"),
+        (math.nan, math.nan, "inconclusive", "inconclusive"),
+    ],
+)
+def test_verdict(low, high, below, above):
+    interval = Interval((low + high) / 2, low, high)
+    assert verdict(interval, "below") == below
+    assert verdict(interval, "above") == above
+    moved = Interval(interval.estimate + 5, low + 5, high + 5)
+    assert verdict(moved, "below", 5.0) == below
