@@ -1,0 +1,182 @@
+"""Hamiltonian Monte Carlo in C^d, batched over chains."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Complex, Float
+from torch import Tensor
+
+from kahlervae.errors import InputError
+
+__all__ = ["Chains", "DualAveraging", "run_chains"]
+
+LogDensity = Callable[[Complex[Tensor, "chains d"]], Float[Tensor, " chains"]]
+
+
+class Chains(NamedTuple):
+    """The kept part of a run, chain first, as ArviZ orders it.
+
+    Attributes:
+        latents: the states.
+        log_density: unnormalised log density of every state.
+        acceptance: probability with which every proposal was accepted.
+        moved: whether it was.
+        divergent: whether its trajectory left the region where the integrator is stable, or that
+            where the density and its gradient are finite (energy error above 1000, as in Stan).
+        step_size: the step size after warm-up.
+    """
+
+    latents: Complex[Tensor, "chains draws d"]
+    log_density: Float[Tensor, "chains draws"]
+    acceptance: Float[Tensor, "chains draws"]
+    moved: Bool[Tensor, "chains draws"]
+    divergent: Bool[Tensor, "chains draws"]
+    step_size: float
+
+
+class DualAveraging:
+    r"""Adaptation of the step size ε to a target acceptance probability δ.
+
+    .. math::
+        \log ε_{t+1} = \log(10 ε_1) - \frac{\sqrt t}{γ} \frac{1}{t + t_0} \sum_{s \le t} (δ - α_s),
+        \qquad
+        \log \bar ε_{t+1} = t^{-κ} \log ε_{t+1} + (1 - t^{-κ}) \log \bar ε_t
+
+    with γ = 0.05, t₀ = 10, κ = 0.75. Warm-up runs with ε, which explores; what follows with the
+    average, ε̄.
+
+    Reference:
+        Hoffman & Gelman (2014), The No-U-Turn Sampler, section 3.2.1 and algorithm 5.
+
+    Args:
+        step_size: first guess ε₁.
+        target: δ.
+    """
+
+    def __init__(self, step_size: float, target: float) -> None:
+        self.step_size = step_size
+        self.average = step_size
+        self.target = target
+        self._shrinkage = math.log(10 * step_size)
+        self._count = 0
+        self._error = 0.0
+
+    def update(self, acceptance: float) -> None:
+        """Take in the mean acceptance probability of one more iteration."""
+        self._count += 1
+        self._error += (self.target - acceptance - self._error) / (self._count + 10)
+        log_step = self._shrinkage - math.sqrt(self._count) / 0.05 * self._error
+        weight = self._count**-0.75
+        self.step_size = math.exp(log_step)
+        self.average = math.exp(weight * log_step + (1 - weight) * math.log(self.average))
+
+
+def run_chains(
+    log_density: LogDensity,
+    start: Complex[Tensor, "chains d"],
+    *,
+    warmup: int,
+    draws: int,
+    leapfrog: int,
+    generator: torch.Generator,
+    target_acceptance: float = 0.8,
+) -> Chains:
+    r"""Draw from an unnormalised density on C^d, identified with R^{2d} by z = a + ib.
+
+    The Hamiltonian is
+
+    .. math:: H(z, p) = -\log ρ(z) + \tfrac12 |p|^2, \qquad p = p_a + i p_b,\quad
+              p_a, p_b \sim N(0, I),
+
+    so that position and momentum move by :math:`\dot z = p` and
+    :math:`\dot p = \nabla_a \log ρ + i \nabla_b \log ρ`, which is what automatic differentiation
+    returns for a complex argument (twice the derivative in z̄). Every iteration integrates a
+    trajectory whose number of steps is uniform on 1..``leapfrog``, which breaks resonance with
+    periodic orbits; ``leapfrog = 1`` is MALA. All chains share one step size and the number of
+    steps, both independent of their states, so that each of them leaves ρ invariant.
+
+    A trajectory that meets a density or a gradient which is not finite is rejected.
+
+    Reference:
+        Neal (2011), MCMC using Hamiltonian dynamics, sections 3 and 4.
+
+    Args:
+        log_density: differentiable, one value for every row.
+        start: first states; their precision is that of the run.
+        warmup: iterations that adapt the step size and are dropped.
+        draws: iterations kept for every chain.
+        leapfrog: largest number of steps of a trajectory.
+        generator: source of all randomness.
+        target_acceptance: mean acceptance probability that the step size is adapted to.
+
+    Raises:
+        InputError: the density or its gradient is not finite at a start.
+    """
+    value, gradient = _value_and_gradient(log_density, start)
+    lost = int((~torch.isfinite(value)).sum())
+    if lost:
+        raise InputError(
+            f"the log density is not finite at {lost} of {len(start)} starts of the chains: "
+            "check the potential (its metric must be finite and positive) and epsilon."
+        )
+    position = start.detach()
+    dtype = value.dtype
+    averaging = DualAveraging(0.5, target_acceptance)
+    kept: list[tuple[Tensor, ...]] = []
+    for iteration in range(warmup + draws):
+        adapting = iteration < warmup
+        step_size = averaging.step_size if adapting else averaging.average
+        steps = int(torch.randint(1, leapfrog + 1, (), generator=generator))
+        # torch's complex normal has E|p|² = 1; unit variance of both parts needs 2.
+        momentum = math.sqrt(2) * torch.randn(start.shape, generator=generator, dtype=start.dtype)
+        threshold = torch.rand(len(start), generator=generator, dtype=dtype).log()
+        energy = value - _kinetic(momentum)
+
+        proposal, new_value, new_gradient = position, value, gradient
+        divergent = torch.zeros_like(threshold, dtype=torch.bool)
+        for _ in range(steps):
+            momentum = momentum + 0.5 * step_size * new_gradient
+            proposal = proposal + step_size * momentum
+            # A lost trajectory goes back to its start, so that the density is never asked for
+            # values where it overflows; it is rejected below.
+            proposal = torch.where(divergent[:, None], position, proposal)
+            new_value, new_gradient = _value_and_gradient(log_density, proposal)
+            divergent = divergent | (new_value < energy - MAXIMUM_ENERGY_ERROR)
+            momentum = momentum + 0.5 * step_size * new_gradient
+        log_ratio = new_value - _kinetic(momentum) - energy
+        divergent = divergent | ~(log_ratio > -MAXIMUM_ENERGY_ERROR)
+        log_ratio = log_ratio.masked_fill(divergent, -math.inf)
+
+        moved = threshold < log_ratio
+        position = torch.where(moved[:, None], proposal, position)
+        value = torch.where(moved, new_value, value)
+        gradient = torch.where(moved[:, None], new_gradient, gradient)
+        acceptance = log_ratio.clamp(max=0).exp()
+        if adapting:
+            averaging.update(float(acceptance.mean()))
+        else:
+            kept.append((position, value, acceptance, moved, divergent))
+    latents, values, acceptances, moves, divergences = (
+        torch.stack(field, dim=1) for field in zip(*kept, strict=True)
+    )
+    return Chains(latents, values, acceptances, moves, divergences, averaging.average)
+
+
+MAXIMUM_ENERGY_ERROR = 1000.0
+
+
+def _value_and_gradient(log_density: LogDensity, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Log density and its gradient; -inf and 0 where either is not finite."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        value = log_density(z)
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+    finite = torch.isfinite(value) & torch.isfinite(gradient).all(-1)
+    value = value.detach().masked_fill(~finite, -math.inf)
+    return value, gradient.masked_fill(~finite[:, None], 0)
+
+
+def _kinetic(momentum: Tensor) -> Tensor:
+    return 0.5 * torch.view_as_real(momentum).square().sum((-2, -1))

@@ -1,0 +1,65 @@
+import math
+
+import torch
+
+from kahlervae.sample import Chains, Prior, diagnose, run_chains
+from kahlervae.seeding import generator
+
+
+def independent(chains=8, draws=400):
+    z = Prior(2).sample(chains * draws, generator(0)).latents.reshape(chains, draws, 2)
+    yes = torch.ones(chains, draws, dtype=torch.bool)
+    return Chains(z, -z.abs().square().sum(-1), 0.9 * yes, yes, ~yes, 0.5)
+
+
+def test_independent_draws_pass():
+    diagnostics = diagnose(independent())
+    assert not diagnostics.flagged
+    assert diagnostics.reason == ""
+    assert diagnostics.rhat < 1.01
+    assert 0.8 * 3200 < min(diagnostics.ess_bulk, diagnostics.ess_tail) < 1.2 * 3200
+    assert (diagnostics.chains, diagnostics.draws, diagnostics.step_size) == (8, 400, 0.5)
+    assert math.isclose(diagnostics.acceptance, 0.9, rel_tol=1e-6)
+
+
+def test_one_wrong_coordinate_is_enough():
+    chains = independent()
+    chains.latents[3, :, 1] += 1j
+    assert diagnose(chains).rhat > 1.05
+    assert "R-hat" in diagnose(chains).reason
+
+
+def test_a_stuck_chain_is_named():
+    chains = independent()
+    chains.latents[5] = chains.latents[5, :1]
+    chains.moved[5] = False
+    diagnostics = diagnose(chains)
+    assert diagnostics.flagged
+    assert "stuck chains: 5" in diagnostics.reason
+
+
+def test_chains_that_never_move_are_flagged():
+    chains = independent()
+    still = chains._replace(
+        latents=torch.zeros_like(chains.latents), log_density=torch.zeros_like(chains.log_density)
+    )
+    assert math.isnan(diagnose(still).rhat)
+    assert diagnose(still).flagged
+
+
+def test_few_effective_draws_are_flagged():
+    assert "effective draws" in diagnose(independent(chains=4, draws=20)).reason
+
+
+def test_modes_that_chains_do_not_leave_are_flagged():
+    def two_modes(z):
+        modes = torch.tensor([-4.0, 4.0])
+        squares = (z.real - modes).square() + z.imag.square()
+        return torch.logsumexp(-4 * squares, dim=-1)
+
+    stream = generator(0)
+    start = 4 * Prior(1).sample(16, stream).latents
+    chains = run_chains(two_modes, start, warmup=200, draws=400, leapfrog=6, generator=stream)
+    diagnostics = diagnose(chains)
+    assert diagnostics.flagged
+    assert diagnostics.rhat > 1.5
