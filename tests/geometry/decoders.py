@@ -58,7 +58,9 @@ def dense_complex_gaussian(latent_dim: int, seed: int = 0):
 def holomorphic(latent_dim: int, seed: int = 0):
     """μ(z) polynomial in z, constant variance: the control in which the metric is Kähler."""
     stream = torch.Generator().manual_seed(seed)
-    linear, square = torch.randn(2, latent_dim, OUTPUT_DIM, generator=stream, dtype=torch.complex128)
+    linear, square = torch.randn(
+        2, latent_dim, OUTPUT_DIM, generator=stream, dtype=torch.complex128
+    )
     log_var = torch.randn(OUTPUT_DIM, generator=stream, dtype=torch.float64)
 
     def decoder(z: Tensor) -> ComplexGaussian:

@@ -18,11 +18,18 @@ from kahlervae.nn import to_double
 
 def random_potential(d, groups=3, components=5, quadratic=True, seed=0):
     stream = torch.Generator().manual_seed(seed)
-    potential = MixturePotential.random(d, groups, components, 2.0, stream, quadratic)
-    for parameter in potential.parameters():
-        noise = torch.randn(parameter.shape, generator=stream, dtype=parameter.dtype)
-        parameter.data += 0.3 * noise
-    return to_double(potential).requires_grad_(False)
+
+    def normal(*shape, dtype=torch.complex128):
+        return torch.randn(shape, generator=stream, dtype=dtype)
+
+    potential = MixturePotential(
+        background=normal(d, d),
+        log_strength=normal(groups, dtype=torch.float64),
+        offset=normal(groups, components, dtype=torch.float64),
+        slope=normal(groups, components, d),
+        factor=0.7 * normal(groups, components, d, d) if quadratic else None,
+    )
+    return potential.requires_grad_(False)
 
 
 def posterior_potential(d, seed=0):
@@ -114,7 +121,9 @@ def test_log_det_gradient_against_finite_differences():
         for unit, part in ((1, gradient.real), (1j, gradient.imag)):
             step = torch.zeros_like(z)
             step[:, i] = h * unit
-            slope = (potential.log_det(z + step, 1e-3) - potential.log_det(z - step, 1e-3)) / (2 * h)
+            slope = (potential.log_det(z + step, 1e-3) - potential.log_det(z - step, 1e-3)) / (
+                2 * h
+            )
             torch.testing.assert_close(part[:, i], slope.detach(), atol=1e-7, rtol=1e-6)
 
 
@@ -123,7 +132,13 @@ def test_fit_recovers_a_metric_of_its_own_family():
     z = points(1024, 2)
     z32, metrics = z.to(torch.complex64), truth.metric(z).to(torch.complex64)
     fit = fit_potential(
-        z32, metrics, 4, 8, steps=400, learning_rate=0.05, generator=torch.Generator().manual_seed(0)
+        z32,
+        metrics,
+        4,
+        8,
+        steps=400,
+        learning_rate=0.05,
+        generator=torch.Generator().manual_seed(0),
     )
     held_out = points(256, 2, seed=9)
     error = relative_error(to_double(fit).metric(held_out), truth.metric(held_out)).median()

@@ -42,9 +42,7 @@ SOURCES = {
 }
 
 
-def prepare(
-    dataset: str, split: Mapping[str, int]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def prepare(dataset: str, split: Mapping[str, int]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of all splits and a record that says what they are.
 
     Args:

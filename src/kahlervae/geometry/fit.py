@@ -17,7 +17,6 @@ def fit_potential(
     steps: int,
     learning_rate: float,
     generator: torch.Generator,
-    quadratic: bool = False,
     batch_size: int = 256,
 ) -> MixturePotential:
     r"""Fit a potential by the mean squared relative Frobenius error of its metric.
@@ -31,9 +30,7 @@ def fit_potential(
         metrics: the metric to approximate at each of them.
     """
     scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.mean())
-    potential = MixturePotential.random(
-        z.shape[1], groups, components, scale, generator, quadratic
-    )
+    potential = MixturePotential.random(z.shape[1], groups, components, scale, generator)
     optimiser = torch.optim.Adam(potential.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     norms = torch.linalg.matrix_norm(metrics)

@@ -84,20 +84,17 @@ class MixturePotential(nn.Module):
         components: int,
         scale: float,
         generator: torch.Generator,
-        quadratic: bool = False,
     ) -> Self:
-        """A random potential whose metric is of the order of ``scale``: the start of a fit.
+        """Random affine components with a metric of the order of ``scale``: the start of a fit.
 
         Unscaled starts fail badly (design section 4): s carries the scale, all else is of order 1.
         """
         shape = (groups, components, latent_dim)
-        eye = torch.eye(latent_dim, dtype=torch.complex64)
         return cls(
-            background=(0.25 * scale) ** 0.5 * eye,
+            background=(0.25 * scale) ** 0.5 * torch.eye(latent_dim, dtype=torch.complex64),
             log_strength=torch.full((groups,), scale / groups).log(),
             offset=0.1 * torch.randn(shape[:2], generator=generator),
             slope=0.7 * torch.randn(shape, generator=generator, dtype=torch.complex64),
-            factor=0.5 * eye.expand(*shape, latent_dim).clone() if quadratic else None,
         )
 
     @classmethod
@@ -125,6 +122,16 @@ class MixturePotential(nn.Module):
             slope=(precision * mean).unsqueeze(0),
             factor=torch.diag_embed(excess).to(mean.dtype).unsqueeze(0),
         )
+
+    @classmethod
+    def constant(cls, metric: Complex[Tensor, "d d"]) -> Self:
+        r"""The potential :math:`z^\dagger G^T z` of a constant positive definite metric G."""
+        return cls(
+            background=torch.linalg.cholesky(metric.mT),
+            log_strength=torch.zeros(1, dtype=metric.real.dtype),
+            offset=torch.zeros(1, 1, dtype=metric.real.dtype),
+            slope=torch.zeros(1, 1, metric.shape[0], dtype=metric.dtype),
+        ).requires_grad_(False)
 
     def potential(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """K(z)."""
@@ -180,9 +187,9 @@ class MixturePotential(nn.Module):
         slopes = self.slope - self.slope.mean(dim=1, keepdim=True)
         outer = (slopes.conj().unsqueeze(-1) * slopes.unsqueeze(-2)).flatten(2).flatten(0, 1)
         share = (weights * strength[:, None]).flatten(1)
-        second = torch.view_as_complex((share @ torch.view_as_real(outer).flatten(1)).unflatten(
-            1, (outer.shape[1], 2)
-        ))
+        second = torch.view_as_complex(
+            (share @ torch.view_as_real(outer).flatten(1)).unflatten(1, (outer.shape[1], 2))
+        )
         mean = torch.einsum("nmk,mkd->nmd", weights.to(slopes.dtype), slopes)
         mean = strength.sqrt()[:, None] * mean
         return second.unflatten(1, (slopes.shape[-1],) * 2) - mean.mH @ mean

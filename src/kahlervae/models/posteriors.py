@@ -60,9 +60,7 @@ class RealPosterior(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Complex[Tensor, "*batch d"]:
         """One draw in C^d, reparameterised."""
-        noise = torch.randn(
-            self.real_mean.shape, generator=generator, dtype=self.real_mean.dtype
-        )
+        noise = torch.randn(self.real_mean.shape, generator=generator, dtype=self.real_mean.dtype)
         return _identify(self.real_mean + torch.exp(0.5 * self.real_log_var) * noise)
 
     def kl(self) -> Float[Tensor, "*batch"]:

@@ -192,7 +192,9 @@ INITIAL_LOG_VAR = -2.0
 
 
 def _complex_layers(width: int, count: int) -> list[nn.Module]:
-    return [layer for _ in range(count) for layer in (ComplexLinear(width, width), SmoothCardioid())]
+    return [
+        layer for _ in range(count) for layer in (ComplexLinear(width, width), SmoothCardioid())
+    ]
 
 
 def _real_layers(width: int, count: int) -> list[nn.Module]:

@@ -64,7 +64,7 @@ class SmoothCardioid(nn.Module):
         softness: s, in the units of z.
     """
 
-    def __init__(self, softness: float = 0.3) -> None:
+    def __init__(self, softness: float = 1.0) -> None:
         super().__init__()
         self.softness = softness
 

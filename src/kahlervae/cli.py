@@ -1,0 +1,276 @@
+"""The command line: one command a stage, which parses paths and calls the package.
+
+Heavy imports stand inside the commands, so that a command loads what it needs and no more.
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kahlervae.errors import InputError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Kähler geometry of complex variational autoencoders: the stages of the workflow.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _parse(settings: str) -> dict[str, Any]:
+    try:
+        return json.loads(settings)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"not JSON ({error}): pass a part of config.yaml.") from error
+
+
+Settings = Annotated[
+    dict, typer.Option(parser=_parse, metavar="JSON", help="The stage's part of config.yaml.")
+]
+Dataset = Annotated[str, typer.Option(help="Name of the data set.")]
+Data = Annotated[Path, typer.Option(help="What `kahlervae data` wrote.")]
+Model = Annotated[Path, typer.Option(help="What `kahlervae train` wrote.")]
+Potentials = Annotated[Path, typer.Option(help="What `kahlervae potential` wrote.")]
+Samples = Annotated[Path, typer.Option(help="What `kahlervae sample` wrote.")]
+Oracles = Annotated[list[Path], typer.Option(help="What `kahlervae oracle` wrote; repeatable.")]
+Out = Annotated[Path, typer.Option(help="File to write.")]
+
+
+@app.command()
+def data(dataset: Dataset, settings: Settings, out: Out, record: Out) -> None:
+    """Split a data set."""
+    from kahlervae.data import prepare
+    from kahlervae.storage import write_json, write_tensors
+
+    tensors, description = prepare(dataset, settings["split"])
+    write_tensors(out, tensors)
+    write_json(record, description)
+
+
+@app.command()
+def oracle(
+    dataset: Dataset,
+    architecture: Annotated[str, typer.Option(help="cnn or mlp.")],
+    data: Data,
+    settings: Settings,
+    out: Out,
+    record: Out,
+) -> None:
+    """Train a classifier that judges images."""
+    from kahlervae.evaluate.score import make_oracle
+
+    options, evaluation = settings["oracle"], settings["evaluation"]
+    make_oracle(dataset, architecture, data, options, evaluation, out, record)
+
+
+@app.command()
+def train(
+    dataset: Dataset,
+    representation: Annotated[str, typer.Option(help="What the model sees of an image.")],
+    variant: Annotated[str, typer.Option(help="real, complex, beta, kahler or fisher.")],
+    seed: Annotated[int, typer.Option(help="Of everything random in the model.")],
+    data: Data,
+    settings: Settings,
+    checkpoint: Out,
+    out: Out,
+    history: Out,
+) -> None:
+    """Train one variant with one seed; goes on from the checkpoint where there is one."""
+    from kahlervae.data import load_split
+    from kahlervae.models import save_model
+    from kahlervae.storage import write_table
+    from kahlervae.train import train
+
+    identity = {
+        "dataset": dataset,
+        "representation": representation,
+        "variant": variant,
+        "seed": seed,
+    }
+    splits = {name: load_split(data, name) for name in ("train", "validation")}
+    model, table = train(splits, identity, settings, checkpoint)
+    write_table(history, table)
+    save_model(out, model)
+    checkpoint.unlink(missing_ok=True)
+
+
+@app.command()
+def potential(data: Data, model: Model, settings: Settings, out: Out) -> None:
+    """Fit potentials to the metric of a decoder."""
+    from kahlervae.data import load_split
+    from kahlervae.models import load_model
+    from kahlervae.train.potentials import fit_potentials, save_potentials
+
+    vae = load_model(model)
+    potentials = fit_potentials(vae, load_split(data, "train").images, settings)
+    save_potentials(out, potentials, vae.identity)
+
+
+@app.command()
+def agreement(
+    data: Data,
+    model: Model,
+    potential: Potentials,
+    settings: Settings,
+    out: Out,
+    identities: Out,
+    probes: Out,
+) -> None:
+    """Hold potentials and identities against the exact Fisher metric."""
+    from kahlervae.data import load_split
+    from kahlervae.evaluate.agreement import compare_potentials
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_table
+    from kahlervae.train.potentials import load_potentials
+
+    images = load_split(data, "test").images
+    tables = compare_potentials(load_model(model), load_potentials(potential), images, settings)
+    write_table(out, tables.agreement)
+    write_table(identities, tables.identities)
+    write_table(probes, tables.probes)
+
+
+@app.command(name="slice")
+def latent_slice(
+    data: Data, model: Model, potential: Potentials, settings: Settings, out: Out
+) -> None:
+    """Evaluate metrics on a plane of the latent space."""
+    from kahlervae.data import load_split
+    from kahlervae.evaluate.latent_slice import slice_latents
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_tensors
+    from kahlervae.train.potentials import load_potentials
+
+    vae = load_model(model)
+    arrays = slice_latents(vae, load_potentials(potential), load_split(data, "test"), settings)
+    write_tensors(out, arrays, vae.identity)
+
+
+@app.command()
+def sample(
+    data: Data,
+    model: Model,
+    settings: Settings,
+    out: Out,
+    diagnostics: Out,
+    potential: Annotated[Path | None, typer.Option(help="Needed by `volume`.")] = None,
+) -> None:
+    """Draw latents by every sampler."""
+    from kahlervae.data import load_split
+    from kahlervae.models import load_model
+    from kahlervae.sample import sample_model
+    from kahlervae.storage import write_table, write_tensors
+    from kahlervae.train.potentials import load_potentials
+
+    vae = load_model(model)
+    fitted = load_potentials(potential)["fitted"] if potential else None
+    images = load_split(data, "train").images
+    latents, table = sample_model(vae, images, fitted, settings)
+    write_tensors(out, latents, vae.identity)
+    write_table(diagnostics, table)
+
+
+@app.command()
+def score(
+    data: Data,
+    model: Model,
+    samples: Samples,
+    oracle: Oracles,
+    settings: Settings,
+    out: Out,
+    sheet: Out,
+) -> None:
+    """Score samples by every oracle."""
+    from kahlervae.evaluate.score import score_sampling
+
+    score_sampling(data, model, samples, oracle, settings, out, sheet)
+
+
+@app.command()
+def representations(
+    data: Data,
+    model: Model,
+    samples: Samples,
+    oracle: Oracles,
+    settings: Settings,
+    paths: Out,
+    reconstruction: Out,
+    gallery: Out,
+) -> None:
+    """Score decoded paths and reconstructions."""
+    from kahlervae.evaluate.score import score_representations
+
+    score_representations(data, model, samples, oracle, settings, paths, reconstruction, gallery)
+
+
+@app.command()
+def table(parts: list[Path], out: Out) -> None:
+    """Put tables of equal columns together."""
+    import pandas as pd
+
+    from kahlervae.storage import read_table, write_table
+
+    write_table(out, pd.concat([read_table(part) for part in parts], ignore_index=True))
+
+
+@app.command()
+def pareto(samples: Annotated[Path, typer.Option(help="Gathered scores.")], out: Out) -> None:
+    """Compare samplers with truncation at equal variation."""
+    from kahlervae.evaluate.pareto import make_pareto
+
+    make_pareto(samples, out)
+
+
+@app.command()
+def claims(
+    tables: Annotated[Path, typer.Option(help="Folder of the gathered tables.")],
+    settings: Settings,
+    out: Out,
+) -> None:
+    """Judge the claims."""
+    from kahlervae.evaluate.claims import make_claims
+
+    make_claims(tables, settings, out)
+
+
+@app.command()
+def cost(settings: Settings, out: Out) -> None:
+    """Time potential and exact metric."""
+    from kahlervae.evaluate.cost import measure_cost
+    from kahlervae.storage import write_table
+
+    write_table(out, measure_cost(settings))
+
+
+@app.command()
+def figure(
+    name: str,
+    inputs: list[Path],
+    out: Annotated[list[Path], typer.Option(help="PNG or PDF to write; repeatable.")],
+) -> None:
+    """Draw a figure from tables and arrays."""
+    from kahlervae.figures import draw
+
+    draw(name, inputs, out)
+
+
+def main() -> None:
+    """Run the command line; bad input ends it with one sentence on standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Thread counts change floating-point results: one thread a job, parallelism is over jobs.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        app()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Potentials of a trained decoder, and their file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from kahlervae import storage
+from kahlervae.errors import InputError
+from kahlervae.geometry import MixturePotential, best_constant_metric, fisher_metric
+from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
+from kahlervae.models import VAE
+from kahlervae.seeding import generator
+
+__all__ = ["draw_probes", "fit_potentials", "load_potentials", "save_potentials"]
+
+
+def draw_probes(
+    model: VAE, images: Float[Tensor, "n height width"], count: int, stream: torch.Generator
+) -> dict[str, Complex[Tensor, "count d"]]:
+    """Latents at which metrics are compared: ``posterior`` (of random images) and ``prior``."""
+    chosen = torch.randint(len(images), (count,), generator=stream)
+    posterior = model.encode_images(images[chosen]).sample(stream)
+    prior = torch.randn(posterior.shape, generator=stream, dtype=posterior.dtype)
+    return {"posterior": posterior, "prior": prior}
+
+
+def fit_potentials(
+    model: VAE, images: Float[Tensor, "n height width"], settings: Mapping[str, Any]
+) -> dict[str, MixturePotential]:
+    """Three potentials of the decoder's Fisher metric, from training images alone.
+
+    - ``fitted``: regressed on the exact metric at probes, half posterior, half prior;
+    - ``posterior``: the aggregated posterior of random anchors, two numbers calibrated;
+    - ``constant``: the best constant metric, which the others have to beat.
+
+    Args:
+        model: with complex latents.
+        images: of the train split.
+        settings: ``geometry.potential`` of the configuration.
+    """
+    stream = generator(model.identity["seed"], "potentials")
+    z = torch.cat([*draw_probes(model, images, settings["probes"] // 2, stream).values()])
+    metrics = fisher_metric(model.decoder, z)
+    anchors = model.encode_images(
+        images[torch.randperm(len(images), generator=stream)[: settings["anchors"]]]
+    )
+    fit = {key: settings[key] for key in ("groups", "components", "steps", "learning_rate")}
+    return {
+        "fitted": fit_potential(z, metrics, **fit, generator=stream),
+        "posterior": calibrate_posterior_potential(anchors.mean, anchors.variance, z, metrics),
+        "constant": MixturePotential.constant(best_constant_metric(metrics)),
+    }
+
+
+def save_potentials(
+    path: Path | str, potentials: Mapping[str, MixturePotential], identity: Mapping[str, Any]
+) -> None:
+    """Write the parameters of all potentials as one safetensors file."""
+    tensors = {
+        f"{name}.{key}": value
+        for name, potential in potentials.items()
+        for key, value in potential.state_dict().items()
+    }
+    storage.write_tensors(path, tensors, identity)
+
+
+def load_potentials(path: Path | str) -> dict[str, MixturePotential]:
+    """The potentials of a file that :func:`save_potentials` wrote, without gradients.
+
+    Raises:
+        InputError: the file is missing, damaged or does not hold potentials.
+    """
+    tensors, _ = storage.read_tensors(path)
+    parameters: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        name, _, parameter = key.partition(".")
+        parameters.setdefault(name, {})[parameter] = value
+    try:
+        return {
+            name: MixturePotential(**values).requires_grad_(False)
+            for name, values in parameters.items()
+        }
+    except TypeError as error:
+        raise InputError(f"{path} does not hold potentials: fit them again.") from error
