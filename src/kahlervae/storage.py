@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "atomic",
+    "identified",
     "read_json",
     "read_table",
     "read_tensors",
@@ -107,6 +108,12 @@ def write_table(path: Path | str, frame: "pd.DataFrame") -> None:
     """Write a data frame as CSV; floats keep every digit that identifies them."""
     with atomic(path) as temporary:
         frame.to_csv(temporary, index=False)
+
+
+def identified(frame: "pd.DataFrame", identity: Mapping[str, Any]) -> "pd.DataFrame":
+    """The table with the identity of a model as its first columns."""
+    columns = [column for column in frame.columns if column not in identity]
+    return frame.assign(**identity)[[*identity, *columns]]
 
 
 def read_json(path: Path | str) -> Any:

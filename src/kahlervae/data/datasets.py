@@ -60,8 +60,8 @@ def prepare(dataset: str, split: Mapping[str, int]) -> tuple[dict[str, Tensor], 
     sizes["train"] = len(images) - sum(sizes.values())
     if sizes["train"] < 1:
         raise InputError(
-            f"the split of {dataset} asks for {sum(sizes.values()) - sizes['train']} images besides "
-            f"the training images but there are {len(images)}: lower oracle, validation or test."
+            f"the split of {dataset} leaves no image for training, there are {len(images)} in all: "
+            "lower oracle, validation or test."
         )
     order = torch.randperm(len(images), generator=generator(split["seed"], "split", dataset))
     parts = order.split([sizes[name] for name in SPLITS])

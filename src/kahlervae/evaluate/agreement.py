@@ -26,6 +26,7 @@ from kahlervae.geometry.fisher import Decoder
 from kahlervae.models import VAE
 from kahlervae.nn import to_double
 from kahlervae.seeding import generator
+from kahlervae.storage import identified
 from kahlervae.train.potentials import draw_probes
 
 __all__ = ["Agreement", "compare_potentials"]
@@ -106,11 +107,13 @@ def compare_potentials(
                 | shared
                 | {"closedness_defect": _closedness(potential.metric, z)}
             )
-            common = {"probe_set": probe_set, "potential": name}
-            scatter.append(_scatter(exact_log_det[:, None], proxy_log_det[:, None], "log_det", 0))
-            scatter[-1] = scatter[-1].assign(**common)
-            eigenvalues = torch.linalg.eigvalsh(exact), torch.linalg.eigvalsh(metric)
-            scatter.append(_scatter(*eigenvalues, "eigenvalue", 1).assign(**common))
+            pairs = [
+                _scatter(exact_log_det[:, None], proxy_log_det[:, None], "log_det", 0),
+                _scatter(
+                    torch.linalg.eigvalsh(exact), torch.linalg.eigvalsh(metric), "eigenvalue", 1
+                ),
+            ]
+            scatter += [pair.assign(probe_set=probe_set, potential=name) for pair in pairs]
     errors = _identities(decoder, doubled, probe_sets, model.encode_images(images).mean, stream)
     identities = [
         {"identity_name": name, "value": value, "tolerance": TOLERANCES[name]}
@@ -118,9 +121,9 @@ def compare_potentials(
     ]
     order = ["probe_set", "potential", "probe", "quantity", "rank", "fisher", "value"]
     return Agreement(
-        _identified(pd.DataFrame(rows)[list(rows[1])], model.identity),
-        _identified(pd.DataFrame(identities), model.identity),
-        _identified(pd.concat(scatter)[order], model.identity),
+        identified(pd.DataFrame(rows)[list(rows[1])], model.identity),
+        identified(pd.DataFrame(identities), model.identity),
+        identified(pd.concat(scatter)[order], model.identity),
     )
 
 
@@ -160,7 +163,7 @@ def _missing_information_score(
     """
     anchors = means[:COMPONENTS].to(z.dtype)
     offset = -(anchors.real.square() + anchors.imag.square()).sum(-1)
-    mixture = MixtureDecoder(offset, anchors, decoder(anchors))
+    mixture = MixtureDecoder(offset, anchors, decoder(anchors))  # type: ignore[arg-type]
     z = z[:: len(z) // 16]
     observed, missing = mixture.information_draws(z, DRAWS, stream)
     total = _trace(observed) + _trace(missing)
@@ -203,7 +206,3 @@ def _scatter(fisher: Tensor, value: Tensor, quantity: str, first_rank: int) -> p
             "value": value.flatten(),
         }
     )
-
-
-def _identified(table: pd.DataFrame, identity: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.concat([pd.DataFrame([identity] * len(table)), table.reset_index(drop=True)], axis=1)

@@ -31,7 +31,8 @@ def ricci(
 ) -> Complex[Tensor, "n d d"]:
     r"""Ricci form of a Kähler metric, :math:`R_{i\bar j} = -\partial_i\bar\partial_j \log\det g`.
 
-    Fubini–Study, K = log(1 + |z|²), has R = (d + 1) g; the ball, K = −log(1 − |z|²), R = −(d + 1) g.
+    Fubini–Study, K = log(1 + |z|²), has R = (d + 1) g; the ball, K = −log(1 − |z|²), has
+    R = −(d + 1) g.
 
     Args:
         metric: maps (n, d) to Hermitian positive definite matrices (n, d, d), row by row, in closed

@@ -75,9 +75,11 @@ def fisher_relation(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tens
 
 
 def fisher_norm(
-    decoder: Decoder, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]
+    decoder: Callable[[Tensor], RealGaussian | ComplexGaussian],
+    z: Complex[Tensor, "n d"],
+    v: Complex[Tensor, "n d"],
 ) -> Float[Tensor, " n"]:
-    r"""Squared length of one vector per point, :math:`g(v, v) = \sum_{ij} v_i g_{i\bar j} \bar v_j`.
+    r"""Squared length of one vector per point, :math:`g(v, v) = v^T G \bar v`.
 
     Two Jacobian-vector products, along v and iv, whatever the dimensions: the length is half the
     trace of the real Fisher form on the complex line through v. For diagonal Gaussians,
@@ -88,12 +90,10 @@ def fisher_norm(
     for direction in (v, 1j * v):
         likelihood, tangent = jvp(decoder, (z,), (direction,))
         precision = torch.exp(-likelihood.log_var)
-        if isinstance(likelihood, RealGaussian):
-            means = tangent.mean.square() * precision
-            total = total + (means + 0.5 * tangent.log_var.square()).sum(-1)
-        else:
-            means = (tangent.mean.real.square() + tangent.mean.imag.square()) * precision
-            total = total + (2 * means + tangent.log_var.square()).sum(-1)
+        squares = (tangent.mean * tangent.mean.conj()).real * precision
+        # A complex Gaussian has twice the information of a real one.
+        multiple = 1 if isinstance(likelihood, RealGaussian) else 2
+        total = total + multiple * (squares + 0.5 * tangent.log_var.square()).sum(-1)
     return total / 4
 
 

@@ -19,7 +19,7 @@ def relative_entropy(
         base: z₀.
         z: where.
     """
-    return decoder(base).kl(decoder(z))
+    return decoder(base).kl(decoder(z))  # type: ignore[arg-type]
 
 
 def relative_entropy_metric(

@@ -33,9 +33,10 @@ class MixtureDecoder:
     :math:`\mathrm{Cov}_w(\partial\varphi)`: the metric of the potential
     :math:`\log \sum_k \exp \varphi_k`. By the law of total covariance
 
-    .. math:: \mathrm{Cov}_w(\partial\varphi) = \underbrace{\mathrm{Cov}_x E[\partial\varphi \mid x]}
-              _{\text{Fisher metric of } x} + \underbrace{E_x \mathrm{Cov}(\partial\varphi \mid x)}
-              _{\text{missing information} \succeq 0}
+    .. math::
+        \mathrm{Cov}_w(\partial\varphi)
+        = \underbrace{\mathrm{Cov}_x E[\partial\varphi \mid x]}_{\text{Fisher metric of } x}
+        + \underbrace{E_x \mathrm{Cov}(\partial\varphi \mid x)}_{\text{missing} \succeq 0}
 
     so the potential bounds the Fisher metric from above, with equality when x determines the
     component (Louis 1982; design section 4).

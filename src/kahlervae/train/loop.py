@@ -13,6 +13,7 @@ from kahlervae.data import Split
 from kahlervae.errors import InputError
 from kahlervae.models import VAE, build_model
 from kahlervae.seeding import generator
+from kahlervae.storage import identified
 from kahlervae.train.checkpoint import Checkpoint
 from kahlervae.train.progress import Progress
 from kahlervae.train.regulariser import Regularisation, build_regulariser
@@ -60,7 +61,8 @@ def train(
     images = splits["train"].images
     torch.manual_seed(generator(seed, "initialise").initial_seed())
     latent = "real" if identity["variant"] == "real" else "complex"
-    model = build_model(identity, tuple(images.shape[1:]), latent, **settings["model"])
+    height, width = images.shape[1:]
+    model = build_model(identity, (height, width), latent, **settings["model"])
     modules = torch.nn.ModuleDict({"model": model})
     weights = variant.get("regulariser")
     if weights is not None:
@@ -115,9 +117,7 @@ def train(
             if epoch % options["checkpoint_every"] == 0:
                 state.save(history)
     table = pd.DataFrame(history).astype({"epoch": int}).reindex(columns=HISTORY)
-    for column, value in reversed(identity.items()):
-        table.insert(0, column, value)
-    return model.eval().requires_grad_(False), table
+    return model.eval().requires_grad_(False), identified(table, identity)
 
 
 HISTORY = [
