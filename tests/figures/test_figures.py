@@ -36,6 +36,7 @@ def laid_out(name, inputs):
     return figure
 
 
+@style()
 def check_fits(figure):
     """Nothing lies outside the page and no two tick labels of an axis overlap."""
     width, height = figure.get_size_inches()

@@ -107,6 +107,7 @@ def reconstructions(inputs: Sequence[Path]) -> Figure:
     figure, axes = canvas(
         len(blocks), 1, width=width, height=sum(heights) + 0.3 * len(blocks), height_ratios=heights
     )
+    figure.set_layout_engine("compressed")
     for ax, (group, labels, images, count) in zip(axes.flat, blocks, strict=True):
         show(ax, images, count, labels)
         if len(blocks) > 1:
@@ -161,8 +162,9 @@ def sample_sheets(inputs: Sequence[Path]) -> Figure:
         len(rows),
         len(keys),
         width=width,
-        height=len(rows) * (width - 0.4) / max(len(keys), 4) + 0.4,
+        height=len(rows) * (width - 0.3) / max(len(keys), 4) + 0.4,
     )
+    figure.set_layout_engine("compressed", wspace=0.08, hspace=0.08)
     for (group, variant, content), line in zip(rows, axes, strict=True):
         for key, ax in zip(keys, line, strict=True):
             if key in content:
@@ -193,7 +195,8 @@ def paths(inputs: Sequence[Path]) -> Figure:
     steps = max(content["paths"].shape[1] for *_, held in blocks for content, _ in held.values())
     tall = max(map(len, galleries.values())) * (width - 0.7) / across / steps
     rows = -(-len(blocks) // across)
-    figure, axes = canvas(rows, across, width=width, height=rows * (tall + 0.22) + 0.2)
+    figure, axes = canvas(rows, across, width=width, height=rows * (tall + 0.2) + 0.1)
+    figure.set_layout_engine("compressed")
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, (group, k, held) in zip(axes.flat, blocks, strict=False):

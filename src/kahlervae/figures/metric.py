@@ -110,7 +110,7 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
         ax.set_yticklabels([])
     for ax, title in zip(axes[0], [*maps.values(), "decoded images"], strict=True):
         ax.set_title(title)
-    bar = figure.colorbar(image, ax=axes, extend="both", aspect=30, pad=0.01)
+    bar = figure.colorbar(image, ax=axes, extend="both", aspect=15 * len(rows), pad=0.01)
     bar.set_label(r"$\log\,\det\,g$")
     bar.outline.set_visible(False)
     return figure
