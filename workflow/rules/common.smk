@@ -1,5 +1,6 @@
 """What the rules share: the configuration, the models, the code and the settings of a stage."""
 
+import ast
 import fcntl
 import functools
 import json
@@ -65,22 +66,26 @@ def oracles(wildcards):
 
 
 @functools.cache
-def code(*parts):
-    """Source files of parts of the package (folders or modules) and of all that they import.
+def code(command, *also):
+    """Source files of all modules that a command imports, and that these import.
 
     They are inputs of the rules, since Snakemake itself sees only the command of a rule: a change
     in the package makes again what was made with it, and nothing else. The imports are read from
-    the source, nothing is run. cli.py is left out: it parses and calls, and stands before all.
+    the function of the command in cli.py (nothing is run), which itself only parses and calls, so
+    that its text is no input: it would make everything again.
+
+    `also` names modules that are imported by name only.
     """
-    package = Path("src/kahlervae")
+    tree = ast.parse(Path("src/kahlervae/cli.py").read_text(encoding="utf-8"))
+    (function,) = (node for node in tree.body if getattr(node, "name", None) == command)
     finder = ModuleFinder(path=["src"])
-    for part in parts:
-        for file in [package / f"{part}.py", *package.joinpath(part).rglob("*.py")]:
-            if file.exists():
-                name = ".".join(file.relative_to("src").with_suffix("").parts)
-                finder.import_hook(name.removesuffix(".__init__"))
-    found = [each.__file__ for each in finder.modules.values()]
-    return sorted(os.path.relpath(file) for file in found if file)
+    for node in ast.walk(function):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("kahlervae."):
+            finder.import_hook(node.module)
+    for name in also:
+        finder.import_hook(name)
+    files = {found.__file__ for found in finder.modules.values()} - {None}
+    return sorted(os.path.relpath(file) for file in files)
 
 
 def compact(settings):

@@ -16,9 +16,7 @@ rule data:
         mem_mb=1000,
         runtime=5,
     params:
-        settings=lambda wildcards: compact(
-            dataset_settings(wildcards, "split")["split"]
-        ),
+        settings=lambda wildcards: compact(dataset_settings(wildcards, "split")),
     shell:
         "kahlervae data --dataset {wildcards.dataset} --settings {params.settings:q}"
         " --out {output.data} --record {output.record} > {log} 2>&1"

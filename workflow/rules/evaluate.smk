@@ -2,7 +2,7 @@ rule oracle:
     """A classifier in whose features images are judged, and the scores of real test images."""
     input:
         data="<results>/{dataset}/data.safetensors",
-        code=code("data", "evaluate/oracle", "evaluate/reference"),
+        code=code("oracle"),
     output:
         oracle="<results>/{dataset}/oracles/{architecture}.safetensors",
         record="<results>/{dataset}/oracles/{architecture}.csv",
@@ -34,7 +34,7 @@ rule score:
         model="<model>/model.safetensors",
         samples="<model>/samples.safetensors",
         oracles=oracles,
-        code=code("evaluate/score"),
+        code=code("score"),
     output:
         scores="<model>/samples.csv",
         sheet="<model>/sheet.safetensors",
@@ -64,7 +64,7 @@ rule representations:
         model="<model>/model.safetensors",
         samples="<model>/samples.safetensors",
         oracles=oracles,
-        code=code("evaluate/score"),
+        code=code("representations"),
     output:
         paths="<model>/paths.csv",
         reconstruction="<model>/reconstruction.csv",
@@ -109,7 +109,7 @@ for table, (section, parts) in GATHERED.items():
             f"table_{table}"
         input:
             tables=parts,
-            code=code("storage"),
+            code=code("table"),
         output:
             report(
                 f"<results>/tables/{table}.csv",
@@ -135,7 +135,7 @@ rule pareto:
     """Outliers of every sampler against those of plain truncation at equal variation."""
     input:
         samples="<results>/tables/samples.csv",
-        code=code("evaluate/pareto"),
+        code=code("pareto"),
     output:
         report(
             "<results>/tables/pareto.csv",
@@ -166,7 +166,7 @@ rule claims:
         paths="<results>/tables/paths.csv",
         reconstruction="<results>/tables/reconstruction.csv",
         pareto="<results>/tables/pareto.csv",
-        code=code("evaluate/claims"),
+        code=code("claims"),
     output:
         report(
             "<results>/claims.csv",

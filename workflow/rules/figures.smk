@@ -1,3 +1,8 @@
+# The modules that draw; the package loads each of them only when it is needed, by its name.
+DRAWING = [
+    f"kahlervae.figures.{file.stem}"
+    for file in sorted(Path("src/kahlervae/figures").glob("*.py"))
+]
 FIRST = config["seeds"][:1]
 
 # Figure: (section of the report, the tables and arrays that it shows). Pictures show the first seed.
@@ -31,7 +36,7 @@ for figure, (section, sources) in FIGURES.items():
             f"figure_{figure}"
         input:
             sources=sources,
-            code=code("figures"),
+            code=code("figure", *DRAWING),
         output:
             png=report(
                 f"<figures>/{figure}.png",

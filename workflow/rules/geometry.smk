@@ -3,7 +3,7 @@ rule potential:
     input:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",
-        code=code("train/potentials"),
+        code=code("potential"),
     output:
         "<model>/potential.safetensors",
     log:
@@ -31,7 +31,7 @@ rule agreement:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",
         potential="<model>/potential.safetensors",
-        code=code("evaluate/agreement"),
+        code=code("agreement"),
     output:
         agreement="<model>/agreement.csv",
         identities="<model>/identities.csv",
@@ -65,7 +65,7 @@ rule slice:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",
         potential="<model>/potential.safetensors",
-        code=code("evaluate/latent_slice"),
+        code=code("latent_slice"),
     output:
         "<model>/slice.safetensors",
     log:
@@ -93,7 +93,7 @@ rule slice:
 rule cost:
     """Time of one exact Fisher metric and of one metric of a potential."""
     input:
-        code=code("evaluate/cost"),
+        code=code("cost"),
     output:
         report(
             "<results>/tables/cost.csv",
