@@ -7,7 +7,7 @@ that exists is whole. Every failed read is one :class:`~kahlervae.errors.InputEr
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
             "check the permissions and the free space of its folder."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager

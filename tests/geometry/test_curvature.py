@@ -82,6 +82,13 @@ def test_volume_element_is_the_root_of_the_real_determinant():
     torch.testing.assert_close(volume_element(g), torch.linalg.det(real).sqrt())
 
 
+def test_log_det_of_an_indefinite_matrix_is_not_a_number_and_spares_its_neighbours():
+    metrics = torch.diag_embed(torch.tensor([[1.0, -2.0], [1.0, 2.0]])).to(torch.complex128)
+    indefinite, definite = log_det(metrics)
+    assert torch.isnan(indefinite)
+    assert definite.item() == pytest.approx(math.log(2))
+
+
 def test_log_det_adds_epsilon():
     g = torch.diag(torch.tensor([1.0, 2.0])).to(torch.complex128)
     assert log_det(g, 0.5).item() == pytest.approx(math.log(1.5 * 2.5))

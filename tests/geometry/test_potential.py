@@ -127,6 +127,15 @@ def test_log_det_gradient_against_finite_differences():
             torch.testing.assert_close(part[:, i], slope.detach(), atol=1e-7, rtol=1e-6)
 
 
+def test_gradient_is_finite_where_weights_underflow():
+    mean, variance = 5 * points(8, 2), torch.full((8, 2), 0.01, dtype=torch.float64)
+    variance[0] /= 2
+    potential = MixturePotential.from_posterior(mean, variance).requires_grad_(False)
+    z = points(16, 2, seed=1).to(torch.complex64).to(torch.complex128).requires_grad_()
+    (gradient,) = torch.autograd.grad(potential.log_det(z, 1e-3).sum(), z)
+    assert torch.isfinite(gradient).all()
+
+
 def test_fit_recovers_a_metric_of_its_own_family():
     truth = random_potential(2, groups=2, components=3, quadratic=False)
     z = points(1024, 2)

@@ -7,9 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-# Tensors are small and test workers many: more threads only wait for each other.
-torch.set_num_threads(1)
-
 
 class Growing:
     """g = (1 + |z|²) I."""

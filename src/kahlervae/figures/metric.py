@@ -27,6 +27,7 @@ from kahlervae.figures.style import (
     handle,
     legend,
     ordered,
+    summary,
     table,
     titled,
 )
@@ -85,6 +86,7 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
                 np.ma.masked_invalid(field),
                 levels=np.linspace(low, high, 9)[1:-1],
                 colors="white",
+                linestyles="solid",
                 linewidths=0.3,
             )
             if name != "log_det_fisher":
@@ -92,16 +94,18 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
                 ax.text(
                     0.04,
                     0.96,
-                    f"ρ = {rho:.2f}",
+                    f"ρ = {rho:.2f}".replace("-", "−"),
                     transform=ax.transAxes,
                     va="top",
                     bbox=PLATE,
                 )
-            ax.set(xlim=extent[:2], ylim=extent[2:], xlabel="$u$")
+            ax.set(xlim=extent[:2], ylim=extent[2:], xlabel="1st principal direction")
             ax.grid(False)
         line[0].plot(*content["means"].T, ".", ms=2.2, mfc="white", mec="black", mew=0.3)
         label = VARIANTS[variant].label
-        line[0].set_ylabel(", ".join([*group, label] if len(slices) > 1 else [label]) + "\n$v$")
+        line[0].set_ylabel(
+            ", ".join([*group, label] if len(slices) > 1 else [label]) + "\n2nd principal direction"
+        )
         tiles = content["images"]
         show(line[3], tiles[::-1].reshape(-1, *tiles.shape[2:]), tiles.shape[1])
     for ax in axes[:-1, :3].flat:
@@ -211,46 +215,52 @@ def _scatter(ax: Axes, part: pd.DataFrame, quantity: str) -> str:
     return f"ρ = {np.median(rho):.2f} ({min(rho):.2f} to {max(rho):.2f})".replace("-", "−")
 
 
-def agreement_summary(inputs: Sequence[Path]) -> Figure:
-    """Relative error of every potential by variant and probe set, and the Hermitian defect.
+DEFECTS = {
+    "hermitian_defect": "Hermitian defect of the Fisher metric",
+    "closedness_defect": "closedness defect of the Fisher metric",
+}
 
-    ``inputs``: the gathered ``agreement.csv``. Points are seeds; bars their mean and its 95 %
-    interval.
+
+def agreement_summary(inputs: Sequence[Path]) -> Figure:
+    """How far every potential is from the Fisher metric, and how far that is from Kähler.
+
+    ``inputs``: the gathered ``agreement.csv``; its rows with potential ``fisher`` hold the defects
+    of the Fisher metric itself. Points are seeds; bars their mean and its 95 % interval.
     """
     (path,) = inputs
-    frame = table(
-        path, [*MODEL, "probe_set", "potential", "relative_error_median", "hermitian_defect"]
-    )
+    frame = table(path, [*MODEL, "probe_set", "potential", "relative_error_median", *DEFECTS])
+    potentials = ordered(set(frame["potential"]) - {"fisher"}, POTENTIALS)
+    seeds = frame["seed"].nunique()
     groups = grouped(frame)
-    probe_sets = ordered(frame["probe_set"], PROBES)
-    potentials = ordered(frame["potential"], POTENTIALS)
     figure, axes = canvas(
-        len(groups), len(probe_sets) + 1, width=TWO_COLUMNS, height=2.0 * len(groups) + 0.4
+        2 * len(groups), 2, width=TWO_COLUMNS, height=3.6 * len(groups) + 0.5, sharey="row"
     )
-    for line in axes:
-        for ax in line[1:-1]:
-            ax.sharey(line[0])
-    for (group, held), line in zip(groups, axes, strict=True):
+    for i, (group, held) in enumerate(groups):
+        errors, defects = axes[2 * i : 2 * i + 2]
         variants = ordered(held["variant"], VARIANTS)
-        for probes, ax in zip(probe_sets, line[:-1], strict=True):
+        for probes, ax in zip(PROBES, errors, strict=True):
             part = held[held["probe_set"] == probes]
             dodged(ax, part, variants, "potential", potentials, POTENTIALS, "relative_error_median")
-            ax.set_title(PROBES[probes].label)
-        line[0].set_ylabel(titled(group, r"median relative error of $g$"))
-        # The defect is the Fisher metric's own: the same whatever it is compared with.
-        own = held.drop_duplicates([*MODEL, "probe_set"])
-        dodged(line[-1], own, variants, "probe_set", probe_sets, PROBES, "hermitian_defect")
-        line[-1].set_title(r"Fisher metric: $\Vert g_{ij}\Vert\,/\,\Vert g_{i\bar{j}}\Vert$")
-        line[-1].set_ylabel("Hermitian defect")
-        for ax in line:
-            ax.update_datalim([(0, 0)])  # an error of zero is the point of reference
-            ax.autoscale_view(scalex=False)
-            ax.set_ylim(bottom=0)
+            ax.set_title(f"relative error, median {PROBES[probes].label}")
+        for (column, title), ax in zip(DEFECTS.items(), defects, strict=True):
+            own = held[held["potential"] == "fisher"]
+            dodged(ax, own, variants, "probe_set", list(PROBES), PROBES, column)
+            ax.set_title(title)
+        for line, label in (
+            (errors, r"$\Vert g_K - g\Vert\,/\,\Vert g\Vert$"),
+            (defects, "relative norm of the defect"),
+        ):
+            line[0].set_ylabel(titled(group, label))
+            for ax in line:
+                ax.update_datalim([(0, 0)])  # an error of zero is the point of reference
+                ax.autoscale_view(scalex=False)
+                ax.tick_params(labelleft=True)
+            line[0].set_ylim(bottom=0)
     legend(
         figure,
         [handle(POTENTIALS[name]) for name in potentials],
-        [handle(PROBES[name]) for name in probe_sets],
-        title=f"points: {counted(frame['seed'].nunique(), 'seed')}; bars: mean, 95 % interval",
+        [handle(look) for look in PROBES.values()],
+        title=f"points: {counted(seeds, 'seed')}; bars: {summary(seeds)}",
     )
     return figure
 

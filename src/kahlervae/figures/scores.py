@@ -27,6 +27,7 @@ from kahlervae.figures.style import (
     legend,
     mean_interval,
     ordered,
+    summary,
     table,
 )
 
@@ -36,8 +37,7 @@ __all__ = ["claims", "pareto", "smoothness", "training"]
 def training(inputs: Sequence[Path]) -> Figure:
     """Terms of the objective and the validation ELBO, epoch by epoch.
 
-    ``inputs``: the gathered ``history.csv``. Lines are means over seeds, bands the 95 % interval
-    of the mean.
+    ``inputs``: the gathered ``history.csv``. Lines are means over seeds, bands their range.
     """
     panels = {
         "validation_elbo": "validation ELBO (nats per image)",
@@ -61,33 +61,33 @@ def training(inputs: Sequence[Path]) -> Figure:
         block[0, 0].set_ylabel(group)
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     variants = ordered(frame["variant"], VARIANTS)
     legend(
         figure,
         [handle(VARIANTS[name], line=True, marker="") for name in variants],
-        title=f"mean and 95 % interval over {counted(frame['seed'].nunique(), 'seed')}",
+        title=f"mean and range over {counted(frame['seed'].nunique(), 'seed')}",
     )
     return figure
 
 
 def _curves(ax: Axes, frame: pd.DataFrame, column: str) -> None:
-    """Mean and interval over seeds against the epoch; a term that a variant lacks is not drawn."""
+    """Mean and range over seeds against the epoch; a term that a variant lacks is not drawn."""
     settled = []
     for variant in ordered(frame["variant"], VARIANTS):
         part = frame[frame["variant"] == variant].dropna(subset=[column])
         if not part[column].any():
             continue
         kind = VARIANTS[variant]
-        curve = part.groupby("epoch")[column].apply(mean_interval)
-        mean, low, high = np.array(curve.tolist()).T
-        ax.plot(curve.index, mean, color=kind.color, linestyle=kind.line, lw=1.0)
-        ax.fill_between(curve.index, low, high, color=kind.color, alpha=0.2, lw=0)
-        settled.append(mean[len(mean) // 20 :])
+        curve = part.groupby("epoch")[column].agg(["mean", "min", "max"])
+        ax.plot(curve.index, curve["mean"], color=kind.color, linestyle=kind.line, lw=1.0)
+        ax.fill_between(curve.index, curve["min"], curve["max"], color=kind.color, alpha=0.2, lw=0)
+        settled.append(curve.to_numpy()[len(curve) // 20 :])
     if column == "gradient_norm":
         ax.set_yscale("log")
     elif settled:
         # The first epochs fall from far away and would flatten everything that follows.
-        low, high = np.nanmin(np.concatenate(settled)), np.nanmax(np.concatenate(settled))
+        low, high = np.concatenate(settled).min(), np.concatenate(settled).max()
         margin = 0.06 * (high - low) or 1.0
         ax.set_ylim(low - margin, high + margin)
 
@@ -118,6 +118,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
     frame = frame[weights.isna() | (weights == alpha)]
     frame = frame.assign(endpoints=frame["endpoints"].str.partition(":")[0])
     means = frame.groupby([*MODEL, "endpoints"], sort=False)[list(panels)].mean().reset_index()
+    seeds = means["seed"].nunique()
     groups = grouped(means)
     kinds = ordered(means["endpoints"], ENDPOINTS)
     figure, axes = canvas(
@@ -139,9 +140,9 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
             for kind in (ENDPOINTS[name] for name in kinds)
         ],
         title=(
-            f"points: {counted(means['seed'].nunique(), 'seed')}, "
+            f"points: {counted(seeds, 'seed')}, "
             f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; "
-            "bars: mean, 95 % interval; dashed: real images"
+            f"bars: {summary(seeds)}; dashed: real images"
         ),
     )
     return figure
@@ -167,6 +168,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     ordered(frame["variant"], VARIANTS)
     means = frame.groupby([*MODEL, "sampler", "setting"], sort=False)[scores].mean().reset_index()
     real = [table(reference, ["dataset", *scores]) for reference in references]
+    seeds = means["seed"].nunique()
     groups = grouped(means)
     figure, axes = canvas(
         2 * len(groups),
@@ -215,7 +217,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
             *([handle(REAL, ms=8)] if real else []),
         ],
         title=(
-            f"mean and 95 % interval over {counted(means['seed'].nunique(), 'seed')}, "
+            f"{summary(seeds)} over {counted(seeds, 'seed')}, "
             f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; lower right is better"
         ),
     )
@@ -351,6 +353,7 @@ def _forest(ax: Axes, part: pd.DataFrame) -> None:
                 transform=ax.get_yaxis_transform(),
                 va="center",
                 color="#666666",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )
     ax.set_yticks(centre, part["label"])
     ax.set_ylim(bottom[-1], 0)

@@ -5,6 +5,7 @@ paper. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/); every col
 a line style that says the same, so that a figure survives a black and white print.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ __all__ = [
     "ordered",
     "seeds",
     "style",
+    "summary",
     "table",
     "titled",
 ]
@@ -144,6 +146,8 @@ _RC: Any = {
 @contextmanager
 def style() -> Iterator[None]:
     """The settings under which figures are both drawn and saved."""
+    # It tells of every table of every font that it embeds.
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
     with mpl.rc_context(_RC):
         yield
 
@@ -224,12 +228,16 @@ def titled(group: str, label: str) -> str:
 
 
 def mean_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student t interval of the mean; NaN limits below two finite values."""
+    """Mean and Student t interval of the mean; NaN limits below three finite values.
+
+    Two values have an interval 12.7 times as wide as their distance, which says nothing and would
+    set the scale of every axis.
+    """
     finite = np.asarray(list(values), dtype=float)
     finite = finite[np.isfinite(finite)]
-    if finite.size < 2:
-        return (finite[0] if finite.size else np.nan), np.nan, np.nan
-    mean = finite.mean()
+    mean = finite.mean() if finite.size else np.nan
+    if finite.size < 3:
+        return mean, np.nan, np.nan
     half = stats.t.ppf((1 + level) / 2, finite.size - 1) * stats.sem(finite)
     return mean, mean - half, mean + half
 
@@ -273,6 +281,11 @@ def half_weight(alphas: Iterable[float]) -> float:
     """The volume weight nearest to half of the strongest: the one to show where one is shown."""
     alphas = sorted(alphas)
     return min(alphas, key=lambda alpha: abs(alpha - max(alphas, key=abs) / 2))
+
+
+def summary(seeds: int) -> str:
+    """What is drawn of so many seeds, see :func:`mean_interval`."""
+    return "mean and 95 % interval" if seeds > 2 else "mean"
 
 
 def counted(count: int, noun: str) -> str:

@@ -12,10 +12,11 @@ __all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
 
 
 def log_det(metric: Complex[Tensor, "*batch d d"], epsilon: float = 0.0) -> Float[Tensor, "*batch"]:
-    r""":math:`\log\det(G + \epsilon I)` of Hermitian positive definite matrices, by Cholesky."""
+    r""":math:`\log\det(G + \epsilon I)` by Cholesky; NaN where that is not positive definite."""
     identity = torch.eye(metric.shape[-1], dtype=metric.dtype, device=metric.device)
-    factor = torch.linalg.cholesky(metric + epsilon * identity)
-    return 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+    factor, failed = torch.linalg.cholesky_ex(metric + epsilon * identity)
+    log_dets = 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+    return log_dets.masked_fill(failed > 0, torch.nan)
 
 
 def volume_element(metric: Complex[Tensor, "*batch d d"]) -> Float[Tensor, "*batch"]:

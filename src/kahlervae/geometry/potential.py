@@ -143,7 +143,8 @@ class MixturePotential(nn.Module):
         """The metric's parts within and between components."""
         components, slopes = self._components(z)
         strength = self.log_strength.exp()
-        weights = components.softmax(-1)
+        log_weights = components.log_softmax(-1)
+        weights = log_weights.exp()
         within = (self.background @ self.background.mH).mT.expand(z.shape[0], -1, -1)
         if self.factor is None:
             return TotalCovariance(within, self._affine_covariance(weights, strength))
@@ -151,8 +152,9 @@ class MixturePotential(nn.Module):
         curvatures = (self.factor @ self.factor.mH).mT
         within = within + torch.einsum("nmk,mkij->nij", share, curvatures)
         mean = torch.einsum("nmk,nmkd->nmd", weights.to(z.dtype), slopes)
-        deviations = share.sqrt().unsqueeze(-1) * (slopes - mean.unsqueeze(2))
-        deviations = deviations.flatten(1, 2)
+        # The root in logarithms: that of a weight which underflows has no finite derivative.
+        root = torch.exp(0.5 * (log_weights + self.log_strength[:, None])).unsqueeze(-1)
+        deviations = (root * (slopes - mean.unsqueeze(2))).flatten(1, 2)
         return TotalCovariance(within, deviations.mH @ deviations)
 
     def metric(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
@@ -164,6 +166,7 @@ class MixturePotential(nn.Module):
         r""":math:`\log\det(g(z) + \epsilon I)`, differentiable in z."""
         return log_det(self.metric(z), epsilon)
 
+    @torch.no_grad()
     def certificate(self) -> Certificate:
         r"""Plurisubharmonicity from the parameters.
 

@@ -33,7 +33,7 @@ def fit_potentials(
 ) -> dict[str, MixturePotential]:
     """Three potentials of the decoder's Fisher metric, from training images alone.
 
-    - ``fitted``: regressed on the exact metric at probes, half posterior, half prior;
+    - ``fitted``: regressed on the exact metric at probes, two thirds posterior, one prior;
     - ``posterior``: the aggregated posterior of random anchors, two numbers calibrated;
     - ``constant``: the best constant metric, which the others have to beat.
 
@@ -43,7 +43,8 @@ def fit_potentials(
         settings: ``geometry.potential`` of the configuration.
     """
     stream = generator(model.identity["seed"], "potentials")
-    z = torch.cat([*draw_probes(model, images, settings["probes"] // 2, stream).values()])
+    probes = draw_probes(model, images, settings["probes"], stream)
+    z = torch.cat([probes["posterior"], probes["prior"][::2]])
     metrics = fisher_metric(model.decoder, z)
     anchors = model.encode_images(
         images[torch.randperm(len(images), generator=stream)[: settings["anchors"]]]

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from kahlervae.geometry import wirtinger
+from kahlervae.nn import ComplexLinear, RealInput, RealOutput, SmoothCardioid, to_double
+
+
+def complex_normal(*shape):
+    return torch.randn(shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+
+
+def test_complex_linear_is_holomorphic_with_its_weight_as_derivative():
+    torch.manual_seed(0)
+    layer = to_double(ComplexLinear(3, 5))
+    d, d_bar = wirtinger(layer, complex_normal(4, 3))
+    torch.testing.assert_close(d, layer.weight.expand(4, 5, 3))
+    assert d_bar.abs().max() < 1e-15
+
+
+def test_complex_linear_keeps_the_variance_that_halving_activations_need():
+    torch.manual_seed(0)
+    layer, z = ComplexLinear(400, 400), torch.randn(500, 400, dtype=torch.complex64)
+    assert layer(z).abs().square().mean().item() == pytest.approx(2, rel=0.05)
+
+
+def test_real_ends_are_complex_linear_maps():
+    torch.manual_seed(0)
+    into, out = to_double(RealInput(3, 5)), to_double(RealOutput(5, 2))
+    x, z = torch.randn(4, 3, dtype=torch.float64), complex_normal(4, 5)
+    torch.testing.assert_close(into(2 * x) - into(x), into(x) - into(0 * x))
+    weight = torch.complex(out.linear.weight[:, :5], -out.linear.weight[:, 5:])
+    torch.testing.assert_close(out(z), (z @ weight.mT).real + out.linear.bias)
+
+
+@pytest.mark.parametrize("softness", [0.1, 1.0])
+def test_cardioid_against_its_formula(softness):
+    z = complex_normal(100)
+    expected = 0.5 * (1 + z.real / torch.sqrt(z.abs() ** 2 + softness**2)) * z
+    torch.testing.assert_close(SmoothCardioid(softness)(z), expected)
+
+
+def test_cardioid_is_smooth_at_the_origin():
+    """Its Wirtinger derivatives at 0 are ½ and 0, and change in proportion to the distance."""
+    activation, h = SmoothCardioid(), 1e-4
+    origin = torch.zeros(1, 1, dtype=torch.complex128)
+    d, d_bar = wirtinger(activation, origin)
+    assert abs(d.item() - 0.5) < 1e-15
+    assert abs(d_bar.item()) < 1e-15
+    for direction in (1, 1j):
+        forward, _ = wirtinger(activation, origin + h * direction)
+        backward, _ = wirtinger(activation, origin - h * direction)
+        assert abs((forward + backward - 2 * d).item()) < 10 * h**2
+
+
+def test_to_double_copies():
+    layer = ComplexLinear(2, 2)
+    double = to_double(layer)
+    assert double.weight.dtype == torch.complex128
+    assert layer.weight.dtype == torch.complex64
+    torch.testing.assert_close(double.weight.to(torch.complex64), layer.weight)

@@ -1,0 +1,68 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from kahlervae import storage
+from kahlervae.errors import InputError
+
+
+def test_what_is_written_comes_back(tmp_path):
+    tensors = {"z": torch.randn(3, dtype=torch.complex64), "n": torch.arange(3)}
+    storage.write_tensors(tmp_path / "t.safetensors", tensors, {"seed": 1})
+    loaded, metadata = storage.read_tensors(tmp_path / "t.safetensors")
+    assert all(torch.equal(loaded[key], tensors[key]) for key in tensors)
+    assert metadata == {"seed": "1"}
+    table = pd.DataFrame({"a": [0.1 + 0.2, 1e-300], "b": ["x", "y"]})
+    storage.write_table(tmp_path / "t.csv", table)
+    pd.testing.assert_frame_equal(storage.read_table(tmp_path / "t.csv"), table, check_exact=True)
+    storage.write_json(tmp_path / "t.json", {"ä": [1]})
+    assert storage.read_json(tmp_path / "t.json") == {"ä": [1]}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t.json", "t.safetensors"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "t.json"
+    storage.write_json(path, "old")
+
+    def fail():
+        with storage.atomic(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert json.loads(path.read_text()) == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("t.safetensors", storage.read_tensors),
+        ("t.csv", storage.read_table),
+        ("t.json", storage.read_json),
+    ],
+)
+@pytest.mark.parametrize("content", [None, b"", b"\x00\xff\xfe garbage \x80", b"\xff" * 100])
+def test_missing_and_damaged_files_are_refused_in_a_sentence(tmp_path, name, read, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as refusal:
+        read(path)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        storage.write_json(tmp_path / "file" / "t.json", 1)
+
+
+def test_identity_comes_first():
+    table = storage.identified(pd.DataFrame({"a": [1, 2]}), {"variant": "beta", "seed": 3})
+    assert list(table.columns) == ["variant", "seed", "a"]
+    assert list(table["seed"]) == [3, 3]

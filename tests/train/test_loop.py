@@ -1,0 +1,137 @@
+import logging
+
+import pytest
+import torch
+
+from kahlervae.data import Split
+from kahlervae.errors import InputError
+from kahlervae.train import train
+
+REGULARISER = {
+    "form": "volume",
+    "strength": 0.1,
+    "epsilon": 1e-3,
+    "warmup_epochs": 2,
+}
+VARIANTS = {
+    "real": {},
+    "complex": {},
+    "beta": {"beta": 3.0},
+    "kahler": {
+        "regulariser": REGULARISER | {"tie": 1.0, "groups": 2, "components": 3, "scale": 30.0}
+    },
+    "fisher": {"regulariser": REGULARISER},
+}
+
+
+def splits():
+    stream = torch.Generator().manual_seed(0)
+    images = torch.rand(50, 4, 4, generator=stream)
+    labels = torch.zeros(50, dtype=torch.int64)
+    return {
+        "train": Split(images[:40], labels[:40]),
+        "validation": Split(images[40:], labels[40:]),
+    }
+
+
+def settings(variant, **training):
+    options = {
+        "epochs": 6,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "gradient_clip": 100.0,
+        "kl_warmup_epochs": 2,
+        "checkpoint_every": 2,
+    }
+    model = {"latent_dim": 2, "width": 8, "depth": 1}
+    return {"model": model, "training": options | training, "variant": VARIANTS[variant]}
+
+
+def identity(variant, seed=0):
+    return {"dataset": "noise", "representation": "pixels", "variant": variant, "seed": seed}
+
+
+def run(variant, path, seed=0, data=None, **training):
+    data = data or splits()
+    return train(data, identity(variant, seed), settings(variant, **training), path)
+
+
+def same(first, second):
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains_and_is_determined_by_its_seed(variant, tmp_path):
+    model, history = run(variant, tmp_path / "a")
+    again, _ = run(variant, tmp_path / "b")
+    other, _ = run(variant, tmp_path / "c", seed=1)
+    assert same(model, again)
+    assert not same(model, other)
+    assert list(history["epoch"]) == [1, 2, 3, 4, 5, 6]
+    assert history[["loss", "log_likelihood", "kl", "validation_elbo"]].notna().all().all()
+    assert history["regulariser"].notna().all() == (variant in ("kahler", "fisher"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_interrupted_run_resumes_to_the_same_bits(variant, tmp_path, monkeypatch):
+    undisturbed, history = run(variant, tmp_path / "a")
+    from kahlervae.train.loop import Progress
+
+    report = Progress.report
+
+    def interrupt(self, row):
+        report(self, row)
+        if row["epoch"] == 5:  # one epoch after the last checkpoint
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "report", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(variant, tmp_path / "b")
+    assert (tmp_path / "b").exists()
+    resumed, resumed_history = run(variant, tmp_path / "b")
+    assert same(undisturbed, resumed)
+    assert history.equals(resumed_history)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    run("complex", tmp_path / "a")
+    with pytest.raises(InputError, match="other settings: delete it"):
+        run("complex", tmp_path / "a", learning_rate=2e-3)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    run("complex", tmp_path / "a")
+    path = tmp_path / "a"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        run("complex", path)
+
+
+def test_divergence_names_epoch_term_and_cause(tmp_path):
+    data = splits()
+    data["train"].images[3, 0, 0] = float("nan")
+    with pytest.raises(
+        InputError, match=r"complex \(seed 0\) diverged in epoch 1: log_likelihood is nan; the"
+    ):
+        run("complex", tmp_path / "a", data=data)
+
+
+def test_loss_is_the_weighted_sum_of_its_terms(tmp_path):
+    _, history = run("kahler", tmp_path / "a")
+    weights = [min(1, epoch / 2) for epoch in history["epoch"]]
+    expected = (
+        -history["log_likelihood"]
+        + weights * history["kl"]
+        + [0.1 * w for w in weights] * history["regulariser"]
+        + history["tie"]
+    )
+    assert history["loss"].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_the_log_is_readable(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        run("complex", tmp_path / "a", epochs=20)
+    assert len(caplog.messages) == 10
+    assert caplog.messages[-1].startswith("noise/pixels/complex/0: epoch 20/20: loss ")

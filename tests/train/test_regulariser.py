@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from kahlervae.geometry import MixturePotential, fisher_metric
+from kahlervae.models.vae import ComplexDecoder
+from kahlervae.nn import to_double
+from kahlervae.train.regulariser import (
+    FisherRegulariser,
+    PotentialRegulariser,
+    build_regulariser,
+)
+
+EPSILON = 1e-2
+
+
+def setting():
+    torch.manual_seed(0)
+    decoder = to_double(ComplexDecoder(9, 3, 8, 2))
+    stream = torch.Generator().manual_seed(0)
+    potential = to_double(MixturePotential.random(3, 2, 4, 5.0, stream))
+    z = torch.randn(7, 3, generator=stream, dtype=torch.complex128)
+    return decoder, potential, z
+
+
+@pytest.mark.parametrize("form", ["volume", "flatness"])
+@pytest.mark.parametrize("exact", [True, False])
+def test_regulariser_is_a_moment_of_the_log_determinant(form, exact):
+    decoder, potential, z = setting()
+    metric = fisher_metric(decoder, z) if exact else potential.metric(z)
+    log_dets = torch.linalg.eigvalsh(metric + EPSILON * torch.eye(3)).log().sum(-1)
+    expected = log_dets.mean() if form == "volume" else log_dets.var()
+    regulariser = (
+        FisherRegulariser(form, EPSILON)
+        if exact
+        else PotentialRegulariser(potential, form, EPSILON)
+    )
+    value, tie = regulariser(decoder, z, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(value, expected)
+    assert (tie == 0) == exact
+
+
+def test_tie_compares_squared_lengths_of_one_random_vector():
+    decoder, potential, z = setting()
+    _, tie = PotentialRegulariser(potential, "volume", EPSILON)(
+        decoder, z, torch.Generator().manual_seed(1)
+    )
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=z.dtype)
+    lengths = [
+        torch.einsum("ni,nij,nj->n", v, metric, v.conj()).real
+        for metric in (potential.metric(z), fisher_metric(decoder, z))
+    ]
+    torch.testing.assert_close(tie, (lengths[0].log() - lengths[1].log()).square().mean())
+
+
+def test_gradient_of_the_tie_reaches_decoder_potential_and_latents():
+    decoder, potential, z = setting()
+    z.requires_grad_()
+    regulariser = PotentialRegulariser(potential, "volume", EPSILON)
+
+    def tie():
+        return regulariser(decoder, z, torch.Generator().manual_seed(1)).tie
+
+    tie().backward()
+    for parameter in (decoder.body[0].weight, potential.slope, z):
+        assert parameter.grad.abs().max() > 0
+    # One entry of the decoder against a finite difference: a second derivative of the network.
+    weight, h = decoder.body[0].weight, 1e-6
+    with torch.no_grad():
+        weight[0, 0] += h
+        above = tie()
+        weight[0, 0] -= 2 * h
+        below = tie()
+    slope = ((above - below) / (2 * h)).item()
+    assert weight.grad[0, 0].real.item() == pytest.approx(slope, rel=1e-5)
+
+
+def test_variant_names_choose_the_metric():
+    settings = {"form": "volume", "epsilon": EPSILON}
+    stream = torch.Generator().manual_seed(0)
+    assert isinstance(build_regulariser("fisher", settings, 3, stream), FisherRegulariser)
+    settings |= {"groups": 2, "components": 4, "scale": 10.0}
+    learned = build_regulariser("kahler", settings, 3, stream)
+    assert isinstance(learned, PotentialRegulariser)
+    assert learned.potential.certificate().valid
