@@ -38,7 +38,7 @@ def digits(random, *shape):
 class Results:
     """Writes a results tree of synthetic models and names its files."""
 
-    def __init__(self, root: Path, variants=VARIANTS, seeds=(0, 1)):
+    def __init__(self, root: Path, variants=VARIANTS, seeds=(0, 1, 2)):
         self.root, self.variants, self.seeds = root, variants, list(seeds)
         self.random = np.random.default_rng(0)
 
@@ -133,7 +133,7 @@ class Results:
         )
 
     def _agreement(self):
-        level = {"fitted": 0.18, "posterior": 0.75, "constant": 0.5}
+        level = {"fitted": 0.18, "posterior": 0.75, "constant": 0.5, "fisher": np.nan}
         return pd.DataFrame(
             [
                 m
@@ -143,6 +143,7 @@ class Results:
                     "relative_error_median": error * (1.3 if probes == "prior" else 1)
                     + 0.02 * self.random.normal(),
                     "hermitian_defect": 0.4 + 0.03 * m["seed"],
+                    "closedness_defect": 0.6 if potential == "fisher" else 1e-16,
                 }
                 for m in self._models()
                 if m["variant"] != "real"

@@ -69,9 +69,9 @@ def test_interval_is_the_one_of_the_t_test():
     np.testing.assert_allclose(mean_interval(values), [values[:-1].mean(), *test])
 
 
-def test_one_value_has_no_interval():
-    mean, low, high = mean_interval([0.3, np.nan])
-    assert mean == 0.3
+def test_two_values_have_no_interval():
+    mean, low, high = mean_interval([0.2, 0.4, np.nan])
+    assert mean == pytest.approx(0.3)
     assert np.isnan([low, high]).all()
 
 
