@@ -16,6 +16,7 @@ from kahlervae.errors import InputError
 from kahlervae.figures.images import models, show
 from kahlervae.figures.style import (
     MODEL,
+    ONE_COLUMN,
     POTENTIALS,
     TWO_COLUMNS,
     VARIANTS,
@@ -274,7 +275,8 @@ def cost(inputs: Sequence[Path]) -> Figure:
     frame = table(path, ["output_dim", "latent_dim", "method", "microseconds_per_point"])
     frame = frame.dropna(subset=["microseconds_per_point"])
     sizes = sorted(frame["latent_dim"].unique())
-    figure, axes = canvas(1, len(sizes), width=TWO_COLUMNS, height=2.6, sharex=True, sharey=True)
+    width = TWO_COLUMNS if len(sizes) > 1 else ONE_COLUMN
+    figure, axes = canvas(1, len(sizes), width=width, height=2.6, sharex=True, sharey=True)
     methods = frame["method"].unique()
     colors = sns.color_palette("colorblind", len(methods)).as_hex()
     kinds = {
