@@ -8,11 +8,14 @@ from kahlervae.geometry import (
     fisher_relation,
     hermitian_part,
     holomorphic_part,
+    pushforward,
     real_hessian,
     relative_entropy,
     relative_entropy_metric,
     relative_error,
 )
+from kahlervae.models.vae import ComplexDecoder
+from kahlervae.nn import to_double
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -46,6 +49,17 @@ def test_metric_within_four_standard_errors_of_monte_carlo_scores(make):
     standard_error = products.std(1) / draws**0.5
     z_scores = (products.mean(1) - fisher_metric(decoder, z)).abs() / standard_error
     assert z_scores.max() < 4
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_closed_form_pushforward_is_that_of_forward_differentiation(depth):
+    torch.manual_seed(0)
+    decoder, z = to_double(ComplexDecoder(6, 3, 8, depth)), points(5, 3)
+    tangents = points(4 * 5, 3, seed=1).unflatten(0, (4, 5))
+    value, derivatives = pushforward(decoder, z, tangents)
+    expected_value, expected = pushforward(lambda z: decoder(z), z, tangents)
+    torch.testing.assert_close(value, expected_value)
+    torch.testing.assert_close(derivatives, expected)
 
 
 @pytest.mark.parametrize("make", [real_gaussian, complex_gaussian])

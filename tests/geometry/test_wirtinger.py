@@ -13,7 +13,7 @@ from kahlervae.geometry import (
 
 def test_derivatives_of_a_polynomial():
     z = points(6, 2)
-    d, d_bar = wirtinger(lambda z: z[:, 0] ** 2 * z[:, 1].conj() + 3 * z[:, 1], z)
+    _, d, d_bar = wirtinger(lambda z: z[:, 0] ** 2 * z[:, 1].conj() + 3 * z[:, 1], z)
     a, b = z.unbind(-1)
     torch.testing.assert_close(d, torch.stack([2 * a * b.conj(), torch.full_like(a, 3)], -1))
     torch.testing.assert_close(d_bar, torch.stack([torch.zeros_like(a), a**2], -1))
@@ -21,7 +21,7 @@ def test_derivatives_of_a_polynomial():
 
 def test_derivatives_of_a_network_against_finite_differences():
     decoder, z, h = complex_gaussian(3), points(4, 3), 1e-6
-    d, d_bar = wirtinger(lambda z: decoder(z).mean, z)
+    _, d, d_bar = wirtinger(lambda z: decoder(z).mean, z)
     for i in range(3):
         step = torch.zeros_like(z)
         step[:, i] = h
@@ -32,7 +32,7 @@ def test_derivatives_of_a_network_against_finite_differences():
 
 
 def test_holomorphic_functions_have_no_antiholomorphic_derivative():
-    _, d_bar = wirtinger(lambda z: torch.exp(z) * z.sum(-1, keepdim=True), points(5, 3))
+    _, _, d_bar = wirtinger(lambda z: torch.exp(z) * z.sum(-1, keepdim=True), points(5, 3))
     assert d_bar.abs().max() < 1e-14
 
 

@@ -79,7 +79,7 @@ def score_sampling(
     write_table(out, score_samples(vae, latents, references))
     with torch.no_grad():
         sheets = {key: vae.decode_images(z[:SHEET]) for key, z in latents.items()}
-    write_tensors(sheet, sheets)
+    write_tensors(sheet, sheets, vae.identity)
 
 
 def score_representations(
@@ -105,7 +105,7 @@ def score_representations(
     random = generator(vae.identity["seed"], "reconstruction")
     scores = reconstruction_scores(vae, images, random)
     write_table(reconstruction, pd.DataFrame([vae.identity | scores]))
-    write_tensors(gallery_out, gallery(vae, images))
+    write_tensors(gallery_out, gallery(vae, images), vae.identity)
 
 
 @torch.no_grad()

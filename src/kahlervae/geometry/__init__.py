@@ -22,6 +22,7 @@ from kahlervae.geometry.wirtinger import (
     hermitian_part,
     holomorphic_part,
     mixed_hessian,
+    pushforward,
     real_hessian,
     wirtinger,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "holomorphic_part",
     "log_det",
     "mixed_hessian",
+    "pushforward",
     "real_hessian",
     "relative_entropy",
     "relative_entropy_metric",

@@ -5,15 +5,15 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
-from torch.func import jvp
 
-from kahlervae.geometry.wirtinger import wirtinger
+from kahlervae.geometry.wirtinger import pushforward, wirtinger
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
 __all__ = ["fisher_metric", "fisher_norm", "fisher_relation"]
 
 Likelihood = RealGaussian | ComplexGaussian | DenseComplexGaussian
 Decoder = Callable[[Tensor], Likelihood]
+DiagonalDecoder = Callable[[Tensor], RealGaussian | ComplexGaussian]
 
 
 def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
@@ -37,8 +37,7 @@ def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor
         decoder: latents (n, d) to a Gaussian likelihood, row by row.
         z: where.
     """
-    likelihood = decoder(z)
-    d, d_bar = wirtinger(decoder, z)
+    likelihood, d, d_bar = wirtinger(decoder, z)
     match likelihood:
         case RealGaussian():
             weight = torch.exp(-likelihood.log_var)
@@ -58,8 +57,7 @@ def fisher_relation(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tens
     What :func:`fisher_metric` drops; it vanishes where the Fisher information is Hermitian, as for
     a holomorphic decoder of a complex Gaussian with constant variance.
     """
-    likelihood = decoder(z)
-    d, d_bar = wirtinger(decoder, z)
+    likelihood, d, d_bar = wirtinger(decoder, z)
     match likelihood:
         case RealGaussian():
             weight = torch.exp(-likelihood.log_var)
@@ -75,26 +73,26 @@ def fisher_relation(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tens
 
 
 def fisher_norm(
-    decoder: Callable[[Tensor], RealGaussian | ComplexGaussian],
+    decoder: DiagonalDecoder,
     z: Complex[Tensor, "n d"],
     v: Complex[Tensor, "n d"],
 ) -> Float[Tensor, " n"]:
     r"""Squared length of one vector per point, :math:`g(v, v) = v^T G \bar v`.
 
-    Two Jacobian-vector products, along v and iv, whatever the dimensions: the length is half the
-    trace of the real Fisher form on the complex line through v. For diagonal Gaussians,
+    Two Jacobian-vector products, along v and iv, whatever the dimensions: with the real Fisher
+    form F,
 
     .. math:: g(v, v) = \tfrac14 [F(v, v) + F(iv, iv)].
+
+    For diagonal Gaussians.
     """
-    total = torch.zeros(z.shape[0], device=z.device, dtype=z.real.dtype)
-    for direction in (v, 1j * v):
-        likelihood, tangent = jvp(decoder, (z,), (direction,))
-        precision = torch.exp(-likelihood.log_var)
-        squares = (tangent.mean * tangent.mean.conj()).real * precision
-        # A complex Gaussian has twice the information of a real one.
-        multiple = 1 if isinstance(likelihood, RealGaussian) else 2
-        total = total + multiple * (squares + 0.5 * tangent.log_var.square()).sum(-1)
-    return total / 4
+    likelihood, tangents = pushforward(decoder, z, torch.stack([v, 1j * v]))
+    precision = torch.exp(-likelihood.log_var)
+    squares = (tangents.mean * tangents.mean.conj()).real * precision
+    # A complex Gaussian has twice the information of a real one.
+    multiple = 1 if isinstance(likelihood, RealGaussian) else 2
+    form = multiple * (squares + 0.5 * tangents.log_var.square()).sum(-1)
+    return form.sum(0) / 4
 
 
 def _gram(left: Tensor, right: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -34,10 +34,10 @@ def closedness_defect(
         metric: maps (n, d) to Hermitian matrices (n, d, d), row by row.
         z: where.
     """
-    derivative, _ = wirtinger(metric, z)  # [n, i, j, k] = ∂_k g_ij̄
+    value, derivative, _ = wirtinger(metric, z)  # [n, i, j, k] = ∂_k g_ij̄
     defect = (derivative - derivative.transpose(1, 3)).flatten(1).norm(dim=1)
     size = derivative.flatten(1).norm(dim=1)
-    rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * torch.linalg.matrix_norm(metric(z))
+    rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * torch.linalg.matrix_norm(value)
     return torch.where(size > rounding, defect / size, 0.0)
 
 

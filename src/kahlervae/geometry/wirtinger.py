@@ -9,16 +9,43 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
-__all__ = ["hermitian_part", "holomorphic_part", "mixed_hessian", "real_hessian", "wirtinger"]
+__all__ = [
+    "hermitian_part",
+    "holomorphic_part",
+    "mixed_hessian",
+    "pushforward",
+    "real_hessian",
+    "wirtinger",
+]
 
 
-def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[Any, Any]:
-    r"""Both Wirtinger derivatives of a function that acts on rows.
+def pushforward(
+    f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"], tangents: Complex[Tensor, "k n d"]
+) -> tuple[Any, Any]:
+    r"""Value and real directional derivatives :math:`D_v f = \tfrac{d}{dt} f(z + tv)|_{t=0}`.
+
+    By the method ``f.pushforward(z, tangents)`` where f has one, else by forward differentiation.
+
+    Args:
+        f: maps (n, d) to a tensor, or a pytree of tensors, with leading axis n, row by row.
+        z: where.
+        tangents: k vectors v at every point.
+
+    Returns:
+        f(z), and the derivatives with the structure of f(z) and a first axis of length k.
+    """
+    if hasattr(f, "pushforward"):
+        return f.pushforward(z, tangents)
+    return f(z), vmap(lambda v: jvp(f, (z,), (v,))[1])(tangents)
+
+
+def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[Any, Any, Any]:
+    r"""Value and both Wirtinger derivatives of a function that acts on rows.
 
     .. math:: \partial_i f = \tfrac12 (D_{e_i} f - i D_{ie_i} f), \qquad
               \bar\partial_i f = \tfrac12 (D_{e_i} f + i D_{ie_i} f)
 
-    with the real directional derivatives :math:`D_v`, one Jacobian-vector product each.
+    with the real directional derivatives :math:`D_v` of :func:`pushforward`.
 
     Args:
         f: maps (n, d) to a tensor, or a pytree of tensors, with leading axis n, real or complex;
@@ -26,14 +53,11 @@ def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[An
         z: where.
 
     Returns:
-        ∂f and ∂̄f, each of the structure of f(z) with a last axis of length d appended, complex.
+        f(z); ∂f and ∂̄f of the same structure with a last axis of length d appended, complex.
     """
     basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-
-    def along(direction: Tensor) -> Any:
-        return jvp(f, (z,), (direction.expand_as(z),))[1]
-
-    derivatives = vmap(along)(torch.cat([basis, 1j * basis]))
+    tangents = torch.cat([basis, 1j * basis]).unsqueeze(1).expand(-1, *z.shape)
+    value, derivatives = pushforward(f, z, tangents)
 
     def combine(sign: int) -> Any:
         def leaf(t: Tensor) -> Tensor:
@@ -42,7 +66,7 @@ def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[An
 
         return tree_map(leaf, derivatives)
 
-    return combine(-1), combine(+1)
+    return value, combine(-1), combine(+1)
 
 
 def real_hessian(

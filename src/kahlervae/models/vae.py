@@ -51,6 +51,16 @@ class ComplexDecoder(nn.Module):
         mean = self.mean(self.body(z))
         return RealGaussian(mean, self.log_var.expand_as(mean))
 
+    def pushforward(
+        self, z: Complex[Tensor, "n d"], tangent: Complex[Tensor, "*k n d"]
+    ) -> tuple[RealGaussian, RealGaussian]:
+        """The likelihood at z and its derivatives along the tangents."""
+        for layer in [*self.body, self.mean]:
+            z, tangent = layer.pushforward(z, tangent)
+        return RealGaussian(z, self.log_var.expand_as(z)), RealGaussian(
+            tangent, torch.zeros_like(tangent)
+        )
+
 
 class RealEncoder(nn.Module):
     """x in R^D to the posterior N(m(x), diag s²(x)) in R^{2d}, by real layers."""

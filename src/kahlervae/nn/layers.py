@@ -1,4 +1,8 @@
-"""Complex linear maps, their real ends, and a smooth activation."""
+"""Complex linear maps, their real ends, and a smooth activation.
+
+Layers of a decoder carry a ``pushforward``: the real directional derivative in closed form, for
+tangents with any leading axes, several times cheaper than forward-mode differentiation.
+"""
 
 import math
 
@@ -29,6 +33,10 @@ class ComplexLinear(nn.Module):
     def forward(self, z: Complex[Tensor, "*batch n"]) -> Complex[Tensor, "*batch m"]:
         return functional.linear(z, self.weight, self.bias)
 
+    def pushforward(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """The value at z and the derivatives along the tangents."""
+        return self(z), functional.linear(tangent, self.weight)
+
 
 class RealInput(nn.Module):
     r"""Complex affine map of a real vector: :math:`x \mapsto W x + b` with complex W and b."""
@@ -51,6 +59,11 @@ class RealOutput(nn.Module):
     def forward(self, z: Complex[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
         return self.linear(torch.cat([z.real, z.imag], dim=-1))
 
+    def pushforward(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """The value at z and the derivatives along the tangents."""
+        flat = torch.cat([tangent.real, tangent.imag], dim=-1)
+        return self(z), functional.linear(flat, self.linear.weight)
+
 
 class SmoothCardioid(nn.Module):
     r"""Complex cardioid, smoothed at the origin.
@@ -71,3 +84,15 @@ class SmoothCardioid(nn.Module):
     def forward(self, z: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape"]:
         a, b = z.real, z.imag
         return z * (0.5 + 0.5 * a * torch.rsqrt(a * a + b * b + self.softness**2))
+
+    def pushforward(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """The value at z and the derivatives along the tangents."""
+        a, b = z.real, z.imag
+        inverse = torch.rsqrt(a * a + b * b + self.softness**2)
+        cosine = a * inverse
+        gate = 0.5 + 0.5 * cosine
+        # The derivative of the gate along v is ½ (Re v − cosine · Re(z̄v) / r) / r, r² = |z|² + s².
+        along = 0.5 * inverse
+        radial = along * cosine * inverse
+        slope = (along - radial * a) * tangent.real - radial * b * tangent.imag
+        return z * gate, gate * tangent + slope * z

@@ -87,7 +87,7 @@ def train(
         if weights is None:
             return loss, terms
         regularisation: Regularisation = modules["regulariser"](
-            model.decoder, _with_mixtures(z, stream), stream
+            model.decoder, _mixtures(z, stream), stream
         )
         strength = weights["strength"] * _warmup(epoch, weights["warmup_epochs"])
         loss = loss + strength * regularisation.regulariser
@@ -143,11 +143,12 @@ def _warmup(epoch: int, epochs: int) -> float:
     return min(1.0, epoch / epochs) if epochs else 1.0
 
 
-def _with_mixtures(z: Tensor, stream: torch.Generator) -> Tensor:
-    """Posterior samples and as many points between two of them: where paths will run."""
+def _mixtures(z: Tensor, stream: torch.Generator) -> Tensor:
+    """Half of the posterior samples as they are, half moved towards another: where paths run."""
     partner = z[torch.randperm(len(z), generator=stream)]
     share = torch.rand(len(z), 1, generator=stream)
-    return torch.cat([z, share * z + (1 - share) * partner])
+    share[::2] = 0
+    return (1 - share) * z + share * partner
 
 
 def _refuse_divergence(row: Mapping[str, float], identity: Mapping[str, Any], epoch: int) -> None:
