@@ -1,0 +1,117 @@
+"""The command line: stages in a row on a tiny model, and bad input that ends in one sentence."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+TRAINING = {
+    "model": {"latent_dim": 1, "width": 4, "depth": 1},
+    "training": {
+        "epochs": 2,
+        "batch_size": 64,
+        "learning_rate": 1e-3,
+        "gradient_clip": 100.0,
+        "kl_warmup_epochs": 1,
+        "checkpoint_every": 1,
+    },
+    "variant": {},
+}
+
+
+def kahlervae(*arguments, cwd):
+    command = [sys.executable, "-m", "kahlervae.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def make_data(cwd, **split):
+    sizes = {"oracle": 500, "validation": 200, "test": 297, "seed": 0} | split
+    return kahlervae(
+        *("data", "--dataset", "digits", "--settings", json.dumps({"split": sizes})),
+        *("--out", "data.safetensors", "--record", "data.json"),
+        cwd=cwd,
+    )
+
+
+def train(cwd, **training):
+    settings = TRAINING | {"training": TRAINING["training"] | training}
+    return kahlervae(
+        *("train", "--data", "data.safetensors", "--dataset", "digits"),
+        *("--representation", "pixels", "--variant", "complex", "--seed", 0),
+        *("--settings", json.dumps(settings), "--checkpoint", "checkpoint.safetensors"),
+        *("--out", "model.safetensors", "--history", "history.csv"),
+        cwd=cwd,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("with spaces and ä")
+    assert make_data(cwd).returncode == 0
+    return cwd
+
+
+def files(cwd):
+    return {path.name for path in cwd.iterdir()}
+
+
+def assert_refused(result, *words):
+    """One sentence on standard error, and no traceback."""
+    assert result.returncode == 1
+    (sentence,) = result.stderr.strip().splitlines()[-1:]
+    assert sentence.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in sentence
+
+
+def test_training_writes_whole_files_and_removes_its_checkpoint(folder):
+    result = train(folder)
+    assert result.returncode == 0, result.stderr
+    assert files(folder) == {
+        "data.safetensors",
+        "data.json",
+        "model.safetensors",
+        "history.csv",
+    }
+    assert "digits/pixels/complex/0: epoch 2/2" in result.stderr
+
+
+def test_divergence_is_one_sentence_and_writes_nothing(folder, tmp_path):
+    (tmp_path / "data.safetensors").write_bytes((folder / "data.safetensors").read_bytes())
+    result = train(tmp_path, learning_rate=1e12, epochs=5, checkpoint_every=5)
+    assert_refused(result, "diverged in epoch", "learning rate is too high")
+    assert files(tmp_path) == {"data.safetensors"}
+
+
+def test_missing_and_truncated_inputs_are_named(folder, tmp_path):
+    assert_refused(train(tmp_path), "data.safetensors does not exist")
+    (tmp_path / "data.safetensors").write_bytes((folder / "data.safetensors").read_bytes()[:5000])
+    assert_refused(train(tmp_path), "data.safetensors is not a readable safetensors file")
+
+
+def test_a_split_too_large_is_refused(tmp_path):
+    assert_refused(make_data(tmp_path, oracle=1500), "leaves no image for training")
+    assert files(tmp_path) == set()
+
+
+def test_an_unwritable_output_is_named(folder, tmp_path):
+    (tmp_path / "data.safetensors").write_bytes((folder / "data.safetensors").read_bytes())
+    (tmp_path / "model.safetensors").mkdir()
+    assert_refused(train(tmp_path), "model.safetensors cannot be written")
+
+
+def test_settings_that_are_not_json_are_refused(tmp_path):
+    result = kahlervae("cost", "--settings", "{", "--out", "cost.csv", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "not JSON" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_needs_no_heavy_import(tmp_path):
+    code = "import sys, kahlervae.cli; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
