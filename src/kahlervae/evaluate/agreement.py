@@ -23,7 +23,7 @@ from kahlervae.geometry import (
     smallest_eigenvalue,
 )
 from kahlervae.geometry.fisher import Decoder
-from kahlervae.models import VAE
+from kahlervae.models import VAE, ComplexPosterior
 from kahlervae.nn import to_double
 from kahlervae.seeding import generator
 from kahlervae.storage import identified
@@ -39,11 +39,8 @@ TOLERANCES = {
     "closedness": 1e-8,
 }
 
-COMPONENTS = 16
-"""Components of the mixture decoder of the missing-information bridge."""
-
-DRAWS = 4000
-"""Monte Carlo draws per probe for the same."""
+COMPONENTS, PROBES, DRAWS = 16, 16, 2000
+"""Of the missing-information bridge: components, latents and Monte Carlo draws at each."""
 
 
 class Agreement(NamedTuple):
@@ -114,7 +111,9 @@ def compare_potentials(
                 ),
             ]
             scatter += [pair.assign(probe_set=probe_set, potential=name) for pair in pairs]
-    errors = _identities(decoder, doubled, probe_sets, model.encode_images(images).mean, stream)
+    posterior = model.encode_images(images[:1])
+    assert isinstance(posterior, ComplexPosterior)
+    errors = _identities(decoder, doubled, probe_sets, posterior, stream)
     identities = [
         {"identity_name": name, "value": value, "tolerance": TOLERANCES[name]}
         for name, value in errors.items()
@@ -131,7 +130,7 @@ def _identities(
     decoder: Decoder,
     potentials: Mapping[str, MixturePotential],
     probe_sets: Mapping[str, Complex[Tensor, "n d"]],
-    means: Complex[Tensor, "m d"],
+    posterior: ComplexPosterior,
     stream: torch.Generator,
 ) -> dict[str, float]:
     """The largest error of every identity; for ``psh_certificate`` the smallest eigenvalue."""
@@ -144,7 +143,7 @@ def _identities(
         "total_covariance": max(
             _largest(relative_error(p.metric(z), mixed_hessian(p.potential, z))) for p in learned
         ),
-        "missing_information": _missing_information_score(decoder, means, z, stream),
+        "missing_information": _missing_information_score(decoder, posterior, stream),
         "psh_certificate": min(
             min(p.certificate().lower_bound, smallest_eigenvalue(p.metric(z)).min().item())
             for p in learned
@@ -154,21 +153,23 @@ def _identities(
 
 
 def _missing_information_score(
-    decoder: Decoder, means: Tensor, z: Tensor, stream: torch.Generator
+    decoder: Decoder, posterior: ComplexPosterior, stream: torch.Generator
 ) -> float:
-    """Largest standard score, over 16 probes, of the trace of observed + missing − complete.
+    """Standard score of the trace of observed + missing − complete, summed over the probes.
 
-    The components are the decoder's likelihoods at posterior means m_k, with the weights of a
-    Gaussian mixture of unit covariance: φ_k(z) = −|m_k|² + 2 Re(m_k†z), up to a common term.
+    The components are the decoder's likelihoods at draws a_k from one posterior, where they
+    overlap, with the weights of a Gaussian mixture of the posterior's covariance:
+    φ_k(z) = −a_k†Γ⁻¹a_k + 2 Re(a_k†Γ⁻¹z), up to a common term. The probes are further draws.
     """
-    anchors = means[:COMPONENTS].to(z.dtype)
-    offset = -(anchors.real.square() + anchors.imag.square()).sum(-1)
-    mixture = MixtureDecoder(offset, anchors, decoder(anchors))  # type: ignore[arg-type]
-    z = z[:: len(z) // 16]
+    draws = [posterior.sample(stream)[0] for _ in range(COMPONENTS + PROBES)]
+    anchors, z = torch.stack(draws).to(torch.complex128).split([COMPONENTS, PROBES])
+    slope = anchors / posterior.variance.double()
+    offset = -(anchors.conj() * slope).real.sum(-1)
+    mixture = MixtureDecoder(offset, slope, decoder(anchors))  # type: ignore[arg-type]
     observed, missing = mixture.information_draws(z, DRAWS, stream)
     total = _trace(observed) + _trace(missing)
-    error = (total.mean(1) - _trace(mixture.complete_information(z))).abs()
-    return _largest(error / (total.std(1) / DRAWS**0.5))
+    error = (total.mean(1) - _trace(mixture.complete_information(z))).sum().abs()
+    return float(error / (total.var(1) / DRAWS).sum().sqrt())
 
 
 def _closedness(metric: Any, z: Tensor) -> float:

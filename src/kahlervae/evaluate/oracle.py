@@ -173,7 +173,7 @@ def train_oracle(
 
     Raises:
         InputError: the split is empty or of a single class, or the accuracy on the test split is
-            below ``minimum_accuracy`` (design section 7: an oracle below the gate judges nothing).
+            below ``minimum_accuracy`` (an oracle that fails judges nothing).
     """
     if len(labels.unique()) < 2:
         raise InputError(

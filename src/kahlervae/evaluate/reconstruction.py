@@ -19,7 +19,7 @@ def reconstruction_scores(
     - ``elbo`` = ``log_likelihood`` − ``kl``, nats per image, one posterior sample each;
     - ``mse``: squared error of the decoded posterior mean, per pixel;
     - ``latent_norm``: :math:`E|z_i|^2 = |m_i|^2 + \gamma_i` per latent dimension, 1 under the
-      prior; above it, the encoder has left the prior (design section 5);
+      prior; above it, the encoder has left the prior (docs/theory.md, section 9);
     - ``sigma``: standard deviation of the likelihood;
     - ``parameters``: real parameters of the model, a complex one counting twice.
     """

@@ -64,7 +64,7 @@ class Reference:
         return outliers.neighbour_distance(distances, self.neighbours)
 
     def image_scores(self, images: Float[Tensor, "n height width"]) -> dict[str, float]:
-        """Outliers, variation and novelty of a set of images (design section 7).
+        """Outliers, variation and novelty of a set of images (docs/theory.md, section 11).
 
         - ``knn_outliers``, ``entropy_outliers``: shares beyond the thresholds, 0.05 for real data;
         - ``density``, ``recall``, ``coverage``, ``vendi``, ``class_entropy``: see the functions;

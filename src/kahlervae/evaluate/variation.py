@@ -44,8 +44,8 @@ def vendi_score(features: Float[Tensor, "n features"], centre: Float[Tensor, " f
 
     :math:`\lambda` are the eigenvalues of :math:`K/n`, with K the cosine kernel of the features
     after the mean of *real* features is taken off: features behind a rectifier all point the same
-    way, and without the centre the score saturates near 1 (design section 10). From 1 (all points
-    in one direction) to min(n, features).
+    way, and without the centre the score saturates near 1: from 1 (all points in one
+    direction) to min(n, features).
 
     Source: Friedman & Dieng 2023, *The Vendi score*.
     """

@@ -31,7 +31,7 @@ def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor
         \text{dense complex:}\quad g_{i\bar j} &= \ldots
             + \mathrm{tr}(\Sigma^{-1} \partial_i\Sigma\, \Sigma^{-1} \bar\partial_j\Sigma)
 
-    (design section 4). Costs 2d Jacobian-vector products of the decoder.
+    (docs/theory.md, section 3). Costs 2d Jacobian-vector products of the decoder.
 
     Args:
         decoder: latents (n, d) to a Gaussian likelihood, row by row.

@@ -51,7 +51,7 @@ class MixturePotential(nn.Module):
           + \underbrace{\sum_m s_m \mathrm{Cov}_w[u_{mk}]}_{\text{between}}, \qquad
         \mathrm{Cov}_w[u]_{ij} = \sum_k w_k \overline{(u_k - \bar u)_i} (u_k - \bar u)_j
 
-    and needs no automatic differentiation (design section 4).
+    and needs no automatic differentiation (docs/theory.md, section 5).
 
     Args:
         background: L₀ with A₀ = L₀L₀†, (d, d).
@@ -87,7 +87,7 @@ class MixturePotential(nn.Module):
     ) -> Self:
         """Random affine components with a metric of the order of ``scale``: the start of a fit.
 
-        Unscaled starts fail badly (design section 4): s carries the scale, all else is of order 1.
+        Unscaled starts fail badly: s carries the scale, all else is of order 1.
         """
         shape = (groups, components, latent_dim)
         return cls(

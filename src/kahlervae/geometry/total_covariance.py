@@ -39,7 +39,7 @@ class MixtureDecoder:
         + \underbrace{E_x \mathrm{Cov}(\partial\varphi \mid x)}_{\text{missing} \succeq 0}
 
     so the potential bounds the Fisher metric from above, with equality when x determines the
-    component (Louis 1982; design section 4).
+    component (Louis 1982; docs/theory.md, section 6).
 
     Args:
         offset: c, (K,).

@@ -41,7 +41,7 @@ class PotentialRegulariser(nn.Module):
         M = E\,(\log g_K(v, v) - \log g(v, v))^2
 
     with one random direction v per point, so that M costs two Jacobian-vector products of the
-    decoder whatever the dimensions; its gradient reaches the decoder (design section 5).
+    decoder whatever the dimensions; its gradient reaches the decoder (docs/theory.md, section 9).
 
     Args:
         potential: K.
