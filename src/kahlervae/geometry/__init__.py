@@ -13,7 +13,7 @@ from kahlervae.geometry.agreement import (
     relative_error,
 )
 from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volume_element
-from kahlervae.geometry.fisher import fisher_metric, fisher_norm, fisher_relation
+from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.potential import MixturePotential
 from kahlervae.geometry.relative_entropy import relative_entropy, relative_entropy_metric
@@ -33,6 +33,7 @@ __all__ = [
     "affine_invariant_distance",
     "best_constant_metric",
     "closedness_defect",
+    "fisher_form",
     "fisher_metric",
     "fisher_norm",
     "fisher_relation",

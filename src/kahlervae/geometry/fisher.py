@@ -1,19 +1,19 @@
 """Fisher information metric of a decoder, pulled back to the latent space."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kahlervae.geometry.wirtinger import pushforward, wirtinger
+from kahlervae.geometry.wirtinger import basis, hermitian_part, holomorphic_part, pushforward
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
-__all__ = ["fisher_metric", "fisher_norm", "fisher_relation"]
+__all__ = ["Decoder", "fisher_form", "fisher_metric", "fisher_norm", "fisher_relation"]
 
 Likelihood = RealGaussian | ComplexGaussian | DenseComplexGaussian
 Decoder = Callable[[Tensor], Likelihood]
-DiagonalDecoder = Callable[[Tensor], RealGaussian | ComplexGaussian]
 
 
 def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
@@ -37,18 +37,7 @@ def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor
         decoder: latents (n, d) to a Gaussian likelihood, row by row.
         z: where.
     """
-    likelihood, d, d_bar = wirtinger(decoder, z)
-    match likelihood:
-        case RealGaussian():
-            weight = torch.exp(-likelihood.log_var)
-            return _gram(d.mean, d.mean, weight) + 0.5 * _gram(d.log_var, d.log_var)
-        case ComplexGaussian():
-            weight = torch.exp(-likelihood.log_var)
-            means = _gram(d.mean, d.mean, weight) + _gram(d_bar.mean, d_bar.mean, weight).mT
-            return means + _gram(d.log_var, d.log_var)
-        case DenseComplexGaussian():
-            return _dense(likelihood.covariance, d, d_bar, conjugate=True)
-    raise TypeError(f"no Fisher metric for {type(likelihood).__name__}")
+    return hermitian_part(fisher_form(decoder, z))
 
 
 def fisher_relation(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
@@ -57,25 +46,11 @@ def fisher_relation(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tens
     What :func:`fisher_metric` drops; it vanishes where the Fisher information is Hermitian, as for
     a holomorphic decoder of a complex Gaussian with constant variance.
     """
-    likelihood, d, d_bar = wirtinger(decoder, z)
-    match likelihood:
-        case RealGaussian():
-            weight = torch.exp(-likelihood.log_var)
-            log_vars = _gram(d.log_var, d.log_var.conj())
-            return _gram(d.mean, d.mean.conj(), weight) + 0.5 * log_vars
-        case ComplexGaussian():
-            weight = torch.exp(-likelihood.log_var)
-            cross = _gram(d.mean, d_bar.mean, weight)
-            return cross + cross.mT + _gram(d.log_var, d.log_var.conj())
-        case DenseComplexGaussian():
-            return _dense(likelihood.covariance, d, d_bar, conjugate=False)
-    raise TypeError(f"no Fisher metric for {type(likelihood).__name__}")
+    return holomorphic_part(fisher_form(decoder, z))
 
 
 def fisher_norm(
-    decoder: DiagonalDecoder,
-    z: Complex[Tensor, "n d"],
-    v: Complex[Tensor, "n d"],
+    decoder: Decoder, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]
 ) -> Float[Tensor, " n"]:
     r"""Squared length of one vector per point, :math:`g(v, v) = v^T G \bar v`.
 
@@ -83,36 +58,41 @@ def fisher_norm(
     form F,
 
     .. math:: g(v, v) = \tfrac14 [F(v, v) + F(iv, iv)].
-
-    For diagonal Gaussians.
     """
-    likelihood, tangents = pushforward(decoder, z, torch.stack([v, 1j * v]))
-    precision = torch.exp(-likelihood.log_var)
-    squares = (tangents.mean * tangents.mean.conj()).real * precision
-    # A complex Gaussian has twice the information of a real one.
-    multiple = 1 if isinstance(likelihood, RealGaussian) else 2
-    form = multiple * (squares + 0.5 * tangents.log_var.square()).sum(-1)
-    return form.sum(0) / 4
+    return _standardised(decoder, z, torch.stack([v, 1j * v])).square().sum((0, -1)) / 4
 
 
-def _gram(left: Tensor, right: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Σ_a weight_a left_ai conj(right_aj) for left, right of shape (n, D, d)."""
-    if weight is not None:
-        left = left * weight.unsqueeze(-1)
-    return left.mT @ right.conj()
+def fisher_form(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n 2*d 2*d"]:
+    r"""Real Fisher information matrix in the coordinates (a, b), z = a + ib.
+
+    .. math:: F_{uv} = E[D_u \ell\, D_v \ell]
+
+    Args:
+        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+        z: where.
+    """
+    features = _standardised(decoder, z, basis(z)).movedim(0, 1)
+    return features @ features.mT
 
 
-def _dense(
-    covariance: Tensor,
-    d: DenseComplexGaussian,
-    d_bar: DenseComplexGaussian,
-    conjugate: bool,
-) -> Tensor:
-    """The form (∂_i, ∂̄_j) for ``conjugate``, else (∂_i, ∂_j), extended complex bilinearly."""
-    right, right_bar = (d_bar, d) if conjugate else (d, d_bar)
-    # The complex conjugate of a mean has ∂_i conj(μ) = conj(∂̄_i μ).
-    means = d_bar.mean.mH @ torch.linalg.solve(covariance, right.mean)
-    means = means + (right_bar.mean.mH @ torch.linalg.solve(covariance, d.mean)).mT
-    scaled = torch.linalg.solve(covariance.unsqueeze(1), d.covariance.movedim(-1, 1))
-    scaled_right = torch.linalg.solve(covariance.unsqueeze(1), right.covariance.movedim(-1, 1))
-    return means + torch.einsum("niab,njba->nij", scaled, scaled_right)
+def _standardised(decoder: Decoder, z: Tensor, tangents: Tensor) -> Tensor:
+    """Derivatives of the likelihood's parameters along tangents (k, n, d), as real vectors
+    (k, n, features) whose inner products are the Fisher information."""
+    likelihood, change = pushforward(decoder, z, tangents)
+    if isinstance(likelihood, DenseComplexGaussian):
+        factor = torch.linalg.cholesky(likelihood.covariance)
+        mean = torch.linalg.solve_triangular(factor, change.mean.unsqueeze(-1), upper=False)
+        half = torch.linalg.solve_triangular(factor, change.covariance, upper=False)
+        covariance = torch.linalg.solve_triangular(factor, half.mH, upper=False)
+        parts = [_real(math.sqrt(2) * mean.squeeze(-1)), _real(covariance.flatten(-2))]
+    else:
+        mean = change.mean * torch.exp(-0.5 * likelihood.log_var)
+        if isinstance(likelihood, RealGaussian):
+            parts = [mean, math.sqrt(0.5) * change.log_var]
+        else:
+            parts = [_real(math.sqrt(2) * mean), change.log_var]
+    return torch.cat(parts, dim=-1)
+
+
+def _real(z: Tensor) -> Tensor:
+    return torch.view_as_real(z).flatten(-2)

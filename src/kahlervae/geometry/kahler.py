@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kahlervae.geometry.fisher import Decoder, fisher_metric, fisher_relation
-from kahlervae.geometry.wirtinger import wirtinger
+from kahlervae.geometry.fisher import Decoder, fisher_form
+from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, wirtinger
 
 __all__ = ["closedness_defect", "hermitian_defect", "smallest_eigenvalue"]
 
@@ -17,7 +17,8 @@ def hermitian_defect(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tenso
 
     Zero where the real Fisher metric is Hermitian (invariant under multiplication by i), at most 1.
     """
-    relation, metric = fisher_relation(decoder, z), fisher_metric(decoder, z)
+    form = fisher_form(decoder, z)
+    relation, metric = holomorphic_part(form), hermitian_part(form)
     return torch.linalg.matrix_norm(relation) / torch.linalg.matrix_norm(metric)
 
 

@@ -10,6 +10,7 @@ from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
 __all__ = [
+    "basis",
     "hermitian_part",
     "holomorphic_part",
     "mixed_hessian",
@@ -17,6 +18,12 @@ __all__ = [
     "real_hessian",
     "wirtinger",
 ]
+
+
+def basis(z: Complex[Tensor, "n d"]) -> Complex[Tensor, "k n d"]:
+    """The k = 2d real coordinate directions e_i and ie_i of C^d, at every one of n points."""
+    eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+    return torch.cat([eye, 1j * eye]).unsqueeze(1).expand(-1, *z.shape)
 
 
 def pushforward(
@@ -55,9 +62,7 @@ def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[An
     Returns:
         f(z); ∂f and ∂̄f of the same structure with a last axis of length d appended, complex.
     """
-    basis = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-    tangents = torch.cat([basis, 1j * basis]).unsqueeze(1).expand(-1, *z.shape)
-    value, derivatives = pushforward(f, z, tangents)
+    value, derivatives = pushforward(f, z, basis(z))
 
     def combine(sign: int) -> Any:
         def leaf(t: Tensor) -> Tensor:
@@ -85,8 +90,8 @@ def real_hessian(
     # Forward over reverse, one direction at a time: forward over forward goes wrong where f itself
     # differentiates, and vmap over directions loses the values of linear solves (torch 2.13).
     x = torch.cat([z.real, z.imag], dim=-1)
-    basis = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    return torch.stack([jvp(gradient, (x,), (v.expand_as(x),))[1] for v in basis], dim=-1)
+    eye = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    return torch.stack([jvp(gradient, (x,), (v.expand_as(x),))[1] for v in eye], dim=-1)
 
 
 def hermitian_part(hessian: Float[Tensor, "*batch m m"]) -> Complex[Tensor, "*batch d d"]:

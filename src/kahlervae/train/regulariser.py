@@ -8,7 +8,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from kahlervae.geometry.curvature import log_det
-from kahlervae.geometry.fisher import DiagonalDecoder, fisher_metric, fisher_norm
+from kahlervae.geometry.fisher import Decoder, fisher_metric, fisher_norm
 from kahlervae.geometry.potential import MixturePotential
 
 __all__ = ["FisherRegulariser", "PotentialRegulariser", "Regularisation", "build_regulariser"]
@@ -56,7 +56,7 @@ class PotentialRegulariser(nn.Module):
         self.epsilon = epsilon
 
     def forward(
-        self, decoder: DiagonalDecoder, z: Complex[Tensor, "n d"], generator: torch.Generator
+        self, decoder: Decoder, z: Complex[Tensor, "n d"], generator: torch.Generator
     ) -> Regularisation:
         metric = self.potential.metric(z)
         v = torch.randn(z.shape, generator=generator, dtype=z.dtype)
@@ -79,7 +79,7 @@ class FisherRegulariser(nn.Module):
         self.epsilon = epsilon
 
     def forward(
-        self, decoder: DiagonalDecoder, z: Complex[Tensor, "n d"], generator: torch.Generator
+        self, decoder: Decoder, z: Complex[Tensor, "n d"], generator: torch.Generator
     ) -> Regularisation:
         log_dets = log_det(fisher_metric(decoder, z), self.epsilon)
         return Regularisation(FORMS[self.form](log_dets), log_dets.new_zeros(()))
