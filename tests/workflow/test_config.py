@@ -81,7 +81,7 @@ WRONG = [
     ("seeds", [-1], "seeds[0] must be at least 0, not -1."),
     ("results", "", 'results must be a text that is not empty, not "".'),
     # contradictions between keys
-    ("claims/alpha", -2, "claims.alpha must be one of sampling.volume.alphas (-1.0, -0.5"),
+    ("claims/alpha", -3, "claims.alpha must be one of sampling.volume.alphas (-2.0, -1.0"),
     ("sampling/volume/draws", 4, "chains × draws = 64 states, fewer than sampling.count"),
     (f"{DIGITS}/split/oracle", 1797, "of 1797 images aside, which leaves 0 for training"),
     (f"{DIGITS}/training/batch_size", 1797, "for training, fewer than one batch of"),
