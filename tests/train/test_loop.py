@@ -95,10 +95,15 @@ def test_an_interrupted_run_resumes_to_the_same_bits(variant, tmp_path, monkeypa
     assert history.equals(resumed_history)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+def test_a_checkpoint_of_other_settings_or_code_is_passed_over(tmp_path, monkeypatch):
     run("complex", tmp_path / "a")
-    with pytest.raises(InputError, match="other settings: delete it"):
-        run("complex", tmp_path / "a", learning_rate=2e-3)
+    expected, _ = run("complex", tmp_path / "b", learning_rate=2e-3)
+    model, _ = run("complex", tmp_path / "a", learning_rate=2e-3)
+    assert same(model, expected)
+    monkeypatch.setattr("kahlervae.train.checkpoint._code_digest", lambda: "other")
+    model, history = run("complex", tmp_path / "a", learning_rate=2e-3)
+    assert same(model, expected)
+    assert len(history) == 6
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -1,6 +1,8 @@
 """State of an unfinished training run in one safetensors file."""
 
+import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ import torch
 from torch import nn
 
 from kahlervae import storage
-from kahlervae.errors import InputError
 
 __all__ = ["Checkpoint"]
+
+log = logging.getLogger(__name__)
 
 
 class Checkpoint:
@@ -22,7 +25,7 @@ class Checkpoint:
         modules: everything that is trained.
         optimiser: an Adam over ``modules.parameters()``.
         stream: the generator from which training draws.
-        settings: what the run depends on; a checkpoint of other settings is refused.
+        settings: what the run depends on, besides the code.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class Checkpoint:
         self.modules = modules
         self.optimiser = optimiser
         self.stream = stream
-        self.settings = json.dumps(settings, sort_keys=True)
+        self.origin = json.dumps(settings, sort_keys=True) + _code_digest()
 
     def save(self, history: list[dict[str, float]]) -> None:
         """Write the state after the epochs of ``history``."""
@@ -45,22 +48,24 @@ class Checkpoint:
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
         tensors["stream"] = self.stream.get_state()
-        metadata = {"settings": self.settings, "history": json.dumps(history)}
+        metadata = {"origin": self.origin, "history": json.dumps(history)}
         storage.write_tensors(self.path, tensors, metadata)
 
     def restore(self) -> list[dict[str, float]]:
         """Load the state if there is one, and return the history so far, else an empty one.
 
+        A checkpoint of other settings or of other code is passed over: going on from it would not
+        end where an undisturbed run ends.
+
         Raises:
-            InputError: the file is damaged or was written under other settings.
+            InputError: the file is damaged.
         """
         if not self.path.exists():
             return []
         tensors, metadata = storage.read_tensors(self.path)
-        if metadata.get("settings") != self.settings:
-            raise InputError(
-                f"{self.path} is the checkpoint of a run with other settings: delete it."
-            )
+        if metadata.get("origin") != self.origin:
+            log.info("%s is of other settings or code: training starts anew", self.path)
+            return []
         moments: dict[int, dict[str, torch.Tensor]] = {}
         parameters = {}
         for key, value in tensors.items():
@@ -75,3 +80,11 @@ class Checkpoint:
         self.optimiser.load_state_dict(state | {"state": moments})
         self.stream.set_state(tensors["stream"])
         return json.loads(metadata["history"])
+
+
+def _code_digest() -> str:
+    """SHA-256 of the package's source."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

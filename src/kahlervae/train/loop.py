@@ -54,7 +54,7 @@ def train(
 
     Raises:
         InputError: a term or gradient is not finite (names epoch, term and likely cause), or the
-            checkpoint belongs to other settings.
+            checkpoint is damaged.
     """
     options, variant = settings["training"], settings["variant"]
     seed = identity["seed"]
