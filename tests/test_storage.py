@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -20,6 +22,18 @@ def test_what_is_written_comes_back(tmp_path):
     storage.write_json(tmp_path / "t.json", {"ä": [1]})
     assert storage.read_json(tmp_path / "t.json") == {"ä": [1]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t.json", "t.safetensors"]
+
+
+def test_equal_content_is_equal_bytes(tmp_path):
+    """Across processes too: the format's own metadata has no fixed order."""
+    code = (
+        "import sys, torch; from kahlervae.storage import write_tensors;"
+        "write_tensors(sys.argv[1], {'z': torch.ones(3)}, {c: c for c in 'abcdefgh'})"
+    )
+    for name in "ab":
+        path = tmp_path / f"{name}.safetensors"
+        subprocess.run([sys.executable, "-c", code, path], check=True)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

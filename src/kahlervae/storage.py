@@ -79,7 +79,8 @@ def read_tensors(path: Path | str) -> tuple[dict[str, "Tensor"], dict[str, str]]
     from safetensors import safe_open
 
     with _reading(path, "safetensors") as path, safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, json.loads((file.metadata() or {}).get("metadata", "{}"))
 
 
 def write_tensors(
@@ -88,7 +89,9 @@ def write_tensors(
     """Write tensors (complex64 included) and string metadata as a safetensors file."""
     from safetensors.torch import save_file
 
-    header = {key: str(value) for key, value in (metadata or {}).items()}
+    # One entry, since the format keeps no order of several: equal content, equal bytes.
+    content = {key: str(value) for key, value in (metadata or {}).items()}
+    header = {"metadata": json.dumps(content, sort_keys=True)}
     with atomic(path) as temporary:
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, header)
 

@@ -16,11 +16,11 @@ TIMES = ("benchmarks", "logs", "cost.csv")
 
 
 def results(project: Project) -> dict[str, bytes]:
-    """All tables and records that a run must reproduce, those of single models included."""
+    """All that a run must reproduce: tables, records, models, samples."""
     return {
         str(path.relative_to(project.folder)): path.read_bytes()
         for path in (project.folder / "results").rglob("*")
-        if path.suffix in (".csv", ".json") and not {*TIMES} & {*path.parts}
+        if path.suffix in (".csv", ".json", ".safetensors") and not {*TIMES} & {*path.parts}
     }
 
 
