@@ -112,7 +112,7 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
         case "not":
             demand = f"anything but {rule['const']}"
         case other:
-            raise NotImplementedError(f"the schema uses {other}, for which there are no words")
+            raise ValueError(f"the schema uses {other}, for which there are no words")
     yield f"{path or 'the configuration'} must be {demand}, not {shown}."
 
 
