@@ -98,7 +98,7 @@ def test_wrong_configuration_is_refused(path: str, value: Any, sentence: str) ->
 
 
 def test_every_rule_of_the_schema_has_words() -> None:
-    """A keyword without words would end in a NotImplementedError instead of a sentence."""
+    """A keyword without words would end in a ValueError instead of a sentence."""
     worded = {
         "additionalProperties", "required", "type", "enum", "minimum", "maximum", "not",
         "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems", "minItems",
