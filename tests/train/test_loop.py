@@ -95,7 +95,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(variant, tmp_path, monkeypa
     assert history.equals(resumed_history)
 
 
-def test_a_checkpoint_of_other_settings_or_code_is_passed_over(tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_settings_data_or_code_is_passed_over(tmp_path, monkeypatch):
     run("complex", tmp_path / "a")
     expected, _ = run("complex", tmp_path / "b", learning_rate=2e-3)
     model, _ = run("complex", tmp_path / "a", learning_rate=2e-3)
@@ -104,6 +104,12 @@ def test_a_checkpoint_of_other_settings_or_code_is_passed_over(tmp_path, monkeyp
     model, history = run("complex", tmp_path / "a", learning_rate=2e-3)
     assert same(model, expected)
     assert len(history) == 6
+    data = splits()
+    data["train"] = data["validation"]
+    expected, _ = run("complex", tmp_path / "c", data=data, batch_size=5)
+    run("complex", tmp_path / "d", batch_size=5)
+    model, _ = run("complex", tmp_path / "d", data=data, batch_size=5)
+    assert same(model, expected)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -25,7 +25,7 @@ class Checkpoint:
         modules: everything that is trained.
         optimiser: an Adam over ``modules.parameters()``.
         stream: the generator from which training draws.
-        settings: what the run depends on, besides the code.
+        origin: all that the run depends on, besides the code.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class Checkpoint:
         modules: nn.Module,
         optimiser: torch.optim.Adam,
         stream: torch.Generator,
-        settings: Mapping[str, Any],
+        origin: Mapping[str, Any],
     ) -> None:
         self.path = path
         self.modules = modules
         self.optimiser = optimiser
         self.stream = stream
-        self.origin = json.dumps(settings, sort_keys=True) + _code_digest()
+        self.origin = json.dumps(origin, sort_keys=True) + _code_digest()
 
     def save(self, history: list[dict[str, float]]) -> None:
         """Write the state after the epochs of ``history``."""
@@ -54,7 +54,7 @@ class Checkpoint:
     def restore(self) -> list[dict[str, float]]:
         """Load the state if there is one, and return the history so far, else an empty one.
 
-        A checkpoint of other settings or of other code is passed over: going on from it would not
+        A checkpoint of other settings, data or code is passed over: going on from it would not
         end where an undisturbed run ends.
 
         Raises:
@@ -64,7 +64,7 @@ class Checkpoint:
             return []
         tensors, metadata = storage.read_tensors(self.path)
         if metadata.get("origin") != self.origin:
-            log.info("%s is of other settings or code: training starts anew", self.path)
+            log.info("%s is of other settings, data or code: training starts anew", self.path)
             return []
         moments: dict[int, dict[str, torch.Tensor]] = {}
         parameters = {}

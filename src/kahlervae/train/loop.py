@@ -1,5 +1,6 @@
 """The training loop."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,9 +40,9 @@ def train(
 
     .. math:: \mathcal L = -\log p(x \mid z) + \beta_t\, KL + \lambda_t R + \eta M
 
-    per image, averaged over the batch; β and λ rise linearly from 0 over their warm-ups. The run
-    stops at ``checkpoint`` every few epochs; where that file exists, it goes on from there and
-    ends at the same parameters, bit for bit, as a run without a stop.
+    per image, averaged over the batch; β and λ rise linearly from 0 over their warm-ups. The state
+    is saved to ``checkpoint`` every few epochs; where that file exists, the run goes on from there
+    and ends at the same parameters, bit for bit, as a run without a stop.
 
     Args:
         splits: ``train`` and ``validation``.
@@ -71,7 +72,9 @@ def train(
         )
     optimiser = torch.optim.Adam(modules.parameters(), lr=options["learning_rate"])
     stream = generator(seed, "train")
-    state = Checkpoint(checkpoint, modules, optimiser, stream, {**settings, **identity})
+    data = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    origin = {**settings, **identity, "data": data}
+    state = Checkpoint(checkpoint, modules, optimiser, stream, origin)
     history = state.restore()
 
     def objective(batch: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
