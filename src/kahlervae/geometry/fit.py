@@ -18,7 +18,6 @@ def fit_potential(
     steps: int,
     learning_rate: float,
     generator: torch.Generator,
-    batch_size: int = 256,
 ) -> MixturePotential:
     r"""Regress the metric of a potential on given metrics.
 
@@ -38,7 +37,7 @@ def fit_potential(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     norms, log_dets = torch.linalg.matrix_norm(metrics), log_det(metrics)
     for _ in range(steps):
-        rows = torch.randint(len(z), (batch_size,), generator=generator)
+        rows = torch.randint(len(z), (BATCH,), generator=generator)
         metric = potential.metric(z[rows])
         errors = torch.linalg.matrix_norm(metric - metrics[rows]) / norms[rows]
         volumes = log_det(metric) - log_dets[rows]
@@ -49,6 +48,7 @@ def fit_potential(
     return potential.requires_grad_(False)
 
 
+BATCH = 256
 VOLUME_WEIGHT = 0.05
 
 
