@@ -49,7 +49,7 @@ def data(dataset: Dataset, settings: Settings, out: Out, record: Out) -> None:
     from kahlervae.data import prepare
     from kahlervae.storage import write_json, write_tensors
 
-    tensors, description = prepare(dataset, settings["split"])
+    tensors, description = prepare(dataset, settings["source"], settings["split"])
     write_tensors(out, tensors)
     write_json(record, description)
 

@@ -1,9 +1,12 @@
 """Checks of the configuration, whose failures are sentences for people."""
 
 import difflib
+import functools
+import itertools
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,10 @@ import yaml
 
 from kahlervae.errors import InputError
 
-__all__ = ["check_config", "check_writable"]
+__all__ = ["check_config", "check_repetitions", "check_writable", "data_sources"]
 
-IMAGES = {"digits": 1797}
-"""Size of each data set: what its splits may add up to."""
+TABLE = Path(__file__).parent / "data/datasets.yaml"
+"""The data sets that come with the package, and beside it the schema of such tables."""
 
 KINDS = {
     "array": "a list",
@@ -25,6 +28,17 @@ KINDS = {
     "object": "a mapping of keys to values",
     "string": "a text",
 }
+
+VALUES, DEPTH, FAULTS, SHOWN = 2000, 20, 20, 80
+"""Bounds: values of a configuration, levels of it; faults that are told, characters of a value."""
+
+# A whole number is one without a point: 8.0 would reach the stages as it is.
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
 
 
 def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
@@ -37,17 +51,78 @@ def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
     Raises:
         InputError: a sentence for each fault; it names the key by its path and what is allowed.
     """
-    # Numbers and mappings may be of a loader's own types: only what JSON knows is compared.
-    document = json.loads(json.dumps(config, default=str))
-    validator = jsonschema.Draft202012Validator(
-        yaml.safe_load(Path(schema).read_text(encoding="utf-8"))
-    )
-    errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.path)))
-    faults = [sentence for error in errors for sentence in _sentences(error)]
-    # Rules that span keys can rely on all keys being there.
-    faults = faults or list(_not_finite(document, "")) or list(_contradictions(document))
+    document = _document(config)
+    validator = Validator(_load(schema))
+    faults = _faults(validator, document)
+    if not faults:
+        sources = data_sources(document)
+        # Rules that span keys can rely on all keys being there.
+        faults = list(_not_finite(document, "")) or list(_contradictions(document, sources))
     if faults:
+        told = [f"config: {fault}" for fault in faults[:FAULTS]]
+        more = [f"config: and {len(faults) - FAULTS} more."] if len(faults) > FAULTS else []
+        raise InputError("\n".join(told + more))
+
+
+def check_repetitions(file: Path | str) -> None:
+    """Refuse a configuration file with a repeated key, of which YAML keeps the last in silence.
+
+    Args:
+        file: readable YAML or JSON; anything else has been refused by its reader.
+
+    Raises:
+        InputError: names the file, the line and the key.
+    """
+    stack = [yaml.compose(Path(file).read_text(encoding="utf-8-sig"), yaml.SafeLoader)]
+    seen = set()  # aliases make a graph of the tree, possibly an endless one
+    while stack:
+        node = stack.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            stack += node.value
+            continue
+        keys = set()
+        for key, value in node.value:
+            if key.value in keys:
+                raise InputError(
+                    f"{file}, line {key.start_mark.line + 1}: {_join('', key.value)} is set a "
+                    "second time: keep one of them."
+                )
+            keys.add(key.value)
+            stack.append(value)
+
+
+def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The table of data sets: those of the package and those of the key ``registry``.
+
+    Args:
+        config: of which ``registry`` is read; an entry of a known name replaces the package's.
+
+    Returns:
+        For every name what src/kahlervae/data/datasets.schema.yaml describes.
+
+    Raises:
+        InputError: an entry is not one.
+    """
+    validator = Validator(_load(TABLE.with_suffix(".schema.yaml")))
+    added = _document(config.get("registry", {}))
+    if faults := _faults(validator, added, "registry"):
         raise InputError("\n".join(f"config: {fault}" for fault in faults))
+    return _load(TABLE) | added
+
+
+@functools.cache
+def _load(path: Path | str) -> Any:
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def _faults(
+    validator: jsonschema.Draft202012Validator, document: Any, below: str = ""
+) -> list[str]:
+    errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.path)))
+    return [sentence for error in errors for sentence in _sentences(error, below)]
 
 
 def check_writable(folder: Path | str) -> None:
@@ -56,7 +131,10 @@ def check_writable(folder: Path | str) -> None:
     Raises:
         InputError: names the folder and what stands in its way.
     """
-    existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    try:
+        existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror}.") from error
     if not existing.is_dir():
         raise InputError(f"{folder} cannot be written to: {existing} is a file, not a folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
@@ -66,9 +144,37 @@ def check_writable(folder: Path | str) -> None:
         )
 
 
-def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
-    """One fault of the schema, in words."""
-    path, rule, value = _path(error), error.validator_value, error.instance
+def _document(config: Mapping[str, Any]) -> Any:
+    """The configuration in JSON's own types, since loaders have theirs.
+
+    Bounded, since aliases of YAML make an enormous or endless structure of a small file.
+    """
+    values = itertools.count(1)
+
+    def plain(value: Any, path: str, depth: int) -> Any:
+        if next(values) > VALUES or depth > DEPTH:
+            raise InputError(
+                f"config: {path} goes beyond {VALUES:,} values or {DEPTH} levels in all: "
+                "no configuration of this workflow is that large."
+            )
+        if isinstance(value, Mapping):
+            return {
+                str(key): plain(v, _join(path, str(key)), depth + 1) for key, v in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [plain(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise InputError(
+                f"config: {path} is a number of more than 64 bits: write a smaller one."
+            )
+        return value if value is None or isinstance(value, str | int | float) else str(value)
+
+    return plain(config, "", 0)
+
+
+def _sentences(error: jsonschema.ValidationError, below: str) -> Iterator[str]:
+    """One fault of the schema, in words; the document is below that key of the configuration."""
+    path, rule, value = _path(error, below), error.validator_value, error.instance
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
         for key in value:
@@ -83,12 +189,14 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
             if key not in value:
                 yield f"{_join(path, key)} is missing; needed here: {', '.join(rule)}."
         return
-    shown = json.dumps(value, ensure_ascii=False)
+    shown = _shown(value)
     match error.validator:
         case "type":
             demand = KINDS[rule]
             if rule == "number" and isinstance(value, str) and _is_number(value):
                 demand += f", and YAML takes this for a text: write {float(value)!r}"
+            if rule == "integer" and isinstance(value, float) and value.is_integer():
+                demand += f", written without a point: {value:.0f}"
         case "enum":
             demand = f"one of {', '.join(map(str, rule))}"
             near = difflib.get_close_matches(str(value), list(map(str, rule)), 1)
@@ -105,10 +213,16 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
             demand = f"a multiple of {rule}"
         case "uniqueItems":
             demand = "a list without repetitions"
+        case "minItems" if rule > 1:
+            demand = f"a list of at least {rule}"
         case "minItems" | "minProperties":
             demand = "not empty"
+        case "maxItems":
+            demand = f"a list of at most {rule}"
         case "minLength":
             demand = "a text that is not empty"
+        case "pattern":
+            demand = error.schema["description"]
         case "not":
             demand = f"anything but {rule['const']}"
         case other:
@@ -116,15 +230,21 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
     yield f"{path or 'the configuration'} must be {demand}, not {shown}."
 
 
-def _path(error: jsonschema.ValidationError) -> str:
-    path = ""
+def _path(error: jsonschema.ValidationError, below: str) -> str:
+    path = below
     for key in error.absolute_path:
-        path += f"[{key}]" if isinstance(key, int) else f".{key}"
-    return path.lstrip(".")
+        path = f"{path}[{key}]" if isinstance(key, int) else _join(path, key)
+    return path
 
 
 def _join(path: str, key: str) -> str:
+    key = key if re.fullmatch(r"[\w-]{1,60}", key) else _shown(key)
     return f"{path}.{key}" if path else key
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _is_number(text: str) -> bool:
@@ -146,7 +266,9 @@ def _not_finite(value: Any, path: str) -> Iterator[str]:
         yield f"{path} must be a finite number, not {value}."
 
 
-def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
+def _contradictions(
+    config: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
     """Values that are allowed by themselves but not beside each other."""
     sampling, neighbours = config["sampling"], config["evaluation"]["neighbours"]
     alphas, alpha = sampling["volume"]["alphas"], config["claims"]["alpha"]
@@ -159,16 +281,50 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
             f"sampling.volume keeps chains × draws = {kept} states, fewer than "
             f"sampling.count = {sampling['count']}: raise sampling.volume.draws."
         )
+    for key, values in (
+        ("truncated.temperatures", sampling["truncated"]["temperatures"]),
+        ("volume.alphas", alphas),
+    ):
+        # They name their samples in files and tables, where :g writes them.
+        if long := [value for value in values if float(f"{value:g}") != value]:
+            yield f"sampling.{key} must have six significant digits at most, not {long[0]!r}."
     for dataset, options in config["datasets"].items():
         at = f"datasets.{dataset}"
+        if dataset not in sources:
+            near = difflib.get_close_matches(dataset, sources, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            yield (
+                f"{at} is not a known data set{hint}; known are {', '.join(sources)}, "
+                "and those that `registry` adds."
+            )
+            continue
+        images = _count(sources[dataset])
         split, training = options["split"], options["training"]
         held_out = split["oracle"] + split["validation"] + split["test"]
-        train = IMAGES[dataset] - held_out
+        train = images - held_out
         if train < training["batch_size"]:
             yield (
-                f"{at}.split sets {held_out} of {IMAGES[dataset]} images aside, which leaves "
+                f"{at}.split sets {held_out} of {images} images aside, which leaves "
                 f"{max(train, 0)} for training, fewer than one batch of "
                 f"{at}.training.batch_size = {training['batch_size']}: lower one of them."
+            )
+        anchors = config["geometry"]["potential"]["anchors"]
+        if anchors > train > 0:
+            yield (
+                f"geometry.potential.anchors = {anchors} must be at most the {train} training "
+                f"images that {at}.split leaves."
+            )
+        model, pixels = options["model"], math.prod(sources[dataset]["image_shape"])
+        if model["latent_dim"] > min(model["width"], pixels):
+            # The metric has at most that rank, and no volume element.
+            yield (
+                f"{at}.model.latent_dim = {model['latent_dim']} must be at most "
+                f"{at}.model.width ({model['width']}) and the number of pixels ({pixels})."
+            )
+        if "real" in options["variants"] and sampling["samplers"] == ["volume"]:
+            yield (
+                f"sampling.samplers must hold more than volume, which is not for {at}.variants."
+                "real: it has no potential."
             )
         smallest = min(train, split["validation"], split["test"], sampling["count"])
         if 0 < smallest <= neighbours:
@@ -187,3 +343,8 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
                     f"{at}.{key} = {epochs} is longer than the training "
                     f"({at}.training.epochs = {training['epochs']})."
                 )
+
+
+def _count(source: Mapping[str, Any]) -> int:
+    """Number of images of an entry of the table of data sets."""
+    return source.get("count") or sum(part["count"] for part in source["files"].values())

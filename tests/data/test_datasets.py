@@ -1,16 +1,25 @@
+import gzip
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+from kahlervae.config import data_sources
 from kahlervae.data import SPLITS, load_split, prepare
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
 from kahlervae.storage import write_tensors
 
+DIGITS = data_sources({})["digits"]
 SPLIT = {"oracle": 500, "validation": 200, "test": 297, "seed": 0}
 
 
 def test_digits_are_split_into_disjoint_parts_of_all_images():
-    tensors, record = prepare("digits", SPLIT)
+    tensors, record = prepare("digits", DIGITS, SPLIT)
     images = torch.cat([tensors[f"{name}_images"] for name in SPLITS])
     assert images.shape == (1797, 8, 8)
     assert images.dtype == torch.float32
@@ -27,18 +36,82 @@ def test_digits_are_split_into_disjoint_parts_of_all_images():
 
 
 def test_the_split_depends_on_its_seed_alone():
-    first, _ = prepare("digits", SPLIT)
-    again, _ = prepare("digits", SPLIT)
-    other, _ = prepare("digits", SPLIT | {"seed": 1})
+    first, _ = prepare("digits", DIGITS, SPLIT)
+    again, _ = prepare("digits", DIGITS, SPLIT)
+    other, _ = prepare("digits", DIGITS, SPLIT | {"seed": 1})
     assert torch.equal(first["train_images"], again["train_images"])
     assert not torch.equal(first["train_images"], other["train_images"])
 
 
 def test_wrong_requests_are_refused_in_a_sentence():
-    with pytest.raises(InputError, match="unknown data set 'letters': choose one of digits"):
-        prepare("letters", SPLIT)
     with pytest.raises(InputError, match=r"no image for training.*lower oracle"):
-        prepare("digits", SPLIT | {"oracle": 1300})
+        prepare("digits", DIGITS, SPLIT | {"oracle": 1300})
+
+
+@pytest.fixture
+def idx_set(tmp_path, monkeypatch):
+    """A set of two parts, 30 and 10 images, in files that are found through the environment."""
+    monkeypatch.setenv("KAHLERVAE_DATA", str(tmp_path))
+    (tmp_path / "tiny").mkdir()
+    values, parts = np.random.default_rng(0), {}
+    for part, count in {"train": 30, "test": 10}.items():
+        parts[part] = {"count": count}
+        arrays = {
+            "images": values.integers(0, 256, (count, 3, 4), dtype=np.uint8),
+            "labels": np.arange(count, dtype=np.uint8) % 5,
+        }
+        for kind, array in arrays.items():
+            name = f"{part}-{kind}.gz"
+            header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            content = gzip.compress(header + array.tobytes())
+            (tmp_path / "tiny" / name).write_bytes(content)
+            parts[part][kind] = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
+    return {
+        "kind": "idx",
+        "image_shape": [3, 4],
+        "classes": 5,
+        "licence": "CC0",
+        "citation": "nobody",
+        "files": parts,
+    }
+
+
+def test_idx_files_of_a_user_are_split_without_code(idx_set):
+    assert data_sources({"registry": {"tiny": idx_set}})["tiny"] == idx_set
+    tensors, record = prepare("tiny", idx_set, {"oracle": 8, "validation": 8, "test": 8, "seed": 0})
+    images = torch.cat([tensors[f"{name}_images"] for name in SPLITS])
+    assert images.shape == (40, 3, 4)
+    assert len(images.flatten(1).unique(dim=0)) == 40
+    assert 0 <= images.min() < 0.05 < 0.95 < images.max() <= 1
+    torch.testing.assert_close(255 * images, (255 * images).round())
+    labels = torch.cat([tensors[f"{name}_labels"] for name in SPLITS])
+    assert labels.bincount().tolist() == [8] * 5
+    assert record["licence"] == "CC0"
+    assert record["split"]["train"] == 16
+
+
+def test_labels_beyond_the_classes_are_refused(idx_set):
+    with pytest.raises(InputError, match="image of class 4, but its classes are said to be 0 to 2"):
+        prepare("tiny", idx_set | {"classes": 3}, SPLIT)
+
+
+def test_mnist():
+    """The original files, where they lie."""
+    folder = Path(os.environ.get("KAHLERVAE_DATA", "../shared/data").split(os.pathsep)[-1])
+    if not (folder / "mnist").is_dir():
+        pytest.skip(f"the MNIST files are not in {folder / 'mnist'}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KAHLERVAE_DATA", str(folder))
+        split = {"oracle": 10000, "validation": 2000, "test": 5000, "seed": 0}
+        tensors, record = prepare("mnist", data_sources({})["mnist"], split)
+    assert record["split"]["train"] == 53000
+    assert record["image_shape"] == [28, 28]
+    assert tensors["test_images"].shape == (5000, 28, 28)
+    assert record["range"] == [0, 1]
+    # The mean that everybody normalises with is that of the 60,000 training images alone.
+    assert tensors["train_images"].mean().item() == pytest.approx(0.131, abs=0.001)
+    counts = sum(tensors[f"{name}_labels"].bincount() for name in SPLITS)
+    assert counts.tolist() == [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958]
 
 
 def test_loading_checks_the_file(tmp_path):

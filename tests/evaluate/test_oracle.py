@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kahlervae.config import data_sources
 from kahlervae.data import prepare
 from kahlervae.errors import InputError
 from kahlervae.evaluate.oracle import (
@@ -20,7 +21,8 @@ SETTINGS = {"epochs": 3, "noise": 0.1, "minimum_accuracy": 0.0, "seed": 0}
 
 @pytest.fixture(scope="module")
 def digits():
-    tensors, _ = prepare("digits", {"oracle": 500, "validation": 200, "test": 297, "seed": 0})
+    split = {"oracle": 500, "validation": 200, "test": 297, "seed": 0}
+    tensors, _ = prepare("digits", data_sources({})["digits"], split)
     return [
         tensors[key] for key in ("oracle_images", "oracle_labels", "test_images", "test_labels")
     ]

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+from kahlervae.config import data_sources
 from kahlervae.data import prepare
 from kahlervae.errors import InputError
 from kahlervae.evaluate import score
@@ -22,7 +23,7 @@ SETTINGS = {"neighbours": 5, "quantile": 0.95, "paths": {"count": 7, "steps": 6}
 @pytest.fixture(scope="module")
 def data():
     split = {"oracle": 100, "validation": 200, "test": 300, "seed": 0}
-    return prepare("digits", split)[0]
+    return prepare("digits", data_sources({})["digits"], split)[0]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kahlervae.config import check_config, check_writable
+from kahlervae.config import TABLE, check_config, check_writable
 from kahlervae.errors import InputError
 
 from .conftest import Project
@@ -20,6 +20,8 @@ DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 def changed(path: str, value: Any) -> dict[str, Any]:
     """The default configuration with one value set; a value of None deletes the key."""
     config = copy.deepcopy(DEFAULT)
+    if path.startswith("registry/k"):
+        config["registry"] = {"k": copy.deepcopy(KMNIST)}
     *parents, key = path.split("/")
     block = config
     for parent in parents:
@@ -46,14 +48,41 @@ def test_shipped_configurations_are_sound() -> None:
 
 
 DIGITS = "datasets/digits"
+KMNIST = {
+    "kind": "idx",
+    "image_shape": [28, 28],
+    "classes": 10,
+    "licence": "CC BY-SA 4.0",
+    "citation": "T. Clanuwat et al., 2018",
+    "addresses": ["https://codh.rois.ac.jp/kmnist/dataset/kmnist/"],
+    "files": {
+        "train": {
+            "count": 60000,
+            "images": {"name": "train-images.gz", "sha256": 64 * "0"},
+            "labels": {"name": "train-labels.gz", "sha256": 64 * "0"},
+        }
+    },
+}
 WRONG = [
     # unknown keys, with what is allowed there
     ("sed", 1, "sed is not a known key (did you mean seeds?)"),
     ("sampling/cuont", 1, "sampling.cuont is not a known key (did you mean count?)"),
-    ("datasets/mnist", {}, "datasets.mnist is not a known key; allowed here: digits."),
+    ("datasets/mnist", {}, "datasets.mnist.representations is missing; needed here"),
+    ("datasets/mnits", DEFAULT["datasets"]["digits"], "not a known data set (did you mean mnist?)"),
     (f"{DIGITS}/variants/kahlr", {}, "allowed here: real, complex, beta, kahler, fisher."),
     (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
+    # the table of data sets
+    ("registry/a b", KMNIST, "registry must be a name of letters, digits, dashes and underscores"),
+    ("registry/k/kind", "zip", 'registry.k.kind must be one of idx, bundled, not "zip".'),
+    ("registry/k/files", None, "registry.k.files is missing"),
+    ("registry/k/licence", None, "registry.k.licence is missing"),
+    ("registry/k/size", 1, "registry.k.size is not a known key"),
+    ("registry/k/image_shape", [28], "registry.k.image_shape must be a list of at least 2"),
+    ("registry/k/image_shape", [28] * 3, "registry.k.image_shape must be a list of at most 2"),
+    ("registry/k/addresses", ["http://a.org/"], "addresses[0] must be the https:// address of a"),
+    ("registry/k/files/train/images/name", "../x", "images.name must be a file name of letters"),
+    ("registry/k/files/train/labels/sha256", "0", "must be the 64 hexadecimal digits"),
     # missing keys
     ("seeds", None, "seeds is missing"),
     (f"{DIGITS}/variants/complex", None, "datasets.digits.variants.complex is missing"),
@@ -79,7 +108,7 @@ WRONG = [
     ("seeds", [0, 0], "seeds must be a list without repetitions, not [0, 0]."),
     ("seeds", [], "seeds must be not empty, not []."),
     ("seeds", [-1], "seeds[0] must be at least 0, not -1."),
-    ("results", "", 'results must be a text that is not empty, not "".'),
+    ("results", "", "results must be a plain path"),
     # contradictions between keys
     ("claims/alpha", -3, "claims.alpha must be one of sampling.volume.alphas (-2.0, -1.0"),
     ("sampling/volume/draws", 4, "chains × draws = 64 states, fewer than sampling.count"),
@@ -102,18 +131,36 @@ def test_every_rule_of_the_schema_has_words() -> None:
     worded = {
         "additionalProperties", "required", "type", "enum", "minimum", "maximum", "not",
         "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems", "minItems",
-        "minProperties", "minLength",
+        "minProperties", "minLength", "maxItems", "pattern",
     }  # fmt: skip
-    silent = {"$schema", "$ref", "$defs", "title", "description", "properties", "items"}
+    silent = {
+        "$schema", "$ref", "$defs", "title", "description", "properties", "items", "propertyNames",
+        "if", "then", "else",
+    }  # fmt: skip
 
     def keywords(schema: dict[str, Any]) -> set[str]:
         found = set(schema)
         children = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
-        for child in [*children, schema.get("items")]:
-            found |= keywords(child) if child else set()
+        children += [schema.get(key) for key in ("items", "additionalProperties", "then", "else")]
+        for child in [*children, schema.get("propertyNames")]:
+            found |= keywords(child) if isinstance(child, dict) else set()
         return found
 
-    assert keywords(yaml.safe_load(SCHEMA.read_text())) <= worded | silent
+    for schema in (SCHEMA, TABLE.with_suffix(".schema.yaml")):
+        assert keywords(yaml.safe_load(schema.read_text())) <= worded | silent
+
+
+def test_the_table_of_data_sets_is_sound() -> None:
+    check_config(changed("registry", yaml.safe_load(TABLE.read_text())), SCHEMA)
+
+
+def test_a_data_set_of_a_user_is_known() -> None:
+    config = changed("datasets/k", DEFAULT["datasets"]["digits"])
+    config["registry"] = {"k": KMNIST}
+    check_config(config, SCHEMA)
+    config["datasets"]["k"]["split"]["oracle"] = 59_999
+    with pytest.raises(InputError, match="of 60000 images aside"):
+        check_config(config, SCHEMA)
 
 
 def test_snakemake_prints_the_sentence_and_nothing_else(project: Project) -> None:

@@ -9,7 +9,7 @@ import sys
 from modulefinder import ModuleFinder
 from pathlib import Path
 
-from kahlervae.config import check_config, check_writable
+from kahlervae.config import check_config, check_writable, data_sources
 from kahlervae.errors import InputError
 
 try:
@@ -19,6 +19,11 @@ try:
 except InputError as error:
     sys.exit(str(error))
 
+SOURCES = data_sources(config)
+# Through the environment and not through a parameter: where files lie changes nothing in them.
+os.environ["KAHLERVAE_DATA"] = os.pathsep.join(
+    [*filter(None, [os.environ.get("KAHLERVAE_DATA")]), *config["data"]]
+)
 
 MODELS = [
     {

@@ -16,7 +16,10 @@ rule data:
         mem_mb=1000,
         runtime=5,
     params:
-        settings=lambda wildcards: compact(dataset_settings(wildcards, "split")),
+        settings=lambda wildcards: compact(
+            dataset_settings(wildcards, "split")
+            | {"source": SOURCES[wildcards.dataset]}
+        ),
     shell:
         "kahlervae data --dataset {wildcards.dataset} --settings {params.settings:q}"
         " --out {output.data} --record {output.record} > {log} 2>&1"

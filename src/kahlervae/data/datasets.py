@@ -5,15 +5,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from kahlervae import storage
+from kahlervae.data.files import data_files, folders, locate
+from kahlervae.data.idx import read_idx
 from kahlervae.errors import InputError
 from kahlervae.seeding import generator
 
-__all__ = ["DATASETS", "SPLITS", "Split", "load_split", "prepare"]
+__all__ = ["SPLITS", "Split", "load_split", "prepare"]
 
 SPLITS = ("oracle", "train", "validation", "test")
 
@@ -25,37 +28,27 @@ class Split(NamedTuple):
     labels: Int64[Tensor, " n"]
 
 
-def digits() -> Split:
-    """The UCI handwritten digits that come with scikit-learn: 1,797 images, 8×8, 10 classes."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = torch.tensor(bunch.images, dtype=torch.float32) / 16
-    return Split(images, torch.tensor(bunch.target, dtype=torch.int64))
-
-
-DATASETS: dict[str, Callable[[], Split]] = {"digits": digits}
-
-SOURCES = {
-    "digits": "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak; UCI Machine "
-    "Learning Repository, 1998; CC BY 4.0), as bundled with scikit-learn"
-}
-
-
-def prepare(dataset: str, split: Mapping[str, int]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def prepare(
+    dataset: str, source: Mapping[str, Any], split: Mapping[str, int]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of all splits and a record that says what they are.
 
     Args:
-        dataset: a key of :data:`DATASETS`.
+        dataset: its name.
+        source: its entry in the table of data sets, see :func:`kahlervae.config.data_sources`.
         split: the sizes of ``oracle``, ``validation`` and ``test``, and the ``seed`` of the
             permutation; all other images are for training.
 
     Raises:
-        InputError: the data set is unknown, or too small for the split.
+        InputError: files are missing or are not what the entry says, or there are too few images
+            for the split.
     """
-    if dataset not in DATASETS:
-        raise InputError(f"unknown data set {dataset!r}: choose one of {', '.join(DATASETS)}.")
-    images, labels = DATASETS[dataset]()
+    images, labels = LOADERS[source["kind"]](dataset, source)
+    if int(labels.max()) >= source["classes"]:
+        raise InputError(
+            f"{dataset} has an image of class {int(labels.max())}, but its classes are said to be "
+            f"0 to {source['classes'] - 1}."
+        )
     sizes = {name: split[name] for name in SPLITS if name != "train"}
     sizes["train"] = len(images) - sum(sizes.values())
     if sizes["train"] < 1:
@@ -71,15 +64,40 @@ def prepare(dataset: str, split: Mapping[str, int]) -> tuple[dict[str, Tensor], 
         tensors[f"{name}_labels"] = labels[part]
     record = {
         "dataset": dataset,
-        "source": SOURCES[dataset],
+        "citation": source["citation"],
+        "licence": source["licence"],
         "image_shape": list(images.shape[1:]),
-        "classes": int(labels.max()) + 1,
+        "classes": source["classes"],
         "range": [float(images.min()), float(images.max())],
         "split": {name: sizes[name] for name in SPLITS},
         "seed": split["seed"],
         "sha256": hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest(),
     }
     return tensors, record
+
+
+def _bundled(dataset: str, source: Mapping[str, Any]) -> Split:
+    """The UCI handwritten digits that come with scikit-learn: 1,797 images, 8×8, 10 classes."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.tensor(bunch.images, dtype=torch.float32) / 16
+    return Split(images, torch.tensor(bunch.target, dtype=torch.int64))
+
+
+def _idx(dataset: str, source: Mapping[str, Any]) -> Split:
+    """All parts of a set of IDX files, one after the other."""
+    parts = list(data_files(source))
+    files = [file for part in parts for file in part]
+    paths = locate(dataset, source.get("addresses", []), files, folders())
+    images, labels = (
+        torch.from_numpy(np.concatenate([read_idx(paths[f.name], f.shape) for f in column]))
+        for column in zip(*parts, strict=True)
+    )
+    return Split(images.float() / 255, labels.long())
+
+
+LOADERS: dict[str, Callable[[str, Mapping[str, Any]], Split]] = {"bundled": _bundled, "idx": _idx}
 
 
 def load_split(path: Path | str, name: str) -> Split:
