@@ -9,10 +9,17 @@ import sys
 from modulefinder import ModuleFinder
 from pathlib import Path
 
-from kahlervae.config import check_config, check_writable, data_sources
+from kahlervae.config import (
+    check_config,
+    check_repetitions,
+    check_writable,
+    data_sources,
+)
 from kahlervae.errors import InputError
 
 try:
+    for file in workflow.configfiles:
+        check_repetitions(file)
     check_config(config, "workflow/schemas/config.schema.yaml")
     check_writable(config["results"])
     check_writable(config["figures"])
