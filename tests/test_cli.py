@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
+import torch
+
+from kahlervae import storage
 
 TRAINING = {
     "model": {"latent_dim": 1, "width": 4, "depth": 1},
@@ -109,9 +113,45 @@ def test_settings_that_are_not_json_are_refused(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def test_help_needs_no_heavy_import(tmp_path):
-    code = "import sys, kahlervae.cli; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"
-    result = subprocess.run(
+LOADED = """
+import sys
+from kahlervae.cli import main
+try:
+    main()
+finally:
+    print(*sorted({"torch", "scipy.stats", "matplotlib", "pandas"} & set(sys.modules)))
+"""
+
+
+def loaded(*arguments, cwd):
+    """Which of the slow libraries a command has loaded."""
+    command = [sys.executable, "-c", LOADED, *map(str, arguments)]
+    run = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True)
+    return set(run.stdout.split("\n")[-2].split())
+
+
+def test_commands_that_compute_no_geometry_load_neither_torch_nor_scipy_stats(tmp_path):
+    identity = {"dataset": "digits", "representation": "pixels", "variant": "complex", "seed": 0}
+    history = {"epoch": [1, 2], "loss": [2.0, 1.0], "validation_elbo": [-2.0, -1.0]}
+    storage.write_table(tmp_path / "a.csv", pd.DataFrame(history).assign(**identity))
+    sheets = {"prior:default": torch.rand(64, 8, 8)}
+    storage.write_tensors(tmp_path / "s.safetensors", sheets, identity)
+    assert loaded("--help", cwd=tmp_path) == set()
+    assert loaded("table", "a.csv", "--out", "b.csv", cwd=tmp_path) == {"pandas"}
+    drawing = {"matplotlib", "pandas"}
+    assert loaded("figure", "training", "a.csv", "--out", "t.png", cwd=tmp_path) == drawing
+    sheet = ("figure", "sample_sheets", "s.safetensors", "--out", "s.png")
+    assert loaded(*sheet, cwd=tmp_path) == drawing
+    assert {path.name for path in tmp_path.iterdir()} > {"b.csv", "t.png", "s.png"}
+
+
+@pytest.mark.parametrize("module", ["claims", "pareto", "statistics"])
+def test_judging_loads_neither_torch_nor_scipy_stats(module, tmp_path):
+    code = (
+        f"import sys, kahlervae.evaluate.{module};"
+        "print({'torch', 'scipy.stats', 'matplotlib'} & set(sys.modules))"
+    )
+    run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert result.stdout.strip() == "set()"
+    assert run.stdout.strip() == "set()"

@@ -24,6 +24,16 @@ def test_what_is_written_comes_back(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t.json", "t.safetensors"]
 
 
+def test_arrays_are_the_tensors_without_torch(tmp_path):
+    tensors = {"z": torch.randn(3, dtype=torch.complex64), "n": torch.arange(3)}
+    storage.write_tensors(tmp_path / "t.safetensors", tensors, {"seed": 1})
+    arrays, metadata = storage.read_arrays(tmp_path / "t.safetensors")
+    for key, tensor in tensors.items():
+        assert arrays[key].dtype == tensor.numpy().dtype
+        assert (arrays[key] == tensor.numpy()).all()
+    assert metadata == {"seed": "1"}
+
+
 def test_equal_content_is_equal_bytes(tmp_path):
     """Across processes too: the format's own metadata has no fixed order."""
     code = (
@@ -55,6 +65,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     ("name", "read"),
     [
         ("t.safetensors", storage.read_tensors),
+        ("t.safetensors", storage.read_arrays),
         ("t.csv", storage.read_table),
         ("t.json", storage.read_json),
     ],

@@ -6,7 +6,7 @@ that exists is whole. Every failed read is one :class:`~kahlervae.errors.InputEr
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,14 @@ from kahlervae.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from numpy import ndarray
     from torch import Tensor
 
 __all__ = [
     "atomic",
+    "check_tensors",
     "identified",
+    "read_arrays",
     "read_json",
     "read_table",
     "read_tensors",
@@ -76,11 +79,53 @@ def read_tensors(path: Path | str) -> tuple[dict[str, "Tensor"], dict[str, str]]
     Raises:
         InputError: the file is missing, truncated or not a safetensors file.
     """
+    return _read_safetensors(path, "pt")
+
+
+def read_arrays(path: Path | str) -> tuple[dict[str, "ndarray"], dict[str, str]]:
+    """What :func:`read_tensors` reads, as numpy arrays and without loading torch.
+
+    Raises:
+        InputError: the file is missing, truncated or not a safetensors file.
+    """
+    return _read_safetensors(path, "np")
+
+
+def _read_safetensors(path: Path | str, framework: str) -> tuple[dict[str, Any], dict[str, str]]:
     from safetensors import safe_open
 
-    with _reading(path, "safetensors") as path, safe_open(path, framework="pt") as file:
+    with _reading(path, "safetensors") as path, safe_open(path, framework=framework) as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return tensors, json.loads((file.metadata() or {}).get("metadata", "{}"))
+        metadata = json.loads((file.metadata() or {}).get("metadata", "{}"))
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            raise ValueError("its metadata is not a mapping of texts")
+        return tensors, metadata
+
+
+def check_tensors(
+    path: Path | str, tensors: Mapping[str, "Tensor"], expected: Mapping[str, "Tensor"]
+) -> None:
+    """Refuse tensors of a file that are not those a loader can use.
+
+    Args:
+        path: named in the sentence.
+        tensors: as read.
+        expected: tensors with the names, shapes and types that there have to be; on the device
+            ``meta`` they take no memory, whatever sizes a file claims.
+
+    Raises:
+        InputError: a tensor is missing, unknown, of another shape or type, or not finite.
+    """
+    again = "delete the file and run again."
+    for name in sorted(tensors.keys() ^ expected.keys()):
+        what = "lacks" if name in expected else "has the unknown"
+        raise InputError(f"{path} {what} tensor {name!r}: {again}")
+    for name, tensor in tensors.items():
+        form, other = (f"{t.dtype} of {tuple(t.shape)}" for t in (tensor, expected[name]))
+        if form != other:
+            raise InputError(f"{path} holds {name!r} as {form}, not as {other}: {again}")
+        if not tensor.isfinite().all():
+            raise InputError(f"{path} holds values in {name!r} that are not finite: {again}")
 
 
 def write_tensors(
@@ -96,16 +141,30 @@ def write_tensors(
         save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, header)
 
 
-def read_table(path: Path | str) -> "pd.DataFrame":
+def read_table(
+    path: Path | str, texts: Iterable[str] = (), numbers: Iterable[str] = ()
+) -> "pd.DataFrame":
     """A CSV file as a data frame.
 
+    Args:
+        path: the file.
+        texts: columns that there have to be.
+        numbers: columns that there have to be and that hold numbers, or nothing.
+
     Raises:
-        InputError: the file is missing, empty or not a table.
+        InputError: the file is missing, empty or not a table, or lacks a column.
     """
     import pandas as pd
 
     with _reading(path, "CSV") as path:
-        return pd.read_csv(path)
+        frame = pd.read_csv(path)
+    numbers = list(numbers)
+    for column in [*texts, *numbers]:
+        if column not in frame.columns:
+            raise InputError(f"{path} has no column {column!r}: delete it and run again.")
+        if column in numbers and len(frame) and not pd.api.types.is_numeric_dtype(frame[column]):
+            raise InputError(f"{path} holds no numbers in {column!r}: delete it and run again.")
+    return frame
 
 
 def write_table(path: Path | str, frame: "pd.DataFrame") -> None:

@@ -34,6 +34,21 @@ def test_covers_five_normal_differences_more_often_than_the_plain_interval():
     assert 0.90 < expanded / 400 < 0.96
 
 
+def test_is_the_percentile_bootstrap_at_the_expanded_confidence():
+    values = np.random.default_rng(1).normal(size=5)
+    tail = stats.norm.cdf(-math.sqrt(5 / 4) * stats.t.ppf(0.975, 4))
+    expected = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=1 - 2 * tail,
+        n_resamples=1999,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    interval = bootstrap_interval(values, **SETTINGS)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
 def test_stays_within_the_differences():
     values = [1.0, 2.0, 4.0, 3.0, 9.0]
     interval = bootstrap_interval(values, **SETTINGS)

@@ -7,10 +7,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from kahlervae.errors import InputError
 from kahlervae.figures.images import models, show
@@ -127,7 +125,7 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> float:
     x, y = x[finite], y[finite]
     if x.size < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.nan
-    return float(stats.spearmanr(x, y).statistic)
+    return float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
 
 
 def agreement(inputs: Sequence[Path]) -> Figure:
@@ -278,7 +276,7 @@ def cost(inputs: Sequence[Path]) -> Figure:
     width = TWO_COLUMNS if len(sizes) > 1 else ONE_COLUMN
     figure, axes = canvas(1, len(sizes), width=width, height=2.6, sharex=True, sharey=True)
     methods = frame["method"].unique()
-    colors = sns.color_palette("colorblind", len(methods)).as_hex()
+    colors = cycle(look.color for look in VARIANTS.values())
     kinds = {
         method: Look(method.replace("_", " "), color, marker, line.line)
         for method, color, marker, line in zip(

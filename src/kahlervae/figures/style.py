@@ -14,15 +14,14 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from scipy import stats
+from scipy import special
 
 from kahlervae.errors import InputError
-from kahlervae.storage import read_table, read_tensors
+from kahlervae.storage import read_arrays, read_table
 
 __all__ = [
     "GROUP",
@@ -102,7 +101,6 @@ VERDICTS = {
 }
 
 _RC: Any = {
-    **sns.axes_style("ticks"),
     "figure.dpi": 200,
     "savefig.dpi": 200,
     "savefig.bbox": None,
@@ -119,6 +117,10 @@ _RC: Any = {
     "legend.title_fontsize": 6.5,
     "legend.frameon": False,
     "figure.titlesize": 8.0,
+    "text.color": ".15",
+    "axes.labelcolor": ".15",
+    "xtick.color": ".15",
+    "ytick.color": ".15",
     "axes.linewidth": 0.6,
     "axes.edgecolor": "#333333",
     "axes.grid": True,
@@ -127,6 +129,7 @@ _RC: Any = {
     "axes.spines.right": False,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.5,
+    "lines.solid_capstyle": "round",
     "lines.linewidth": 1.2,
     "lines.markersize": 4.0,
     "xtick.major.width": 0.6,
@@ -137,6 +140,8 @@ _RC: Any = {
     "ytick.minor.size": 1.5,
     "xtick.minor.width": 0.4,
     "ytick.minor.width": 0.4,
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
     "image.interpolation": "nearest",
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-4, 5),
@@ -192,16 +197,16 @@ def arrays(path: Path, names: Iterable[str]) -> tuple[dict[str, np.ndarray], dic
     Raises:
         InputError: an array or a key of the identity is missing.
     """
-    tensors, metadata = read_tensors(path)
+    content, metadata = read_arrays(path)
     for name in names:
-        if name not in tensors:
+        if name not in content:
             raise InputError(
                 f"{path} has no array {name!r}, which the figure needs: make it again."
             )
     for key in MODEL:
         if key not in metadata:
             raise InputError(f"{path} does not say the {key} of its model: make it again.")
-    return {name: tensor.numpy() for name, tensor in tensors.items()}, metadata
+    return content, metadata
 
 
 def ordered(names: Iterable[str], looks: dict[str, Look]) -> list[str]:
@@ -238,7 +243,9 @@ def mean_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, 
     mean = finite.mean() if finite.size else np.nan
     if finite.size < 3:
         return mean, np.nan, np.nan
-    half = stats.t.ppf((1 + level) / 2, finite.size - 1) * stats.sem(finite)
+    # The quantile by scipy.special: scipy.stats would take half of the time of a figure to load.
+    student = special.stdtrit(finite.size - 1, (1 + level) / 2)
+    half = student * finite.std(ddof=1) / np.sqrt(finite.size)
     return mean, mean - half, mean + half
 
 
