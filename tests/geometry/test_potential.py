@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from geometry.decoders import points
@@ -7,16 +10,19 @@ from hypothesis import strategies as st
 from kahlervae.geometry import (
     MixturePotential,
     closedness_defect,
+    log_det,
     mixed_hessian,
     relative_error,
+    ricci,
     smallest_eigenvalue,
 )
+from kahlervae.geometry import potential as potential_module
 from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
 from kahlervae.models import ComplexGaussian
 from kahlervae.nn import to_double
 
 
-def random_potential(d, groups=3, components=5, quadratic=True, seed=0):
+def random_potential(d, groups=3, components=5, quadratic=True, seed=0, rank=None):
     stream = torch.Generator().manual_seed(seed)
 
     def normal(*shape, dtype=torch.complex128):
@@ -27,7 +33,7 @@ def random_potential(d, groups=3, components=5, quadratic=True, seed=0):
         log_strength=normal(groups, dtype=torch.float64),
         offset=normal(groups, components, dtype=torch.float64),
         slope=normal(groups, components, d),
-        factor=0.7 * normal(groups, components, d, d) if quadratic else None,
+        factor=0.7 * normal(groups, components, d, rank or d) if quadratic else None,
     )
     return potential.requires_grad_(False)
 
@@ -42,17 +48,101 @@ def posterior_potential(d, seed=0):
 POTENTIALS = {
     "affine": lambda d: random_potential(d, quadratic=False),
     "quadratic": lambda d: random_potential(d, quadratic=True),
+    "low rank": lambda d: random_potential(d, quadratic=True, rank=1),
+    "few components": lambda d: random_potential(d, 2, d // 3 + 1, quadratic=False),
     "posterior": posterior_potential,
 }
 
 
 @pytest.mark.parametrize("name", POTENTIALS)
 @pytest.mark.parametrize("d", [1, 2, 4])
-def test_closed_form_metric_is_the_hessian_of_the_potential(name, d):
+@pytest.mark.parametrize("count", [3, 20])
+def test_closed_form_metric_is_the_hessian_of_the_potential(name, d, count):
     """The total-covariance identity: within + between = ∂∂̄K by automatic differentiation."""
-    potential, z = POTENTIALS[name](d), points(8, d, seed=1)
+    potential, z = POTENTIALS[name](d), points(count, d, seed=1)
     expected = mixed_hessian(potential.potential, z)
     assert relative_error(potential.metric(z), expected).max() < 1e-10
+    assert relative_error(sum(potential.total_covariance(z)), expected).max() < 1e-10
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("d", [1, 3, 9])
+def test_log_det_is_that_of_the_metric(name, d):
+    potential, z = POTENTIALS[name](d), points(20, d, seed=1)
+    torch.testing.assert_close(potential.log_det(z, 0.01), log_det(potential.metric(z), 0.01))
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("d", [1, 3, 9])
+def test_gradient_of_log_det_is_that_of_automatic_differentiation(name, d):
+    potential, z = POTENTIALS[name](d), points(20, d, seed=1).requires_grad_()
+    expected = potential.log_det(z, 0.01)
+    (slope,) = torch.autograd.grad(log_det(potential.metric(z), 0.01).sum(), z)
+    value, gradient = potential.log_det_and_gradient(z, 0.01)
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(gradient, slope)
+    assert not value.requires_grad
+
+
+def test_log_det_of_few_components_is_differentiable():
+    potential, z = random_potential(9, 2, 4, quadratic=False), points(5, 9)
+    z.requires_grad_()
+    (gradient,) = torch.autograd.grad(potential.log_det(z, 0.01).sum(), z)
+    torch.testing.assert_close(gradient, potential.log_det_and_gradient(z, 0.01)[1])
+
+
+def test_log_det_is_not_a_number_where_background_and_epsilon_leave_the_metric_singular():
+    potential = random_potential(9, 2, 4, quadratic=False)
+    potential.background.data.zero_()
+    assert potential.log_det(points(10, 9)).isnan().all()
+    assert potential.log_det(points(10, 9), 1e-3).isfinite().all()
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+def test_chunks_change_nothing(name, monkeypatch):
+    potential, z = POTENTIALS[name](9), points(30, 9)
+    methods = (
+        potential.potential,
+        potential.metric,
+        potential.log_det,
+        lambda z: potential.log_det_and_gradient(z)[1],
+        lambda z: potential.total_covariance(z).between,
+    )
+    whole = [method(z) for method in methods]
+    monkeypatch.setattr(potential_module, "CHUNK", 1)
+    for method, expected in zip(methods, whole, strict=True):
+        torch.testing.assert_close(method(z), expected)
+        assert len(method(z[:0])) == 0
+
+
+def test_a_million_points_pass_in_less_than_two_gibibytes():
+    """Growth of the largest resident set of a process of its own; the result alone is 0.5 GiB."""
+    script = """
+import resource, sys, torch
+from kahlervae.geometry import MixturePotential
+torch.set_num_threads(1)
+stream = torch.Generator().manual_seed(0)
+potential = MixturePotential.random(8, 16, 16, 1.0, stream).requires_grad_(False)
+z = torch.randn(1_000_000, 8, generator=stream, dtype=torch.complex64)
+potential.log_det_and_gradient(z[:16], 1e-3)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+assert potential.metric(z).shape == (1_000_000, 8, 8)
+assert potential.log_det_and_gradient(z[::5], 1e-3)[1].isfinite().all()
+print((peak() - before) * (1 if sys.platform == "darwin" else 1024))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) < 2 * 2**30
+
+
+def test_curvature_by_the_table_is_that_by_deviations():
+    """Second derivatives go through both routes: many points, and few of the same."""
+    potential, z = POTENTIALS["affine"](2), points(12, 2)
+    few = torch.cat([ricci(potential.metric, part) for part in z.split(3)])
+    torch.testing.assert_close(ricci(potential.metric, z), few)
 
 
 @pytest.mark.parametrize("name", POTENTIALS)
@@ -67,9 +157,9 @@ def test_metric_is_closed_and_certified_positive(name):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 5), st.booleans())
-def test_any_parameters_give_a_plurisubharmonic_potential(seed, d, quadratic):
-    potential = random_potential(d, 2, 4, quadratic, seed)
+@given(st.integers(0, 10_000), st.integers(1, 5), st.booleans(), st.integers(1, 5))
+def test_any_parameters_give_a_plurisubharmonic_potential(seed, d, quadratic, rank):
+    potential = random_potential(d, 2, 4, quadratic, seed, rank)
     metric = potential.metric(points(20, d, seed))
     assert smallest_eigenvalue(metric).min() >= potential.certificate().lower_bound - 1e-10
 
@@ -113,10 +203,10 @@ def test_log_density_of_a_mixture_is_not_plurisubharmonic_but_the_potential_is()
     assert relative_error(potential.metric(z), expected).max() < 1e-10
 
 
-def test_log_det_gradient_against_finite_differences():
-    potential, z, h = random_potential(2), points(3, 2), 1e-6
-    z = z.requires_grad_()
-    (gradient,) = torch.autograd.grad(potential.log_det(z, 1e-3).sum(), z)
+@pytest.mark.parametrize("quadratic", [True, False])
+def test_log_det_gradient_against_finite_differences(quadratic):
+    potential, z, h = random_potential(2, quadratic=quadratic), points(3, 2), 1e-6
+    gradient = potential.log_det_and_gradient(z, 1e-3)[1]
     for i in range(2):
         for unit, part in ((1, gradient.real), (1j, gradient.imag)):
             step = torch.zeros_like(z)

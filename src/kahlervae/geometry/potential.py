@@ -51,14 +51,16 @@ class MixturePotential(nn.Module):
           + \underbrace{\sum_m s_m \mathrm{Cov}_w[u_{mk}]}_{\text{between}}, \qquad
         \mathrm{Cov}_w[u]_{ij} = \sum_k w_k \overline{(u_k - \bar u)_i} (u_k - \bar u)_j
 
-    and needs no automatic differentiation (docs/theory.md, section 5).
+    and needs no automatic differentiation (docs/theory.md, section 5). Points are taken in chunks,
+    so that memory beyond the result stays bounded however many there are.
 
     Args:
         background: L₀ with A₀ = L₀L₀†, (d, d).
         log_strength: log s, (groups,).
         offset: c, (groups, components).
         slope: b, (groups, components, d).
-        factor: L with A_mk = L_mk L_mk†, (groups, components, d, d), or None for affine components.
+        factor: L with A_mk = L_mk L_mk†, (groups, components, d, rank); its diagonal, (groups,
+            components, d), where all L are diagonal; None for affine components (A_mk = 0).
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class MixturePotential(nn.Module):
         log_strength: Float[Tensor, " groups"],
         offset: Float[Tensor, "groups components"],
         slope: Complex[Tensor, "groups components d"],
-        factor: Complex[Tensor, "groups components d d"] | None = None,
+        factor: Complex[Tensor, "groups components d *rank"] | None = None,
     ) -> None:
         super().__init__()
         self.background = nn.Parameter(background)
@@ -120,7 +122,7 @@ class MixturePotential(nn.Module):
             log_strength=torch.tensor([strength], dtype=variance.dtype).log(),
             offset=(precision.log() - squares * precision).sum(-1).unsqueeze(0),
             slope=(precision * mean).unsqueeze(0),
-            factor=torch.diag_embed(excess).to(mean.dtype).unsqueeze(0),
+            factor=excess.to(mean.dtype).unsqueeze(0),
         )
 
     @classmethod
@@ -135,36 +137,40 @@ class MixturePotential(nn.Module):
 
     def potential(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """K(z)."""
-        components, _ = self._components(z)
-        quadratic = _squares(z @ self.background.conj())
-        return quadratic + components.logsumexp(-1) @ self.log_strength.exp()
+        return torch.cat([self._potential(part) for part in self._chunks(z)])
 
     def total_covariance(self, z: Complex[Tensor, "n d"]) -> TotalCovariance:
         """The metric's parts within and between components."""
-        components, slopes = self._components(z)
-        strength = self.log_strength.exp()
-        log_weights = components.log_softmax(-1)
-        weights = log_weights.exp()
-        within = (self.background @ self.background.mH).mT.expand(z.shape[0], -1, -1)
-        if self.factor is None:
-            return TotalCovariance(within, self._affine_covariance(weights, strength))
-        share = (weights * strength[:, None]).to(z.dtype)
-        curvatures = (self.factor @ self.factor.mH).mT
-        within = within + torch.einsum("nmk,mkij->nij", share, curvatures)
-        mean = torch.einsum("nmk,nmkd->nmd", weights.to(z.dtype), slopes)
-        # The root in logarithms: that of a weight which underflows has no finite derivative.
-        root = torch.exp(0.5 * (log_weights + self.log_strength[:, None])).unsqueeze(-1)
-        deviations = (root * (slopes - mean.unsqueeze(2))).flatten(1, 2)
-        return TotalCovariance(within, deviations.mH @ deviations)
+        parts = [self._parts(part) for part in self._chunks(z)]
+        within, between = zip(*parts, strict=True)
+        return TotalCovariance(torch.cat(within), torch.cat(between))
 
     def metric(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
         r""":math:`g_{i\bar j} = \partial_i \bar\partial_j K` in closed form."""
-        parts = self.total_covariance(z)
-        return parts.within + parts.between
+        return torch.cat([self._metric(part) for part in self._chunks(z)])
 
     def log_det(self, z: Complex[Tensor, "n d"], epsilon: float = 0.0) -> Float[Tensor, " n"]:
-        r""":math:`\log\det(g(z) + \epsilon I)`, differentiable in z."""
-        return log_det(self.metric(z), epsilon)
+        r""":math:`\log\det(g(z) + \epsilon I)`, differentiable in z; NaN where not definite."""
+        return torch.cat([self._log_det(part, epsilon) for part in self._chunks(z)])
+
+    def log_det_and_gradient(
+        self, z: Complex[Tensor, "n d"], epsilon: float = 0.0
+    ) -> tuple[Float[Tensor, " n"], Complex[Tensor, "n d"]]:
+        r""":meth:`log_det` and its gradient :math:`\nabla_a + i \nabla_b`, the one of autograd.
+
+        The change of a covariance along z is a third central moment, hence for affine components
+
+        .. math:: \nabla \log\det(g + \epsilon I)
+                  = 2 \sum_m s_m \sum_k w_{mk} (q_{mk} - E_w q_m)\, b_{mk}, \qquad
+                  q_{mk} = \delta_{mk}^T (g + \epsilon I)^{-1} \bar\delta_{mk}
+
+        with :math:`\delta = b - E_w b` (docs/theory.md, section 8). Nothing flows back through the
+        result.
+        """
+        gradient = self._log_det_gradient if self.factor is None else self._differentiated_log_det
+        parts = [gradient(part, epsilon) for part in self._chunks(z)]
+        values, gradients = zip(*parts, strict=True)
+        return torch.cat(values), torch.cat(gradients)
 
     @torch.no_grad()
     def certificate(self) -> Certificate:
@@ -178,35 +184,186 @@ class MixturePotential(nn.Module):
         strength = self.log_strength.exp()
         bound = torch.linalg.svdvals(self.background)[-1] ** 2
         if self.factor is not None:
-            smallest = torch.linalg.svdvals(self.factor)[..., -1] ** 2
-            bound = bound + (strength * smallest.amin(-1)).sum()
+            bound = bound + (strength * _smallest_curvature(self.factor).amin(-1)).sum()
         return Certificate(float(bound), float(strength.min()))
 
-    def _affine_covariance(self, weights: Tensor, strength: Tensor) -> Tensor:
-        """Σ_m s_m Cov_w[b_m] as second moment less mean: two products instead of an n·K·d tensor.
+    def _chunks(self, z: Tensor) -> tuple[Tensor, ...]:
+        """Points by as many as keep the largest intermediate near the caches."""
+        size = self.offset.numel() if self.factor is None else 2 * self.slope.numel()
+        return z.split(max(FEW, CHUNK // size))
+
+    def _potential(self, z: Tensor) -> Tensor:
+        components, _ = self._components(z)
+        quadratic = _square_modulus(z @ self.background.conj()).sum(-1)
+        return quadratic + components.logsumexp(-1) @ self.log_strength.exp()
+
+    def _parts(self, z: Tensor) -> TotalCovariance:
+        """The parts by deviations from the mean: N vectors at every point."""
+        components, slopes = self._components(z)
+        log_weights = components.log_softmax(-1)
+        weights = log_weights.exp()
+        within = self._background().expand(len(z), -1, -1)
+        if self.factor is not None:
+            share = (weights * self.log_strength.exp()[:, None]).flatten(1)
+            within = within + _mean_curvature(share, self.factor)
+        mean = torch.einsum("nmk,nmkd->nmd", weights.to(z.dtype), slopes)
+        # The root in logarithms: that of a weight which underflows has no finite derivative.
+        root = torch.exp(0.5 * (log_weights + self.log_strength[:, None])).unsqueeze(-1)
+        deviations = (root * (slopes - mean.unsqueeze(2))).flatten(1, 2)
+        return TotalCovariance(within, deviations.mH @ deviations)
+
+    def _metric(self, z: Tensor) -> Tensor:
+        if self.factor is None and len(z) >= FEW:
+            return self._affine_metric(self._components(z)[0].softmax(-1), *self._affine_table())
+        within, between = self._parts(z)
+        return within + between
+
+    def _log_det(self, z: Tensor, epsilon: float) -> Tensor:
+        if self.factor is None and self.offset.numel() < z.shape[1]:
+            return self._low_rank_log_det(z, epsilon)
+        return log_det(self._metric(z), epsilon)
+
+    def _affine_table(self) -> tuple[Tensor, Tensor]:
+        """√s times the centred slopes, (groups, components, d), and their packed outer products.
 
         Centring the slopes of a group leaves its covariance and spares the difference its digits.
         """
         slopes = self.slope - self.slope.mean(dim=1, keepdim=True)
-        outer = (slopes.conj().unsqueeze(-1) * slopes.unsqueeze(-2)).flatten(2).flatten(0, 1)
-        share = (weights * strength[:, None]).flatten(1)
-        second = torch.view_as_complex(
-            (share @ torch.view_as_real(outer).flatten(1)).unflatten(1, (outer.shape[1], 2))
+        slopes = torch.exp(0.5 * self.log_strength)[:, None, None] * slopes
+        # conj(u) u^T packed is [Re u, Im u] times [Re (1 − i)u, Im (1 − i)u].
+        outer = torch.view_as_real(slopes) @ torch.view_as_real((1 - 1j) * slopes).mT
+        return slopes, outer.flatten(2).flatten(0, 1)
+
+    def _affine_metric(self, weights: Tensor, slopes: Tensor, outer: Tensor) -> Tensor:
+        """Background and Σ_m s_m Cov_w[b_m] as second moment less mean: three products."""
+        d = slopes.shape[-1]
+        background = _pack(self._background()).flatten()
+        second = torch.addmm(background, weights.flatten(1), outer).unflatten(1, (d, d))
+        mean = _group_means(weights, slopes)
+        return torch.baddbmm(_unpack(second), mean.mH, mean, alpha=-1)
+
+    def _low_rank_log_det(self, z: Tensor, epsilon: float) -> Tensor:
+        r"""Fewer components N than dimensions: by N×N instead of d×d determinants.
+
+        .. math:: \det(B + \Delta^\dagger \Delta)
+                  = \det B\, \det(I + \Delta B^{-1} \Delta^\dagger), \qquad
+                  \Delta = \sqrt{W} (I - 1 w^T) b, \quad B = A_0^T + \epsilon I
+
+        The products of all b, in the inverse of B, are the same at every point.
+        """
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        root, failed = torch.linalg.cholesky_ex(self._background() + epsilon * eye)
+        slopes = torch.exp(0.5 * self.log_strength)[:, None, None] * self.slope
+        white = torch.linalg.solve_triangular(root, slopes.flatten(0, 1).mH, upper=False)
+        log_weights = self._components(z)[0].log_softmax(-1)
+        # √W (I − 1wᵀ) = (I − √w √wᵀ) √W, one projection for every group.
+        direction = torch.exp(0.5 * log_weights)
+        groups = torch.eye(len(slopes), dtype=direction.dtype, device=z.device)
+        block = (direction.unsqueeze(-1) * groups[:, None]).flatten(1, 2)  # (n, N, groups)
+        outer = block @ block.mT
+        projection = torch.eye(outer.shape[-1], dtype=outer.dtype, device=z.device) - outer
+        half = (projection * direction.flatten(1).unsqueeze(1)).to(z.dtype)
+        gram = half @ (white.mH @ white) @ half.mH
+        constant = 2 * root.diagonal().real.log().sum()
+        return (constant + log_det(gram, 1.0)).masked_fill(failed > 0, torch.nan)
+
+    @torch.no_grad()
+    def _log_det_gradient(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        weights = self._components(z)[0].softmax(-1)
+        slopes, outer = self._affine_table()
+        metric = self._affine_metric(weights, slopes, outer)
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        root, failed = torch.linalg.cholesky_ex(metric + epsilon * eye)
+        inverse = torch.cholesky_inverse(root)
+        # q but for what is the same in a group: b†-terms from the table, less twice the mean's.
+        squares = (_pack(inverse).flatten(1) @ outer.mT).unflatten(1, weights.shape[1:])
+        mean = _group_means(weights, slopes) @ inverse
+        cross = torch.bmm(_reals(mean).transpose(0, 1), _reals(slopes).mT).transpose(0, 1)
+        q = squares - 2 * cross
+        change = weights * (q - (weights * q).sum(-1, keepdim=True))
+        gradient = 2 * change.flatten(1) @ _reals(self.slope).flatten(0, 1)
+        values = 2 * root.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
+        return (
+            values.masked_fill(failed > 0, torch.nan),
+            torch.view_as_complex(gradient.unflatten(1, (-1, 2))),
         )
-        mean = torch.einsum("nmk,mkd->nmd", weights.to(slopes.dtype), slopes)
-        mean = strength.sqrt()[:, None] * mean
-        return second.unflatten(1, (slopes.shape[-1],) * 2) - mean.mH @ mean
+
+    def _differentiated_log_det(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            values = self._log_det(z, epsilon)
+            (gradient,) = torch.autograd.grad(values.sum(), z)
+        return values.detach(), gradient
+
+    def _background(self) -> Tensor:
+        return (self.background @ self.background.mH).mT
 
     def _components(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """φ of shape (n, groups, components) and u of shape (n, groups, components, d)."""
-        linear = 2 * torch.einsum("mkd,nd->nmk", self.slope.conj(), z).real
-        components = self.offset + linear
+        linear = torch.addmm(
+            self.offset.flatten(), _reals(z), _reals(self.slope).flatten(0, 1).mT, alpha=2
+        )
+        components = linear.unflatten(1, self.offset.shape)
         if self.factor is None:
-            return components, self.slope.expand(z.shape[0], -1, -1, -1)
+            return components, self.slope.expand(len(z), -1, -1, -1)
+        if self.factor.ndim == 3:
+            curvatures = _square_modulus(self.factor)
+            squares = _square_modulus(z) @ curvatures.flatten(0, 1).mT
+            slopes = self.slope + curvatures * z[:, None, None]
+            return components + squares.unflatten(1, self.offset.shape), slopes
         projected = torch.einsum("mkdr,nd->nmkr", self.factor.conj(), z)  # L†z
         slopes = self.slope + torch.einsum("mkdr,nmkr->nmkd", self.factor, projected)
-        return components + _squares(projected), slopes
+        return components + _square_modulus(projected).sum(-1), slopes
 
 
-def _squares(z: Tensor) -> Tensor:
-    return (z.real.square() + z.imag.square()).sum(-1)
+CHUNK = 1 << 20
+"""Numbers in the largest intermediate of a chunk of points."""
+
+FEW = 8
+"""Fewer points than this are cheaper by deviations than by a table of outer products, which costs
+as much as one point does (measured for d from 2 to 64)."""
+
+
+def _square_modulus(z: Tensor) -> Tensor:
+    """|z|² with a second derivative at 0, which ``abs()**2`` lacks."""
+    return z.real.square() + z.imag.square()
+
+
+def _mean_curvature(share: Tensor, factor: Tensor) -> Tensor:
+    """Σ_mk share_mk A_mkᵀ with A = LL†, from dense or diagonal L: real weights, real products."""
+    if factor.ndim == 3:
+        diagonal = share @ _square_modulus(factor).flatten(0, 1)
+        return torch.diag_embed(diagonal).to(factor.dtype)
+    curvatures = (factor @ factor.mH).mT.flatten(0, 1)
+    mean = share @ torch.view_as_real(curvatures).flatten(1)
+    return torch.view_as_complex(mean.unflatten(1, (*curvatures.shape[1:], 2)))
+
+
+def _smallest_curvature(factor: Tensor) -> Tensor:
+    """Smallest eigenvalue of every LL†, (groups, components), from dense or diagonal L."""
+    if factor.ndim == 3:
+        return _square_modulus(factor).amin(-1)
+    values = torch.linalg.svdvals(factor)
+    d, rank = factor.shape[-2:]
+    return values[..., -1] ** 2 if rank >= d else torch.zeros_like(values[..., 0])
+
+
+def _reals(z: Tensor) -> Tensor:
+    """Real and imaginary parts in turn along the last axis: real products of complex vectors."""
+    return torch.view_as_real(z.resolve_conj()).flatten(-2)
+
+
+def _pack(hermitian: Tensor) -> Tensor:
+    """A Hermitian matrix as one real matrix, Re + Im: half the numbers, and the inner product."""
+    return hermitian.real + hermitian.imag
+
+
+def _unpack(packed: Tensor) -> Tensor:
+    """The Hermitian matrix that :func:`_pack` packed."""
+    return 0.5 * torch.complex(packed + packed.mT, packed - packed.mT)
+
+
+def _group_means(weights: Tensor, slopes: Tensor) -> Tensor:
+    """E_w of the vectors of every group, (n, groups, d), by real products."""
+    mean = torch.bmm(weights.transpose(0, 1), _reals(slopes)).transpose(0, 1)
+    return torch.view_as_complex(mean.unflatten(-1, (-1, 2)))
