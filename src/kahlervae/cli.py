@@ -194,6 +194,34 @@ def score(
 
 
 @app.command()
+def atlas(
+    data: Data,
+    model: Model,
+    potential: Potentials,
+    samples: Samples,
+    oracle: Oracles,
+    settings: Settings,
+    out: Out,
+) -> None:
+    """Map geometry, images and samples of a model on a plane of its latent space."""
+    from kahlervae.data import load_split
+    from kahlervae.evaluate.atlas import map_latents
+    from kahlervae.evaluate.score import load_references, load_samples
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_tensors
+    from kahlervae.train.potentials import load_potentials
+
+    vae = load_model(model)
+    images = load_split(data, "test").images
+    latents = load_samples(samples, vae.latent_dim)
+    references = load_references(data, oracle, settings)
+    fitted = load_potentials(potential, vae.latent_dim)["fitted"]
+    write_tensors(
+        out, map_latents(vae, fitted, images, latents, references, settings), vae.identity
+    )
+
+
+@app.command()
 def representations(
     data: Data,
     model: Model,
@@ -259,6 +287,16 @@ def figure(
     from kahlervae.figures import draw
 
     draw(name, inputs, out)
+
+
+@app.command()
+def page(
+    atlas: Annotated[Path, typer.Argument(help="What `kahlervae atlas` wrote.")], out: Out
+) -> None:
+    """Write the interactive page of an atlas."""
+    from kahlervae.figures.atlas import write_atlas
+
+    write_atlas(atlas, out)
 
 
 def main() -> None:

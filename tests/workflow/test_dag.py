@@ -59,7 +59,7 @@ def test_default_plan(project: Project) -> None:
     assert plan["representations"] == seeds * variants
     # Every variant but `real` has a metric; the slice is drawn for the first seed.
     assert plan["potential"] == plan["agreement"] == seeds * (variants - 1)
-    assert plan["slice"] == variants - 1
+    assert plan["slice"] == plan["atlas"] == plan["page"] == variants - 1
     assert plan["oracle"] == 2
     assert plan["cost"] == plan["pareto"] == plan["claims"] == 1
     assert set(plan) > FIGURES
@@ -75,6 +75,7 @@ def test_default_plan(project: Project) -> None:
         ("tables", "pareto"),
         ("claims", "claims"),
         ("figures", "figure_claims"),
+        ("figures", "page"),
     ],
 )
 def test_stages_are_targets(project: Project, target: str, last: str) -> None:
@@ -107,7 +108,7 @@ def test_real_models_get_no_potential(project: Project) -> None:
 
 
 CODE = [
-    ("figures/style.py", FIGURES),
+    ("figures/style.py", FIGURES | {"page"}),
     ("evaluate/claims.py", {"claims", "figure_claims"}),
     ("cli.py", set()),
     ("config.py", set()),

@@ -89,6 +89,45 @@ rule representations:
         " --gallery {output.gallery} > {log} 2>&1"
 
 
+rule atlas:
+    """Geometry, decoded images and samples with their outliers on a plane of the latent space."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        potential="<model>/potential.safetensors",
+        samples="<model>/samples.safetensors",
+        oracles=oracles,
+        code=code("atlas"),
+    output:
+        "<model>/atlas.safetensors",
+    log:
+        "<logs>/atlas/<each>.log",
+    benchmark:
+        "<benchmarks>/atlas/<each>.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=compact(
+            config["geometry"]["atlas"]
+            | {
+                "extent": config["geometry"]["slice"]["extent"],
+                "epsilon": config["geometry"]["epsilon"],
+            }
+            | evaluation_settings("neighbours", "quantile")
+        ),
+        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+    shell:
+        "kahlervae atlas --data {input.data} --model {input.model} --potential {input.potential}"
+        " --samples {input.samples} {params.oracles} --settings {params.settings:q}"
+        " --out {output} > {log} 2>&1"
+
+
 # Table: (section of the report, the tables that are put together).
 GATHERED = {
     "history": ("Training", of_models("history.csv")),

@@ -60,3 +60,39 @@ for figure, (section, sources) in FIGURES.items():
         shell:
             "kahlervae figure {params.figure} {input.sources}"
             " --out {output.png} --out {output.pdf} > {log} 2>&1"
+
+
+rule page:
+    """The atlas of a model as an interactive page."""
+    input:
+        atlas=f"<results>/{{dataset}}/{{representation}}/{{variant}}/seed={FIRST[0]}/atlas.safetensors",
+        code=code("page"),
+    output:
+        report(
+            "<figures>/atlas/{dataset}/{representation}/{variant}.html",
+            caption="../report/figures/atlas.rst",
+            category="Atlas",
+            labels={"name": "{variant} ({dataset}, {representation})", "kind": "page"},
+        ),
+    log:
+        "<logs>/page/{dataset}/{representation}/{variant}.log",
+    benchmark:
+        "<benchmarks>/page/{dataset}/{representation}/{variant}.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "kahlervae page {input.atlas} --out {output} > {log} 2>&1"
+
+
+# The pages of all models that have one.
+PAGES = [
+    "<figures>/atlas/{dataset}/{representation}/{variant}.html".format(**model)
+    for model in MODELS
+    if model["variant"] in COMPLEX and model["seed"] in FIRST
+]

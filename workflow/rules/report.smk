@@ -34,6 +34,7 @@ rule tables:
 rule figures:
     input:
         expand("<figures>/{figure}.{suffix}", figure=FIGURES, suffix=["png", "pdf"]),
+        PAGES,
 
 
 rule all:

@@ -1,17 +1,47 @@
 """Metrics and decoded images on a plane through the latent space."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.data import Split
 from kahlervae.geometry import MixturePotential, fisher_metric, log_det
 from kahlervae.models import VAE
 
-__all__ = ["slice_latents"]
+__all__ = ["Plane", "principal_plane", "slice_latents"]
+
+
+class Plane(NamedTuple):
+    """A real plane through z = 0 in C^d = R^{2d}.
+
+    Attributes:
+        directions: orthonormal, coordinates in the order (a_1, b_1, a_2, b_2, ...), z = a + ib.
+    """
+
+    directions: Float[Tensor, "2 2*d"]
+
+    def grid(
+        self, extent: float, points: int
+    ) -> tuple[Float[Tensor, " points"], Complex[Tensor, "points**2 d"]]:
+        """The axis of a square grid of half side ``extent``, and its latents by rows from below."""
+        axis = torch.linspace(-extent, extent, points)
+        vertical, horizontal = torch.meshgrid(axis, axis, indexing="ij")
+        coordinates = torch.stack([horizontal, vertical], dim=-1).flatten(0, 1)
+        latents = (coordinates @ self.directions).unflatten(1, (-1, 2)).contiguous()
+        return axis, torch.view_as_complex(latents)
+
+    def project(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
+        """Coordinates in the plane of the latents' orthogonal projections."""
+        return torch.view_as_real(z).flatten(1) @ self.directions.mT
+
+
+def principal_plane(means: Complex[Tensor, "n d"]) -> Plane:
+    """The plane through 0 from which the means lie least far, in the mean of squares."""
+    _, _, directions = torch.linalg.svd(torch.view_as_real(means).flatten(1), full_matrices=False)
+    return Plane(directions[:2])
 
 
 def slice_latents(
@@ -34,21 +64,13 @@ def slice_latents(
         ``axis``; ``log_det_fisher``, ``log_det_fitted``, ``log_det_posterior`` with the vertical
         axis first; ``images`` on a coarser grid of the same square; ``means`` and ``labels``.
     """
-    means = torch.view_as_real(model.encode_images(test.images).mean).flatten(1)
-    _, _, directions = torch.linalg.svd(means, full_matrices=False)
-    plane = directions[:2]
-
-    def grid(points: int) -> tuple[Tensor, Tensor]:
-        axis = torch.linspace(-settings["extent"], settings["extent"], points)
-        vertical, horizontal = torch.meshgrid(axis, axis, indexing="ij")
-        coordinates = torch.stack([horizontal, vertical], dim=-1).flatten(0, 1)
-        return axis, torch.view_as_complex((coordinates @ plane).unflatten(1, (-1, 2)))
-
-    axis, z = grid(settings["resolution"])
+    means = model.encode_images(test.images).mean
+    plane = principal_plane(means)
+    axis, z = plane.grid(settings["extent"], settings["resolution"])
     square = (settings["resolution"],) * 2
     metrics = {"fisher": fisher_metric(model.decoder, z)}
     metrics |= {name: potentials[name].metric(z) for name in ("fitted", "posterior")}
-    _, coarse = grid(settings["images"])
+    _, coarse = plane.grid(settings["extent"], settings["images"])
     return {
         "axis": axis,
         **{
@@ -56,6 +78,6 @@ def slice_latents(
             for name, metric in metrics.items()
         },
         "images": model.decode_images(coarse).unflatten(0, (settings["images"],) * 2),
-        "means": means @ plane.mT,
+        "means": plane.project(means),
         "labels": test.labels,
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
@@ -94,6 +94,14 @@ class Reference:
             "class_entropy": variation.class_entropy(reading.labels),
             "novelty": variation.nearest_distance(distances) / self.nearest_distance,
         }
+
+    def knn_outliers(self, images: Float[Tensor, "n height width"]) -> Bool[Tensor, " n"]:
+        """Which images lie beyond the kNN threshold, 0.05 of real ones.
+
+        Raises:
+            InputError: an image is not finite or of another shape.
+        """
+        return self._knn(self.oracle.read(images).features) > self.knn_limit
 
     def path_scores(self, paths: Float[Tensor, "n points height width"]) -> dict[str, float]:
         """What happens along paths of images, means over the paths.

@@ -21,6 +21,7 @@ from kahlervae.storage import read_tensors, write_table, write_tensors
 
 __all__ = [
     "gallery",
+    "load_references",
     "make_oracle",
     "score_paths",
     "score_representations",
@@ -54,7 +55,7 @@ def make_oracle(
         architecture, split.images, split.labels, test.images, test.labels, oracle_settings
     )
     save_oracle(out, oracle)
-    (reference,) = _references(data, [out], evaluation_settings)
+    (reference,) = load_references(data, [out], evaluation_settings)
     row = {"dataset": dataset, "oracle": architecture, "accuracy": oracle.accuracy}
     write_table(record, pd.DataFrame([row | reference.image_scores(test.images)]))
 
@@ -75,7 +76,7 @@ def score_sampling(
     """
     vae = load_model(model)
     latents, _ = read_tensors(samples)
-    references = _references(data, oracles, settings)
+    references = load_references(data, oracles, settings)
     write_table(out, score_samples(vae, latents, references))
     with torch.no_grad():
         sheets = {key: vae.decode_images(z[:SHEET]) for key, z in latents.items()}
@@ -100,7 +101,7 @@ def score_representations(
     vae = load_model(model)
     latents, _ = read_tensors(samples)
     images = load_split(data, "test").images
-    references = _references(data, oracles, settings)
+    references = load_references(data, oracles, settings)
     write_table(paths, score_paths(vae, latents, images, references, settings["paths"]))
     random = generator(vae.identity["seed"], "reconstruction")
     scores = reconstruction_scores(vae, images, random)
@@ -208,9 +209,14 @@ def _decode_lines(
     return model.decode_images(lines.flatten(0, 1)).unflatten(0, lines.shape[:2])
 
 
-def _references(
+def load_references(
     data: Path | str, oracles: Sequence[Path | str], settings: Mapping[str, Any]
 ) -> list[Reference]:
+    """Real data as seen by each oracle; ``settings`` are ``neighbours`` and ``quantile``.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
     train, validation, test = (
         load_split(data, split).images for split in ("train", "validation", "test")
     )

@@ -23,7 +23,7 @@ from kahlervae.figures.style import (
     table,
 )
 
-__all__ = ["models", "paths", "reconstructions", "sample_sheets", "show", "tile"]
+__all__ = ["key_label", "models", "paths", "reconstructions", "sample_sheets", "show", "tile"]
 
 INK = mpl.colormaps["gray_r"].with_extremes(bad="white")
 """Dark strokes on white paper; the gaps between tiles are NaN and stay white."""
@@ -133,7 +133,7 @@ def _shown(keys: list[str]) -> list[str]:
     return shown
 
 
-def _key_label(key: str) -> str:
+def key_label(key: str) -> str:
     """``volume:alpha=-0.5`` as a column title."""
     sampler, _, setting = key.partition(":")
     setting = setting.replace("temperature=", "T = ").replace("alpha=", "α = ").replace("-", "−")
@@ -176,7 +176,7 @@ def sample_sheets(inputs: Sequence[Path]) -> Figure:
         label = VARIANTS[variant].label
         line[0].set_ylabel("\n".join([*group, label]) if len(sheets) > 1 else label)
     for key, ax in zip(keys, axes[0], strict=True):
-        ax.set_title(_key_label(key))
+        ax.set_title(key_label(key))
     return figure
 
 

@@ -1,0 +1,69 @@
+"""The latent atlas of a model: its geometry, its images and its samples on one plane."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from kahlervae.evaluate.latent_slice import principal_plane
+from kahlervae.evaluate.reference import Reference
+from kahlervae.geometry import MixturePotential, fisher_metric, log_det, scalar_curvature
+from kahlervae.models import VAE
+
+__all__ = ["map_latents"]
+
+
+@torch.no_grad()
+def map_latents(
+    model: VAE,
+    potential: MixturePotential,
+    test_images: Float[Tensor, "m height width"],
+    samples: Mapping[str, Complex[Tensor, "n d"]],
+    references: Sequence[Reference],
+    settings: Mapping[str, Any],
+) -> dict[str, Tensor]:
+    r"""Everything that the page of the atlas shows, on the plane of the latent slice.
+
+    The Ricci scalar is :math:`\mathrm{tr}(G^{-1} R)` of the potential's metric G, see
+    :func:`~kahlervae.geometry.scalar_curvature`.
+
+    Args:
+        model: with complex latents.
+        potential: the fitted one.
+        test_images: their posterior means span the plane.
+        samples: latents by ``sampler:setting``.
+        references: real data as seen by each oracle, which tell the outliers.
+        settings: ``extent`` (half side), ``resolution``, ``samples`` of each sampler, ``epsilon``.
+
+    Returns:
+        ``axis``; ``log_det_fisher``, ``log_det_fitted`` and ``ricci_scalar``, vertical axis first;
+        ``images`` decoded at the same points; ``oracles``, their number. For the posterior means of
+        the test images and for every set of samples, under ``<what>/<sampler:setting>``:
+        ``points``, their orthogonal projections into the plane; ``distances`` from it; ``images``;
+        ``outliers``, by how many of the oracles the decoded image counts as a kNN outlier.
+    """
+    means = model.encode_images(test_images).mean
+    plane = principal_plane(means)
+    axis, z = plane.grid(settings["extent"], settings["resolution"])
+    square = (settings["resolution"],) * 2
+    fields = {
+        "log_det_fisher": log_det(fisher_metric(model.decoder, z), settings["epsilon"]),
+        "log_det_fitted": log_det(potential.metric(z), settings["epsilon"]),
+        "ricci_scalar": scalar_curvature(potential.metric, z),
+        "images": model.decode_images(z),
+    }
+    content = {"axis": axis, "oracles": torch.tensor(len(references))}
+    content |= {name: field.unflatten(0, square) for name, field in fields.items()}
+    for key, drawn in {"posterior_mean:default": means, **samples}.items():
+        latents = drawn[: settings["samples"]]
+        points, images = plane.project(latents), model.decode_images(latents)
+        squares = torch.view_as_real(latents).square().sum((1, 2)) - points.square().sum(1)
+        content[f"points/{key}"] = points
+        content[f"distances/{key}"] = squares.clamp(min=0).sqrt()
+        content[f"images/{key}"] = images
+        content[f"outliers/{key}"] = torch.stack(
+            [reference.knn_outliers(images) for reference in references]
+        ).sum(0)
+    return content
