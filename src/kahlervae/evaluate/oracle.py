@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kahlervae.errors import InputError
+from kahlervae.nn.optimiser import Adam
 from kahlervae.seeding import generator
 from kahlervae.storage import read_tensors, write_tensors
 
@@ -188,7 +189,7 @@ def train_oracle(
         oracle = Oracle(architecture, (height, width), classes)
 
     batches_per_epoch = -(-len(images) // 64)
-    optimiser = torch.optim.AdamW(oracle.parameters(), weight_decay=0.01)
+    optimiser = Adam(oracle.parameters(), weight_decay=0.01, decoupled_weight_decay=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=5e-3, total_steps=settings["epochs"] * batches_per_epoch
     )

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.potential import MixturePotential
+from kahlervae.nn.optimiser import Adam
 
 __all__ = ["calibrate_posterior_potential", "fit_potential"]
 
@@ -33,7 +34,7 @@ def fit_potential(
     """
     scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.mean())
     potential = MixturePotential.random(z.shape[1], groups, components, scale, generator)
-    optimiser = torch.optim.Adam(potential.parameters(), lr=learning_rate)
+    optimiser = Adam(potential.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     norms, log_dets = torch.linalg.matrix_norm(metrics), log_det(metrics)
     for _ in range(steps):
