@@ -186,11 +186,15 @@ def score(
     settings: Settings,
     out: Out,
     sheet: Out,
+    paths: Out,
+    reconstruction: Out,
+    gallery: Out,
 ) -> None:
-    """Score samples by every oracle."""
-    from kahlervae.evaluate.score import score_sampling
+    """Score samples, decoded paths and reconstructions by every oracle."""
+    from kahlervae.evaluate.score import score_model
 
-    score_sampling(data, model, samples, oracle, settings, out, sheet)
+    outputs = (out, sheet, paths, reconstruction, gallery)
+    score_model(data, model, samples, oracle, settings, *outputs)
 
 
 @app.command()
@@ -219,23 +223,6 @@ def atlas(
     write_tensors(
         out, map_latents(vae, fitted, images, latents, references, settings), vae.identity
     )
-
-
-@app.command()
-def representations(
-    data: Data,
-    model: Model,
-    samples: Samples,
-    oracle: Oracles,
-    settings: Settings,
-    paths: Out,
-    reconstruction: Out,
-    gallery: Out,
-) -> None:
-    """Score decoded paths and reconstructions."""
-    from kahlervae.evaluate.score import score_representations
-
-    score_representations(data, model, samples, oracle, settings, paths, reconstruction, gallery)
 
 
 @app.command()

@@ -140,13 +140,12 @@ def test_stage(tmp_path, data, model, samples):
     )
     save_oracle(oracles[1], Oracle("cnn", (8, 8), 10))
     inputs = [tmp_path / f"{name}.safetensors" for name in ("data", "model", "samples")]
-    score.score_sampling(
-        *inputs, oracles, SETTINGS, tmp_path / "samples.csv", tmp_path / "sheet.safetensors"
-    )
-    score.score_representations(
+    score.score_model(
         *inputs,
         oracles,
         SETTINGS,
+        tmp_path / "samples.csv",
+        tmp_path / "sheet.safetensors",
         tmp_path / "paths.csv",
         tmp_path / "reconstruction.csv",
         tmp_path / "gallery.safetensors",

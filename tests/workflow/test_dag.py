@@ -56,7 +56,6 @@ def test_default_plan(project: Project) -> None:
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     seeds, variants = len(config["seeds"]), len(config["datasets"]["digits"]["variants"])
     assert plan["train"] == plan["sample"] == plan["score"] == seeds * variants
-    assert plan["representations"] == seeds * variants
     # Every variant but `real` has a metric; the slice is drawn for the first seed.
     assert plan["potential"] == plan["agreement"] == seeds * (variants - 1)
     assert plan["slice"] == plan["atlas"] == plan["page"] == variants - 1

@@ -28,7 +28,11 @@ rule oracle:
 
 
 rule score:
-    """Outliers and variation of the samples of a model, and a sheet of decoded samples."""
+    """Scores of the samples, of decoded latent lines and of reconstructions, with pictures.
+
+    One rule, since they read the same files through the same oracles: to start and to load them
+    takes longer than to score lines and reconstructions.
+    """
     input:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",
@@ -38,6 +42,9 @@ rule score:
     output:
         scores="<model>/samples.csv",
         sheet="<model>/sheet.safetensors",
+        paths="<model>/paths.csv",
+        reconstruction="<model>/reconstruction.csv",
+        gallery="<model>/gallery.safetensors",
     log:
         "<logs>/score/<each>.log",
     benchmark:
@@ -49,44 +56,13 @@ rule score:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=compact(evaluation_settings("neighbours", "quantile")),
+        settings=compact(evaluation_settings("neighbours", "quantile", "paths")),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
         "kahlervae score --data {input.data} --model {input.model} --samples {input.samples}"
         " {params.oracles} --settings {params.settings:q}"
-        " --out {output.scores} --sheet {output.sheet} > {log} 2>&1"
-
-
-rule representations:
-    """Smoothness of decoded latent lines, reconstruction, and pictures of both."""
-    input:
-        data="<results>/{dataset}/data.safetensors",
-        model="<model>/model.safetensors",
-        samples="<model>/samples.safetensors",
-        oracles=oracles,
-        code=code("representations"),
-    output:
-        paths="<model>/paths.csv",
-        reconstruction="<model>/reconstruction.csv",
-        gallery="<model>/gallery.safetensors",
-    log:
-        "<logs>/representations/<each>.log",
-    benchmark:
-        "<benchmarks>/representations/<each>.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        settings=compact(evaluation_settings("neighbours", "quantile", "paths")),
-        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
-    shell:
-        "kahlervae representations --data {input.data} --model {input.model}"
-        " --samples {input.samples} {params.oracles} --settings {params.settings:q}"
-        " --paths {output.paths} --reconstruction {output.reconstruction}"
-        " --gallery {output.gallery} > {log} 2>&1"
+        " --out {output.scores} --sheet {output.sheet} --paths {output.paths}"
+        " --reconstruction {output.reconstruction} --gallery {output.gallery} > {log} 2>&1"
 
 
 rule atlas:

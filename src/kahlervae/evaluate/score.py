@@ -23,10 +23,9 @@ __all__ = [
     "gallery",
     "load_references",
     "make_oracle",
+    "score_model",
     "score_paths",
-    "score_representations",
     "score_samples",
-    "score_sampling",
 ]
 
 SHEET = 64
@@ -60,7 +59,7 @@ def make_oracle(
     write_table(record, pd.DataFrame([row | reference.image_scores(test.images)]))
 
 
-def score_sampling(
+def score_model(
     data: Path | str,
     model: Path | str,
     samples: Path | str,
@@ -68,8 +67,11 @@ def score_sampling(
     settings: Mapping[str, Any],
     out: Path | str,
     sheet: Path | str,
+    paths: Path | str,
+    reconstruction: Path | str,
+    gallery_out: Path | str,
 ) -> None:
-    """Score every set of samples of a model by every oracle (``samples.csv``), and draw a sheet.
+    """Score the samples, the paths and the reconstructions of a model, and keep pictures of each.
 
     Raises:
         InputError: a file cannot be read, or decoded images are not finite.
@@ -82,26 +84,7 @@ def score_sampling(
         sheets = {key: vae.decode_images(z[:SHEET]) for key, z in latents.items()}
     write_tensors(sheet, sheets, vae.identity)
 
-
-def score_representations(
-    data: Path | str,
-    model: Path | str,
-    samples: Path | str,
-    oracles: Sequence[Path | str],
-    settings: Mapping[str, Any],
-    paths: Path | str,
-    reconstruction: Path | str,
-    gallery_out: Path | str,
-) -> None:
-    """Score paths and reconstructions of a model, and keep some of both as pictures.
-
-    Raises:
-        InputError: a file cannot be read, or decoded images are not finite.
-    """
-    vae = load_model(model)
-    latents, _ = read_tensors(samples)
     images = load_split(data, "test").images
-    references = load_references(data, oracles, settings)
     write_table(paths, score_paths(vae, latents, images, references, settings["paths"]))
     random = generator(vae.identity["seed"], "reconstruction")
     scores = reconstruction_scores(vae, images, random)
