@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Complex, Float
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from kahlervae.geometry.wirtinger import basis, hermitian_part, holomorphic_part, pushforward
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
+from kahlervae.models.vae import ComplexDecoder
+from kahlervae.nn import RealOutput
 
 __all__ = ["Decoder", "fisher_form", "fisher_metric", "fisher_norm", "fisher_relation"]
 
@@ -31,7 +34,7 @@ def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor
         \text{dense complex:}\quad g_{i\bar j} &= \ldots
             + \mathrm{tr}(\Sigma^{-1} \partial_i\Sigma\, \Sigma^{-1} \bar\partial_j\Sigma)
 
-    (docs/theory.md, section 3). Costs 2d Jacobian-vector products of the decoder.
+    (docs/theory.md, section 3); by the cheapest exact route, see :func:`fisher_form`.
 
     Args:
         decoder: latents (n, d) to a Gaussian likelihood, row by row.
@@ -58,8 +61,11 @@ def fisher_norm(
     form F,
 
     .. math:: g(v, v) = \tfrac14 [F(v, v) + F(iv, iv)].
+
+    For a holomorphic decoder both terms are equal, and one product is enough.
     """
-    return _standardised(decoder, z, torch.stack([v, 1j * v])).square().sum((0, -1)) / 4
+    tangents = v.unsqueeze(0) if _holomorphic(decoder) else torch.stack([v, 1j * v])
+    return _standardised(decoder, z, tangents).square().sum(-1).mean(0) / 2
 
 
 def fisher_form(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n 2*d 2*d"]:
@@ -67,12 +73,89 @@ def fisher_form(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n
 
     .. math:: F_{uv} = E[D_u \ell\, D_v \ell]
 
+    A Gram matrix of the likelihood's derivatives along the 2d real directions, in chunks of points.
+    The derivatives come from :func:`~kahlervae.geometry.wirtinger.pushforward`. What is known of
+    the decoder makes them cheaper:
+
+    - ``decoder.holomorphic`` is true (its mean is holomorphic, its variance constant): the
+      derivative along iv is i times the one along v, so that d directions are enough;
+    - it is a :class:`~kahlervae.models.vae.ComplexDecoder` of constant variance σ²: its last layer
+      W is linear, and with many more outputs than features f the product is taken of the features,
+      :math:`Df^\dagger (W^\dagger W / \sigma^2)\, Df`, with W†W once for all points.
+
     Args:
         decoder: latents (n, d) to a Gaussian likelihood, row by row.
         z: where.
     """
-    features = _standardised(decoder, z, basis(z)).movedim(0, 1)
+    parts = z.split(max(1, CHUNK // (2 * z.shape[1])))
+    if _has_constant_variance(decoder) and _has_wide_output(decoder, z):
+        gram = _output_gram(decoder)
+        return torch.cat([_form_of_features(decoder, part, gram) for part in parts])
+    return torch.cat([_form(decoder, part) for part in parts])
+
+
+CHUNK = 4096
+"""Tangent vectors that are pushed forward at once, so that memory stays bounded."""
+
+
+def _form(decoder: Decoder, z: Tensor) -> Tensor:
+    features = _standardised(decoder, z, _directions(decoder, z)).movedim(0, 1)
+    if _holomorphic(decoder):
+        # Real and imaginary parts alternate: i (x + iy) = −y + ix.
+        turned = torch.view_as_complex(features.unflatten(-1, (-1, 2))) * 1j
+        features = torch.cat([features, _real(turned)], dim=1)
     return features @ features.mT
+
+
+def _form_of_features(decoder: ComplexDecoder, z: Tensor, gram: Tensor) -> Tensor:
+    """Df† gram Df with the derivatives Df of the features before the last layer."""
+    tangents = _directions(decoder, z)
+    layers: list[Any] = list(decoder.body)
+    for layer in layers:
+        z, tangents = layer.pushforward(z, tangents)
+    tangents = tangents.movedim(0, 1)
+    if isinstance(decoder.mean, RealOutput):
+        flat = torch.cat([tangents.real, tangents.imag], dim=-1)
+        return flat @ (flat @ gram).mT
+    dual = tangents @ gram
+    if _holomorphic(decoder):
+        tangents, dual = (torch.cat([t, 1j * t], dim=1) for t in (tangents, dual))
+    return 2 * _real(tangents) @ _real(dual).mT
+
+
+def _has_wide_output(decoder: ComplexDecoder, z: Tensor) -> bool:
+    """Whether products by W†W, and forming it, take fewer operations than products by W."""
+    weight = _output_weight(decoder)
+    (outputs, features), vectors = weight.shape, 2 * z.numel()
+    return vectors * (outputs - features) > outputs * features
+
+
+def _output_gram(decoder: ComplexDecoder) -> Tensor:
+    """(W†W)ᵀ / σ² of the last layer."""
+    weight = _output_weight(decoder)
+    return weight.mT @ weight.conj() * torch.exp(-_log_var(decoder))
+
+
+def _output_weight(decoder: ComplexDecoder) -> Tensor:
+    last = decoder.mean
+    return last.linear.weight if isinstance(last, RealOutput) else last.weight
+
+
+def _has_constant_variance(decoder: Decoder) -> TypeGuard[ComplexDecoder]:
+    return isinstance(decoder, ComplexDecoder) and isinstance(_log_var(decoder), Tensor)
+
+
+def _log_var(decoder: ComplexDecoder) -> Any:
+    return getattr(decoder.log_var, "value", decoder.log_var)
+
+
+def _holomorphic(decoder: Decoder) -> bool:
+    return getattr(decoder, "holomorphic", False)
+
+
+def _directions(decoder: Decoder, z: Tensor) -> Tensor:
+    """Those of the basis along which derivatives are needed."""
+    return basis(z)[: z.shape[1]] if _holomorphic(decoder) else basis(z)
 
 
 def _standardised(decoder: Decoder, z: Tensor, tangents: Tensor) -> Tensor:
@@ -87,11 +170,11 @@ def _standardised(decoder: Decoder, z: Tensor, tangents: Tensor) -> Tensor:
         parts = [_real(math.sqrt(2) * mean.squeeze(-1)), _real(covariance.flatten(-2))]
     else:
         mean = change.mean * torch.exp(-0.5 * likelihood.log_var)
-        if isinstance(likelihood, RealGaussian):
-            parts = [mean, math.sqrt(0.5) * change.log_var]
-        else:
-            parts = [_real(math.sqrt(2) * mean), change.log_var]
-    return torch.cat(parts, dim=-1)
+        real = isinstance(likelihood, RealGaussian)
+        parts = [mean if real else _real(math.sqrt(2) * mean)]
+        if not (_has_constant_variance(decoder) or _holomorphic(decoder)):
+            parts.append(math.sqrt(0.5) * change.log_var if real else change.log_var)
+    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
 
 def _real(z: Tensor) -> Tensor:
