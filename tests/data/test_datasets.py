@@ -126,10 +126,34 @@ def test_loading_checks_the_file(tmp_path):
         load_split(path, "train")
 
 
+@pytest.mark.parametrize("shape", [(4, 6), (5, 4), (5, 7), (8, 8)], ids=str)
 @pytest.mark.parametrize("name", REPRESENTATIONS)
-def test_representations_are_bijections(name):
-    images = torch.rand(3, 4, 6)
+def test_representations_are_isometries(name, shape):
+    """Onto all vectors, but for one real number where k-space has an odd number of pixels."""
+    stream = torch.Generator().manual_seed(0)
+    images = torch.rand(3, *shape, generator=stream, dtype=torch.float64)
     representation = REPRESENTATIONS[name]
-    assert representation.encode(images).shape == (3, 24)
-    decoded = representation.decode(representation.encode(images), (4, 6))
-    torch.testing.assert_close(decoded, images)
+    x = representation.encode(images)
+    assert x.shape == (3, representation.dimension(shape))
+    assert x.is_complex() == representation.is_complex
+    torch.testing.assert_close(representation.decode(x, shape), images)
+    distance = (x[0] - x[1]).abs().square().sum()
+    torch.testing.assert_close(distance, (images[0] - images[1]).square().sum())
+    other = torch.randn(3, x.shape[1], generator=stream, dtype=x.dtype)
+    again = representation.encode(representation.decode(other, shape))
+    alone = representation.is_complex and shape[0] * shape[1] % 2
+    torch.testing.assert_close(again[:, : -1 if alone else None], other[:, : -1 if alone else None])
+    torch.testing.assert_close(again.real, other.real)
+
+
+def test_kspace_is_half_of_the_orthonormal_fourier_transform():
+    images = torch.rand(2, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = REPRESENTATIONS["kspace"].encode(images)
+    n, m = torch.arange(4.0).double(), torch.arange(6.0).double()
+    for index, (u, v) in {0: (0, 1), 1: (0, 2), 2: (1, 0), -1: (0, 0)}.items():
+        wave = torch.exp(-2j * torch.pi * (u * n[:, None] / 4 + v * m / 6)) / 24**0.5
+        coefficient = (images * wave).sum((1, 2))
+        if index == -1:  # real, and beside it the one of the highest vertical frequency
+            assert x[:, -2].real.tolist() == pytest.approx(coefficient.real.tolist())
+        else:
+            torch.testing.assert_close(x[:, index], 2**0.5 * coefficient)

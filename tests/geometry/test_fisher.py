@@ -3,6 +3,8 @@ import torch
 from geometry.decoders import DECODERS, complex_gaussian, points, real_gaussian
 
 from kahlervae.geometry import (
+    fisher,
+    fisher_form,
     fisher_metric,
     fisher_norm,
     fisher_relation,
@@ -14,7 +16,8 @@ from kahlervae.geometry import (
     relative_entropy_metric,
     relative_error,
 )
-from kahlervae.models.vae import ComplexDecoder
+from kahlervae.models.decoders import ComplexDecoder
+from kahlervae.models.likelihoods import RealGaussian
 from kahlervae.nn import to_double
 
 
@@ -75,3 +78,76 @@ def test_metric_transforms_as_a_tensor_under_a_linear_change_of_coordinates():
     pulled_back = fisher_metric(lambda w: decoder(w @ change.mT), w)
     expected = change.mT @ fisher_metric(decoder, w @ change.mT) @ change.conj()
     torch.testing.assert_close(pulled_back, expected)
+
+
+def jacobian_form(decoder, z):
+    """The Fisher information by plain reverse differentiation in real coordinates."""
+
+    def parameters(x):
+        likelihood = decoder(torch.complex(*x.chunk(2)).unsqueeze(0))
+        real = isinstance(likelihood, RealGaussian)
+        mean = likelihood.mean if real else torch.view_as_real(likelihood.mean)
+        return mean.flatten(), likelihood.log_var.flatten()
+
+    forms = []
+    for x in torch.cat([z.real, z.imag], dim=-1):
+        mean, log_var = torch.autograd.functional.jacobian(parameters, x)
+        values = parameters(x)[1]
+        share = len(mean) // len(values)  # 2 real numbers for every complex one
+        precision = torch.exp(-values).repeat_interleave(share)
+        forms.append(share * (mean.mT * precision) @ mean + share / 2 * log_var.mT @ log_var)
+    return torch.stack(forms).detach()
+
+
+def vae_decoder(outputs, width, depth=2, **settings):
+    torch.manual_seed(0)
+    return to_double(ComplexDecoder(outputs, 3, width, depth, **settings))
+
+
+VAE_DECODERS = {
+    "few outputs": lambda: vae_decoder(6, 8),
+    "many outputs": lambda: vae_decoder(60, 4),
+    "one layer": lambda: vae_decoder(60, 4, depth=1),
+}
+
+
+@pytest.mark.parametrize(
+    "make", [*(DECODERS[n] for n in DECODERS if n != "dense complex"), *VAE_DECODERS.values()]
+)
+@pytest.mark.parametrize("chunk", [1, 4096])
+def test_form_is_that_of_plain_reverse_differentiation(make, chunk, monkeypatch):
+    monkeypatch.setattr(fisher, "CHUNK", chunk)
+    decoder, z = make(3) if make in DECODERS.values() else make(), points(12, 3)
+    torch.testing.assert_close(fisher_form(decoder, z).detach(), jacobian_form(decoder, z))
+
+
+def test_products_are_taken_of_the_features_where_outputs_are_many(monkeypatch):
+    """Else the test above would compare one route with itself."""
+    z, taken = points(12, 3), []
+    route = fisher._form_of_features
+    monkeypatch.setattr(
+        fisher, "_form_of_features", lambda *args: taken.append(args[0]) or route(*args)
+    )
+    few, many = VAE_DECODERS["few outputs"](), VAE_DECODERS["many outputs"]()
+    for decoder in (few, many):
+        fisher_form(decoder, z)
+    assert taken == [many]
+
+
+def test_a_declared_holomorphic_decoder_needs_half_of_the_directions():
+    decoder, z, v = DECODERS["holomorphic"](3), points(5, 3), points(5, 3, seed=1)
+    form, norm = fisher_form(decoder, z), fisher_norm(decoder, z, v)
+    decoder.holomorphic = True
+    torch.testing.assert_close(fisher_form(decoder, z), form)
+    torch.testing.assert_close(fisher_norm(decoder, z, v), norm)
+    assert len(fisher._directions(decoder, z)) == 3
+    assert fisher_relation(decoder, z).abs().max() < 1e-12
+
+
+def test_gradient_reaches_the_decoder_by_the_features_too():
+    decoder, z = VAE_DECODERS["many outputs"](), points(12, 3)
+    parameters = [decoder.mean.linear.weight, decoder.body[0].weight]
+    ours = torch.autograd.grad(fisher_form(decoder, z).square().sum(), parameters)
+    plain = fisher_form(lambda z: decoder(z), z)
+    expected = torch.autograd.grad(plain.square().sum(), parameters)
+    torch.testing.assert_close(ours, expected)

@@ -3,33 +3,51 @@ import json
 import pytest
 import torch
 
+from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
-from kahlervae.models import build_model, load_model, save_model
+from kahlervae.geometry import wirtinger
+from kahlervae.models import ComplexGaussian, RealGaussian, build_model, load_model, save_model
+from kahlervae.models.decoders import LOG_FLOOR
 from kahlervae.models.vae import count_parameters
+from kahlervae.nn import to_double
 from kahlervae.storage import write_tensors
 
 IDENTITY = {"dataset": "digits", "representation": "pixels", "variant": "complex", "seed": 0}
 
 
-def model(latent="complex", **sizes):
+ARCHITECTURES = [
+    (networks, representation, variance)
+    for networks in ("complex", "real")
+    for representation in ("pixels", "kspace")
+    for variance in ("constant", "diagonal")
+] + [("holomorphic", "kspace", "constant")]
+
+
+def model(networks="complex", representation="pixels", likelihood_variance="constant", **sizes):
     torch.manual_seed(0)
     sizes = {"latent_dim": 2, "width": 12, "depth": 2} | sizes
-    return build_model(IDENTITY, (4, 5), latent, **sizes)
+    identity = IDENTITY | {"representation": representation, "variant": networks}
+    return build_model(identity, (4, 5), networks, **sizes, likelihood_variance=likelihood_variance)
 
 
+@pytest.mark.parametrize("likelihood_variance", ["constant", "diagonal"])
+@pytest.mark.parametrize("representation", ["pixels", "kspace"])
 @pytest.mark.parametrize("width", [8, 64, 128])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_real_variant_has_as_many_parameters_as_the_complex_one(width, depth):
+def test_real_variant_has_as_many_parameters_as_the_complex_one(
+    width, depth, representation, likelihood_variance
+):
     sizes = {"latent_dim": 4, "width": width, "depth": depth}
+    sizes |= {"representation": representation, "likelihood_variance": likelihood_variance}
     target = count_parameters(model("complex", **sizes))
     # One unit more or less changes the count by this share.
     step = (count_parameters(model("complex", **sizes | {"width": width + 1})) - target) / target
     assert count_parameters(model("real", **sizes)) == pytest.approx(target, rel=step)
 
 
-@pytest.mark.parametrize("latent", ["complex", "real"])
-def test_shapes_and_elbo_terms(latent):
-    vae, images = model(latent), torch.rand(6, 4, 5)
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=" ".join)
+def test_shapes_and_elbo_terms(architecture):
+    vae, images = model(*architecture), torch.rand(6, 4, 5)
     stream = torch.Generator().manual_seed(0)
     posterior = vae.encode_images(images)
     assert posterior.mean.shape == posterior.variance.shape == (6, 2)
@@ -38,17 +56,18 @@ def test_shapes_and_elbo_terms(latent):
     assert decoded.min() >= 0
     assert decoded.max() <= 1
     log_likelihood, kl = vae.elbo_terms(images, stream)
+    x = vae.representation.encode(images)
     again = vae.encode_images(images).sample(torch.Generator().manual_seed(0))
-    torch.testing.assert_close(log_likelihood, vae.decoder(again).log_prob(images.flatten(1)))
+    torch.testing.assert_close(log_likelihood, vae.decoder(again).log_prob(x))
     torch.testing.assert_close(kl, posterior.kl())
 
 
-@pytest.mark.parametrize("latent", ["complex", "real"])
-def test_a_saved_model_comes_back_the_same(tmp_path, latent):
-    vae, z = model(latent), torch.randn(3, 2, dtype=torch.complex64)
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=" ".join)
+def test_a_saved_model_comes_back_the_same(tmp_path, architecture):
+    vae, z = model(*architecture), torch.randn(3, 2, dtype=torch.complex64)
     save_model(tmp_path / "model.safetensors", vae)
     loaded = load_model(tmp_path / "model.safetensors")
-    assert loaded.identity == IDENTITY
+    assert loaded.identity == vae.identity
     assert loaded.architecture == vae.architecture
     assert torch.equal(loaded.decoder(z).mean, vae.decoder(z).mean)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -69,3 +88,64 @@ def test_files_that_are_no_models_are_refused(tmp_path):
     write_tensors(path, {"a": torch.zeros(1)}, architecture)
     with pytest.raises(InputError, match="does not hold a model"):
         load_model(path)
+
+
+def test_a_holomorphic_decoder_of_pixels_is_refused():
+    with pytest.raises(InputError, match="needs complex data, and pixels are real: use kspace"):
+        model("holomorphic", "pixels")
+
+
+def test_densities_of_pixels_and_of_kspace_are_in_the_same_unit():
+    """The same errors with the same noise have the same likelihood: σ² of C is twice that of R."""
+    images, noise = torch.rand(2, 3, 4, 6, generator=torch.Generator().manual_seed(0)).double()
+    pixels, kspace = REPRESENTATIONS["pixels"], REPRESENTATIONS["kspace"]
+    variance = torch.tensor(0.3, dtype=torch.float64)
+    mean = pixels.encode(images)
+    real = RealGaussian(mean, variance.log().expand_as(mean))
+    mean = kspace.encode(images)
+    likelihood = ComplexGaussian(mean, (2 * variance).log().expand_as(mean.real))
+    torch.testing.assert_close(
+        likelihood.log_prob(kspace.encode(images + noise)),
+        real.log_prob(pixels.encode(images + noise)),
+    )
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a[0] != "real"], ids=" ".join)
+def test_the_pushforward_is_the_derivative_of_the_decoder(architecture):
+    decoder = to_double(model(*architecture, latent_dim=3, depth=3).decoder)
+    stream = torch.Generator().manual_seed(0)
+    z, *tangents = torch.randn(5, 4, 3, dtype=torch.complex128, generator=stream)
+    value, change = decoder.pushforward(z, torch.stack(tangents))
+    for k, v in enumerate(tangents):
+        expected_value, expected = torch.func.jvp(decoder, (z,), (v,))
+        torch.testing.assert_close(value, expected_value)
+        torch.testing.assert_close(change.mean[k], expected.mean)
+        torch.testing.assert_close(change.log_var[k], expected.log_var)
+
+
+@pytest.mark.parametrize("networks", ["complex", "real"])
+def test_a_variance_that_depends_on_the_latent_stays_above_its_floor(networks):
+    decoder = model(networks, "pixels", "diagonal").decoder
+    z = torch.randn(50, 2, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    log_var = decoder(z).log_var
+    assert (log_var.std(0) > 0.01).all()
+    assert log_var.mean().item() == pytest.approx(-2, abs=0.5)
+    assert decoder(1000 * z).log_var.min().item() == pytest.approx(LOG_FLOOR)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_holomorphic_decoder_is_a_polynomial_with_constant_variance(depth):
+    decoder = to_double(model("holomorphic", "kspace", depth=depth).decoder)
+    z = torch.randn(2, 2, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    _, _, conjugate = wirtinger(lambda z: decoder(z).mean, z)
+    assert conjugate.abs().max() < 1e-12
+    assert decoder.holomorphic
+    assert not model("complex").decoder.holomorphic
+    assert decoder(z).log_var.unique().numel() == 1
+    # The differences of order 2^depth + 1 along a line vanish.
+    order = 2**depth + 1
+    line = z[:1] + torch.arange(order + 1).double().unsqueeze(1) / order * z[1:]
+    differences = decoder(line).mean
+    for _ in range(order):
+        differences = differences.diff(dim=0)
+    assert differences.abs().max() < 1e-12 * 2**order

@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from kahlervae.geometry import wirtinger
-from kahlervae.nn import ComplexLinear, RealInput, RealOutput, SmoothCardioid, to_double
+from kahlervae.nn import (
+    ComplexLinear,
+    HolomorphicQuadratic,
+    RealInput,
+    RealOutput,
+    SmoothCardioid,
+    to_double,
+)
 
 
 def complex_normal(*shape):
@@ -50,6 +57,14 @@ def test_cardioid_is_smooth_at_the_origin():
         _, forward, _ = wirtinger(activation, origin + h * direction)
         _, backward, _ = wirtinger(activation, origin - h * direction)
         assert abs((forward + backward - 2 * d).item()) < 10 * h**2
+
+
+def test_quadratic_activation_is_holomorphic_and_halves_the_second_moment():
+    activation, z = HolomorphicQuadratic(), complex_normal(1000, 4)
+    _, d, d_bar = wirtinger(activation, z[:5])
+    torch.testing.assert_close(d.diagonal(dim1=1, dim2=2), (1 + z[:5] / 2) / 2**0.5)
+    assert d_bar.abs().max() < 1e-15
+    assert activation(z).abs().square().mean().item() == pytest.approx(0.5 + 2 / 32, rel=0.1)
 
 
 def test_to_double_copies():

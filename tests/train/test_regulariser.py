@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kahlervae.geometry import MixturePotential, fisher_metric
-from kahlervae.models.vae import ComplexDecoder
+from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
 from kahlervae.train.regulariser import (
     FisherRegulariser,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import jacfwd, vmap
 
 from kahlervae.geometry import MixturePotential, fisher_metric
-from kahlervae.models.vae import ComplexDecoder
+from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.seeding import generator
 
 __all__ = ["measure_cost"]
@@ -92,4 +92,4 @@ def _jacfwd_metric(decoder: ComplexDecoder, z: Tensor) -> Tensor:
     jacobian = vmap(jacfwd(mean))(torch.cat([z.real, z.imag], dim=-1))
     real, imaginary = jacobian.chunk(2, dim=-1)
     derivative = 0.5 * torch.complex(real, -imaginary)
-    return (derivative.mT @ derivative.conj()) * torch.exp(-decoder.log_var)
+    return (derivative.mT @ derivative.conj()) * torch.exp(-decoder(z[:1]).log_var[0, 0])

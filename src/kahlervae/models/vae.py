@@ -1,7 +1,6 @@
 """The variational autoencoders: one class, complex or real networks inside."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,85 +12,13 @@ from torch import Tensor, nn
 from kahlervae import storage
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
-from kahlervae.models.likelihoods import RealGaussian
-from kahlervae.models.posteriors import ComplexPosterior, Posterior, RealPosterior
-from kahlervae.nn import ComplexLinear, RealInput, RealOutput, SmoothCardioid
+from kahlervae.models.decoders import ComplexDecoder, HolomorphicDecoder, RealDecoder
+from kahlervae.models.encoders import ComplexEncoder, RealEncoder
+from kahlervae.models.posteriors import Posterior
 
 __all__ = ["VAE", "build_model", "count_parameters", "load_model", "save_model"]
 
-
-class ComplexEncoder(nn.Module):
-    """x in R^D to the posterior CN(m(x), diag γ(x)) in C^d, by complex layers."""
-
-    def __init__(self, output_dim: int, latent_dim: int, width: int, depth: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            RealInput(output_dim, width), SmoothCardioid(), *_complex_layers(width, depth - 1)
-        )
-        self.mean = ComplexLinear(width, latent_dim)
-        self.log_var = RealOutput(width, latent_dim)
-
-    def forward(self, x: Float[Tensor, "*batch D"]) -> ComplexPosterior:
-        features = self.body(x)
-        return ComplexPosterior(self.mean(features), self.log_var(features))
-
-
-class ComplexDecoder(nn.Module):
-    """z in C^d to N(μ(z), σ²I) in R^D, by complex layers; σ² is learned and constant."""
-
-    def __init__(self, output_dim: int, latent_dim: int, width: int, depth: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            ComplexLinear(latent_dim, width), SmoothCardioid(), *_complex_layers(width, depth - 1)
-        )
-        self.mean = RealOutput(width, output_dim)
-        self.log_var = nn.Parameter(torch.tensor(INITIAL_LOG_VAR))
-
-    def forward(self, z: Complex[Tensor, "*batch d"]) -> RealGaussian:
-        mean = self.mean(self.body(z))
-        return RealGaussian(mean, self.log_var.expand_as(mean))
-
-    def pushforward(
-        self, z: Complex[Tensor, "n d"], tangent: Complex[Tensor, "*k n d"]
-    ) -> tuple[RealGaussian, RealGaussian]:
-        """The likelihood at z and its derivatives along the tangents."""
-        for layer in [*self.body, self.mean]:
-            z, tangent = layer.pushforward(z, tangent)
-        return RealGaussian(z, self.log_var.expand_as(z)), RealGaussian(
-            tangent, torch.zeros_like(tangent)
-        )
-
-
-class RealEncoder(nn.Module):
-    """x in R^D to the posterior N(m(x), diag s²(x)) in R^{2d}, by real layers."""
-
-    def __init__(self, output_dim: int, latent_dim: int, width: int, depth: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(output_dim, width), nn.SiLU(), *_real_layers(width, depth - 1)
-        )
-        self.mean = nn.Linear(width, 2 * latent_dim)
-        self.log_var = nn.Linear(width, 2 * latent_dim)
-
-    def forward(self, x: Float[Tensor, "*batch D"]) -> RealPosterior:
-        features = self.body(x)
-        return RealPosterior(self.mean(features), self.log_var(features))
-
-
-class RealDecoder(nn.Module):
-    """u = √2 (Re z, Im z) in R^{2d} to N(μ(u), σ²I) in R^D, by real layers."""
-
-    def __init__(self, output_dim: int, latent_dim: int, width: int, depth: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Linear(2 * latent_dim, width), nn.SiLU(), *_real_layers(width, depth - 1)
-        )
-        self.mean = nn.Linear(width, output_dim)
-        self.log_var = nn.Parameter(torch.tensor(INITIAL_LOG_VAR))
-
-    def forward(self, z: Complex[Tensor, "*batch d"]) -> RealGaussian:
-        mean = self.mean(self.body(math.sqrt(2) * torch.cat([z.real, z.imag], dim=-1)))
-        return RealGaussian(mean, self.log_var.expand_as(mean))
+IDENTITY = {"dataset": str, "representation": str, "variant": str, "seed": int}
 
 
 class VAE(nn.Module):
@@ -99,8 +26,12 @@ class VAE(nn.Module):
 
     Args:
         identity: dataset, representation, variant and seed: the first columns of every table.
-        architecture: ``image_shape``, ``latent_dim``, ``width``, ``depth`` and ``latent``
-            (``complex`` or ``real``); enough to build the model again from its file.
+        architecture: ``image_shape``, ``latent_dim``, ``width``, ``depth``,
+            ``likelihood_variance`` (``constant`` or ``diagonal``) and ``networks`` (``complex``,
+            ``real`` or ``holomorphic``); enough to build the model again from its file.
+
+    Raises:
+        InputError: the networks are holomorphic and the data are real.
     """
 
     def __init__(self, identity: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
@@ -110,14 +41,25 @@ class VAE(nn.Module):
         self.image_shape: tuple[int, int] = tuple(architecture["image_shape"])
         self.latent_dim: int = architecture["latent_dim"]
         self.representation = REPRESENTATIONS[identity["representation"]]
-        output_dim = math.prod(self.image_shape)
-        sizes = (output_dim, self.latent_dim, architecture["width"], architecture["depth"])
-        self.encoder: nn.Module
-        self.decoder: nn.Module
-        if architecture["latent"] == "complex":
-            self.encoder, self.decoder = ComplexEncoder(*sizes), ComplexDecoder(*sizes)
-        else:
-            self.encoder, self.decoder = RealEncoder(*sizes), RealDecoder(*sizes)
+        self.encoder, self.decoder = self._networks()
+
+    def _networks(self) -> tuple[nn.Module, nn.Module]:
+        networks, is_complex = self.architecture["networks"], self.representation.is_complex
+        if networks == "holomorphic" and not is_complex:
+            raise InputError(
+                "a holomorphic decoder needs complex data, and "
+                f"{self.identity['representation']} are real: use kspace."
+            )
+        output_dim = self.representation.dimension(self.image_shape)
+        width, depth = self.architecture["width"], self.architecture["depth"]
+        sizes = (output_dim, self.latent_dim, width, depth)
+        variance = self.architecture["likelihood_variance"]
+        if networks == "real":
+            return RealEncoder(*sizes, is_complex), RealDecoder(*sizes, is_complex, variance)
+        encoder = ComplexEncoder(*sizes, is_complex)
+        if networks == "holomorphic":
+            return encoder, HolomorphicDecoder(*sizes)
+        return encoder, ComplexDecoder(*sizes, is_complex, variance)
 
     def encode_images(self, images: Float[Tensor, "n height width"]) -> Posterior:
         """The posterior of every image."""
@@ -142,10 +84,11 @@ class VAE(nn.Module):
 def build_model(
     identity: Mapping[str, Any],
     image_shape: tuple[int, int],
-    latent: str,
+    networks: str,
     latent_dim: int,
     width: int,
     depth: int,
+    likelihood_variance: str = "constant",
 ) -> VAE:
     """A freshly initialised model; draws from torch's global random state.
 
@@ -157,11 +100,12 @@ def build_model(
         "latent_dim": latent_dim,
         "width": width,
         "depth": depth,
-        "latent": latent,
+        "likelihood_variance": likelihood_variance,
+        "networks": networks,
     }
-    if latent == "real":
+    if networks == "real":
         with torch.device("meta"):
-            target = count_parameters(VAE(identity, architecture | {"latent": "complex"}))
+            target = count_parameters(VAE(identity, architecture | {"networks": "complex"}))
             architecture["width"] = min(
                 range(width, 3 * width),
                 key=lambda w: abs(
@@ -191,21 +135,16 @@ def load_model(path: Path | str) -> VAE:
     """
     tensors, metadata = storage.read_tensors(path)
     try:
-        model = VAE(json.loads(metadata["identity"]), json.loads(metadata["architecture"]))
-        model.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError) as error:
+        identity, architecture = (json.loads(metadata[k]) for k in ("identity", "architecture"))
+        if {key: type(value) for key, value in identity.items()} != IDENTITY:
+            raise ValueError("another identity")
+        if identity["seed"] < 0 or architecture["depth"] > len(tensors):
+            raise ValueError("a seed or a depth that no model has")
+        with torch.device("meta"):  # nothing is allocated for the sizes that a file claims
+            model = VAE(identity, architecture)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} does not hold a model: train it again.") from error
+    storage.check_tensors(path, tensors, model.state_dict())
+    # Copies, for what is read is not aligned like other tensors, which the last digit can show.
+    model.load_state_dict({key: value.clone() for key, value in tensors.items()}, assign=True)
     return model.eval().requires_grad_(False)
-
-
-INITIAL_LOG_VAR = -2.0
-
-
-def _complex_layers(width: int, count: int) -> list[nn.Module]:
-    return [
-        layer for _ in range(count) for layer in (ComplexLinear(width, width), SmoothCardioid())
-    ]
-
-
-def _real_layers(width: int, count: int) -> list[nn.Module]:
-    return [layer for _ in range(count) for layer in (nn.Linear(width, width), nn.SiLU())]

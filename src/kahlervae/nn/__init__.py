@@ -1,6 +1,21 @@
 """Complex-valued layers."""
 
-from kahlervae.nn.layers import ComplexLinear, RealInput, RealOutput, SmoothCardioid
+from kahlervae.nn.layers import (
+    ComplexLinear,
+    HolomorphicQuadratic,
+    RealInput,
+    RealOutput,
+    SmoothCardioid,
+    hidden,
+)
 from kahlervae.nn.precision import to_double
 
-__all__ = ["ComplexLinear", "RealInput", "RealOutput", "SmoothCardioid", "to_double"]
+__all__ = [
+    "ComplexLinear",
+    "HolomorphicQuadratic",
+    "RealInput",
+    "RealOutput",
+    "SmoothCardioid",
+    "hidden",
+    "to_double",
+]

@@ -5,13 +5,21 @@ tangents with any leading axes, several times cheaper than forward-mode differen
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ComplexLinear", "RealInput", "RealOutput", "SmoothCardioid"]
+__all__ = [
+    "ComplexLinear",
+    "HolomorphicQuadratic",
+    "RealInput",
+    "RealOutput",
+    "SmoothCardioid",
+    "hidden",
+]
 
 
 class ComplexLinear(nn.Module):
@@ -96,3 +104,29 @@ class SmoothCardioid(nn.Module):
         radial = along * cosine * inverse
         slope = (along - radial * a) * tangent.real - radial * b * tangent.imag
         return z * gate, gate * tangent + slope * z
+
+
+class HolomorphicQuadratic(nn.Module):
+    r"""Holomorphic activation :math:`z \mapsto (z + z^2/4) / \sqrt 2`.
+
+    A polynomial, since every bounded holomorphic function on C is constant (Liouville), the
+    exponential and its kin (sin, sinh) grow exponentially in some direction, and tanh has poles.
+    Like the cardioid it about halves the second moment.
+    """
+
+    def forward(self, z: Complex[Tensor, "*shape"]) -> Complex[Tensor, "*shape"]:
+        return z * (1 + 0.25 * z) / math.sqrt(2)
+
+    def pushforward(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """The value at z and the derivatives along the tangents."""
+        return self(z), (1 + 0.5 * z) / math.sqrt(2) * tangent
+
+
+def hidden(
+    linear: Callable[[int, int], nn.Module],
+    activation: Callable[[], nn.Module],
+    width: int,
+    count: int,
+) -> list[nn.Module]:
+    """So many pairs of a layer of that width and an activation."""
+    return [layer for _ in range(count) for layer in (linear(width, width), activation())]

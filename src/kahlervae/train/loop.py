@@ -61,9 +61,10 @@ def train(
     seed = identity["seed"]
     images = splits["train"].images
     torch.manual_seed(generator(seed, "initialise").initial_seed())
-    latent = "real" if identity["variant"] == "real" else "complex"
+    variant_networks = ("real", "holomorphic")
+    networks = identity["variant"] if identity["variant"] in variant_networks else "complex"
     height, width = images.shape[1:]
-    model = build_model(identity, (height, width), latent, **settings["model"])
+    model = build_model(identity, (height, width), networks, **settings["model"])
     modules = torch.nn.ModuleDict({"model": model})
     weights = variant.get("regulariser")
     if weights is not None:
