@@ -13,13 +13,17 @@ from typing import Annotated, Any
 import typer
 
 from kahlervae.errors import InputError
+from kahlervae.startup import Startup
 
 __all__ = ["app", "main"]
 
+startup = Startup()
 app = typer.Typer(
     help="Kähler geometry of complex variational autoencoders: the stages of the workflow.",
     no_args_is_help=True,
     add_completion=False,
+    # The log of a command ends with what it took, which the table of run times gathers.
+    result_callback=lambda _: logging.info(startup),
     pretty_exceptions_enable=False,
 )
 
@@ -288,6 +292,7 @@ def page(
 
 def main() -> None:
     """Run the command line; bad input ends it with one sentence on standard error."""
+    startup.begin()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     # Thread counts change floating-point results: one thread a job, parallelism is over jobs.
     os.environ["OMP_NUM_THREADS"] = "1"
