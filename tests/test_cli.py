@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kahlervae import storage
+from kahlervae.config import data_sources
 
 TRAINING = {
     "model": {"latent_dim": 1, "width": 4, "depth": 1},
@@ -31,8 +32,9 @@ def kahlervae(*arguments, cwd):
 
 def make_data(cwd, **split):
     sizes = {"oracle": 500, "validation": 200, "test": 297, "seed": 0} | split
+    settings = {"split": sizes, "source": data_sources({})["digits"]}
     return kahlervae(
-        *("data", "--dataset", "digits", "--settings", json.dumps({"split": sizes})),
+        *("data", "--dataset", "digits", "--settings", json.dumps(settings)),
         *("--out", "data.safetensors", "--record", "data.json"),
         cwd=cwd,
     )

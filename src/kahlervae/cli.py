@@ -28,11 +28,21 @@ app = typer.Typer(
 )
 
 
+class _Block(dict[str, Any]):
+    """A mapping of the settings, which answers for a missing key in words."""
+
+    def __missing__(self, key: str) -> None:
+        raise InputError(f"the settings lack the key {key!r}: pass a part of config.yaml.")
+
+
 def _parse(settings: str) -> dict[str, Any]:
     try:
-        return json.loads(settings)
-    except json.JSONDecodeError as error:
+        parsed = json.loads(settings, object_hook=_Block)
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"not JSON ({error}): pass a part of config.yaml.") from error
+    if not isinstance(parsed, dict):
+        raise typer.BadParameter("not a mapping: pass a part of config.yaml.")
+    return parsed
 
 
 Settings = Annotated[
@@ -135,7 +145,9 @@ def agreement(
     from kahlervae.train.potentials import load_potentials
 
     images = load_split(data, "test").images
-    tables = compare_potentials(load_model(model), load_potentials(potential), images, settings)
+    vae = load_model(model)
+    potentials = load_potentials(potential, vae.latent_dim)
+    tables = compare_potentials(vae, potentials, images, settings)
     write_table(out, tables.agreement)
     write_table(identities, tables.identities)
     write_table(probes, tables.probes)
@@ -153,7 +165,8 @@ def latent_slice(
     from kahlervae.train.potentials import load_potentials
 
     vae = load_model(model)
-    arrays = slice_latents(vae, load_potentials(potential), load_split(data, "test"), settings)
+    potentials = load_potentials(potential, vae.latent_dim)
+    arrays = slice_latents(vae, potentials, load_split(data, "test"), settings)
     write_tensors(out, arrays, vae.identity)
 
 
@@ -174,7 +187,7 @@ def sample(
     from kahlervae.train.potentials import load_potentials
 
     vae = load_model(model)
-    fitted = load_potentials(potential)["fitted"] if potential else None
+    fitted = load_potentials(potential, vae.latent_dim)["fitted"] if potential else None
     images = load_split(data, "train").images
     latents, table = sample_model(vae, images, fitted, settings)
     write_tensors(out, latents, vae.identity)
@@ -236,7 +249,11 @@ def table(parts: list[Path], out: Out) -> None:
 
     from kahlervae.storage import read_table, write_table
 
-    write_table(out, pd.concat([read_table(part) for part in parts], ignore_index=True))
+    frames = [read_table(part) for part in parts]
+    for part, frame in zip(parts, frames, strict=True):
+        if list(frame.columns) != list(frames[0].columns):
+            raise InputError(f"{part} has other columns than {parts[0]}: make them again.")
+    write_table(out, pd.concat(frames, ignore_index=True))
 
 
 @app.command()

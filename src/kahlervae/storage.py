@@ -6,7 +6,7 @@ that exists is whole. Every failed read is one :class:`~kahlervae.errors.InputEr
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,13 +142,13 @@ def write_tensors(
 
 
 def read_table(
-    path: Path | str, texts: Iterable[str] = (), numbers: Iterable[str] = ()
+    path: Path | str, texts: Sequence[str] = (), numbers: Sequence[str] = ()
 ) -> "pd.DataFrame":
     """A CSV file as a data frame.
 
     Args:
         path: the file.
-        texts: columns that there have to be.
+        texts: columns that there have to be, read as texts whatever they look like.
         numbers: columns that there have to be and that hold numbers, or nothing.
 
     Raises:
@@ -157,8 +157,7 @@ def read_table(
     import pandas as pd
 
     with _reading(path, "CSV") as path:
-        frame = pd.read_csv(path)
-    numbers = list(numbers)
+        frame = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"))
     for column in [*texts, *numbers]:
         if column not in frame.columns:
             raise InputError(f"{path} has no column {column!r}: delete it and run again.")

@@ -20,6 +20,9 @@ __all__ = ["SPLITS", "Split", "load_split", "prepare"]
 
 SPLITS = ("oracle", "train", "validation", "test")
 
+CLASSES = 256
+"""The most classes that a data set can have, its labels being bytes."""
+
 
 class Split(NamedTuple):
     """Images in [0, 1] and their classes."""
@@ -107,9 +110,19 @@ def load_split(path: Path | str, name: str) -> Split:
         InputError: the file is missing or damaged, or holds no such split.
     """
     tensors, _ = storage.read_tensors(path)
-    if f"{name}_images" not in tensors:
-        raise InputError(f"{path} holds no split {name!r}: make it again with the data stage.")
-    split = Split(tensors[f"{name}_images"], tensors[f"{name}_labels"])
-    if not torch.isfinite(split.images).all():
-        raise InputError(f"{path} holds values that are not finite in {name!r}: make it again.")
-    return split
+    again = "make it again with the data stage."
+    keys = f"{name}_images", f"{name}_labels"
+    if not tensors.keys() >= set(keys):
+        raise InputError(f"{path} holds no split {name!r}: {again}")
+    images, labels = (tensors[key] for key in keys)
+    if images.dtype != torch.float32 or images.dim() != 3 or images.numel() == 0:
+        raise InputError(f"{path} holds no images in {name!r}: {again}")
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise InputError(f"{path} does not hold one class for each image in {name!r}: {again}")
+    if not ((images >= 0) & (images <= 1)).all():  # fails for NaN, too
+        raise InputError(
+            f"{path} holds grey values out of [0, 1] in {name!r}, or not finite: {again}"
+        )
+    if not ((labels >= 0) & (labels < CLASSES)).all():
+        raise InputError(f"{path} holds classes out of 0 to {CLASSES - 1} in {name!r}: {again}")
+    return Split(images, labels)

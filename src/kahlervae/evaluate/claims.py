@@ -6,6 +6,7 @@ whether their interval excludes zero. A claim whose variants or samplers a run l
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,8 +19,25 @@ from kahlervae.storage import read_table, write_table
 
 __all__ = ["COLUMNS", "TABLES", "judge", "make_claims"]
 
-TABLES = ["agreement", "identities", "samples", "paths", "reconstruction", "pareto"]
-"""The tables that claims are read from."""
+RUN = ["dataset", "representation"]
+TABLES = {
+    "agreement": (
+        [*RUN, "variant", "probe_set", "potential"],
+        ["seed", "relative_error_median", "logdet_spearman"],
+    ),
+    "identities": ([*RUN, "identity_name"], ["value", "tolerance"]),
+    "samples": (
+        [*RUN, "variant", "oracle", "sampler", "setting"],
+        ["seed", "knn_outliers", "entropy_outliers", "recall", "vendi"],
+    ),
+    "paths": ([*RUN, "variant", "oracle", "endpoints"], ["seed", "acceleration"]),
+    "reconstruction": ([*RUN, "variant"], ["seed", "mse"]),
+    "pareto": (
+        [*RUN, "variant", "oracle", "sampler", "setting", "score", "variation"],
+        ["seed", "difference"],
+    ),
+}
+"""The tables that claims are read from, with the columns of texts and of numbers they need."""
 
 COLUMNS = [
     "claim",
@@ -126,7 +144,10 @@ def make_claims(tables: Path | str, settings: Mapping[str, Any], out: Path | str
     Raises:
         InputError: a table is missing or damaged, or was sampled without the α of the claims.
     """
-    frames = {name: read_table(Path(tables) / f"{name}.csv") for name in TABLES}
+    frames = {
+        name: read_table(Path(tables) / f"{name}.csv", texts, numbers)
+        for name, (texts, numbers) in TABLES.items()
+    }
     write_table(out, judge(frames, settings))
 
 
@@ -174,12 +195,13 @@ class _Run:
     def _volume_setting(self) -> str | None:
         samples, alpha = self.tables["samples"], self.settings["alpha"]
         drawn = samples.loc[samples["sampler"] == "volume", "setting"].unique()
-        for setting in drawn:
-            if float(setting.removeprefix("alpha=")) == alpha:
-                return setting
+        for setting in map(str, drawn):
+            with suppress(ValueError):
+                if float(setting.removeprefix("alpha=")) == alpha:
+                    return setting
         if len(drawn):
             raise InputError(
-                f"claims.alpha = {alpha} was not sampled, only {', '.join(sorted(drawn))}: "
+                f"claims.alpha = {alpha} was not sampled, only {', '.join(map(str, drawn))}: "
                 "set it to one of sampling.volume.alphas."
             )
         return None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kahlervae.errors import InputError
 from kahlervae.nn.optimiser import Adam
 from kahlervae.seeding import generator
-from kahlervae.storage import read_tensors, write_tensors
+from kahlervae.storage import check_tensors, read_tensors, write_tensors
 
 __all__ = ["ARCHITECTURES", "Oracle", "Reading", "load_oracle", "save_oracle", "train_oracle"]
 
@@ -237,11 +237,16 @@ def load_oracle(path: Path | str) -> Oracle:
     tensors, metadata = read_tensors(path)
     if metadata.get("kind") != "oracle":
         raise InputError(f"{path} is not an oracle: give a file written by `kahlervae oracle`.")
-    oracle = Oracle(
-        metadata["architecture"],
-        (int(metadata["height"]), int(metadata["width"])),
-        int(metadata["classes"]),
-        float(metadata["accuracy"]),
-    )
-    oracle.load_state_dict(tensors)
+    try:
+        with torch.device("meta"):  # nothing is allocated for the sizes that a file claims
+            oracle = Oracle(
+                metadata["architecture"],
+                (int(metadata["height"]), int(metadata["width"])),
+                int(metadata["classes"]),
+                float(metadata["accuracy"]),
+            )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} does not hold an oracle: train it again.") from error
+    check_tensors(path, tensors, oracle.state_dict())
+    oracle.load_state_dict({key: value.clone() for key, value in tensors.items()}, assign=True)
     return oracle.eval().requires_grad_(False)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from kahlervae.errors import InputError
 from kahlervae.storage import read_table, write_table
 
 __all__ = ["IDENTITY", "compare_to_truncation", "make_pareto", "truncated_outliers"]
@@ -107,6 +108,11 @@ def make_pareto(samples: Path | str, out: Path | str) -> None:
     """Hold the samplers of ``samples.csv`` against truncation and write ``pareto.csv``.
 
     Raises:
-        InputError: the table cannot be read.
+        InputError: the table cannot be read, lacks a column or holds an unknown setting.
     """
-    write_table(out, compare_to_truncation(read_table(samples)))
+    texts = [*(key for key in IDENTITY if key != "seed"), "oracle", "sampler", "setting"]
+    table = read_table(samples, texts, ["seed", *SCORES, *VARIATIONS])
+    try:
+        write_table(out, compare_to_truncation(table))
+    except ValueError as error:
+        raise InputError(f"{samples} holds a setting that is none ({error}).") from error

@@ -17,11 +17,12 @@ from kahlervae.evaluate.reconstruction import reconstruction_scores
 from kahlervae.evaluate.reference import Reference
 from kahlervae.models import VAE, load_model
 from kahlervae.seeding import generator
-from kahlervae.storage import read_tensors, write_table, write_tensors
+from kahlervae.storage import check_tensors, read_tensors, write_table, write_tensors
 
 __all__ = [
     "gallery",
     "load_references",
+    "load_samples",
     "make_oracle",
     "score_model",
     "score_paths",
@@ -77,7 +78,7 @@ def score_model(
         InputError: a file cannot be read, or decoded images are not finite.
     """
     vae = load_model(model)
-    latents, _ = read_tensors(samples)
+    latents = load_samples(samples, vae.latent_dim)
     references = load_references(data, oracles, settings)
     write_table(out, score_samples(vae, latents, references))
     with torch.no_grad():
@@ -90,6 +91,27 @@ def score_model(
     scores = reconstruction_scores(vae, images, random)
     write_table(reconstruction, pd.DataFrame([vae.identity | scores]))
     write_tensors(gallery_out, gallery(vae, images), vae.identity)
+
+
+def load_samples(path: Path | str, latent_dim: int) -> dict[str, Complex[Tensor, "n d"]]:
+    """Latents by ``sampler:setting``, as the sampling stage wrote them.
+
+    Raises:
+        InputError: the file is missing, damaged or does not hold latents in that dimension.
+    """
+    latents, _ = read_tensors(path)
+    if not all(":" in key and z.dim() == 2 for key, z in latents.items()):
+        raise InputError(f"{path} does not hold samples: draw them again.")
+    counts = {key: len(z) for key, z in latents.items()}
+    check_tensors(
+        path,
+        latents,
+        {
+            key: torch.empty(count, latent_dim, dtype=torch.complex64, device="meta")
+            for key, count in counts.items()
+        },
+    )
+    return latents
 
 
 @torch.no_grad()

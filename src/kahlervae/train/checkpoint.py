@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from kahlervae import storage
+from kahlervae.errors import InputError
 
 __all__ = ["Checkpoint"]
 
@@ -66,6 +67,7 @@ class Checkpoint:
         if metadata.get("origin") != self.origin:
             log.info("%s is of other settings, data or code: training starts anew", self.path)
             return []
+        storage.check_tensors(self.path, tensors, self._expected(tensors))
         moments: dict[int, dict[str, torch.Tensor]] = {}
         parameters = {}
         for key, value in tensors.items():
@@ -75,11 +77,26 @@ class Checkpoint:
             elif part == "optimiser":
                 index, _, moment = rest.partition(".")
                 moments.setdefault(int(index), {})[moment] = value
+        try:
+            history = json.loads(metadata["history"])
+            self.stream.set_state(tensors["stream"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise InputError(f"{self.path} is damaged: delete it and run again.") from error
         self.modules.load_state_dict(parameters)
         state = self.optimiser.state_dict()
         self.optimiser.load_state_dict(state | {"state": moments})
-        self.stream.set_state(tensors["stream"])
-        return json.loads(metadata["history"])
+        return history
+
+    def _expected(self, found: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What :meth:`save` writes: names, shapes and types."""
+        tensors = {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
+        for index, parameter in enumerate(self.modules.parameters()):
+            if f"optimiser.{index}.step" not in found:  # a parameter that had no gradient yet
+                continue
+            tensors[f"optimiser.{index}.step"] = torch.zeros(())
+            for moment in ("exp_avg", "exp_avg_sq"):
+                tensors[f"optimiser.{index}.{moment}"] = parameter
+        return tensors | {"stream": self.stream.get_state()}
 
 
 def _code_digest() -> str:

@@ -18,6 +18,8 @@ from kahlervae.seeding import generator
 __all__ = ["draw_probes", "fit_potentials", "load_potentials", "save_potentials"]
 
 
+POTENTIALS = ("fitted", "posterior", "constant")
+
 CALIBRATION = 12
 """Every how many-th probe calibrates the posterior potential."""
 
@@ -76,21 +78,37 @@ def save_potentials(
     storage.write_tensors(path, tensors, identity)
 
 
-def load_potentials(path: Path | str) -> dict[str, MixturePotential]:
+def load_potentials(path: Path | str, latent_dim: int) -> dict[str, MixturePotential]:
     """The potentials of a file that :func:`save_potentials` wrote, without gradients.
 
     Raises:
-        InputError: the file is missing, damaged or does not hold potentials.
+        InputError: the file is missing, damaged or does not hold potentials in that dimension.
     """
     tensors, _ = storage.read_tensors(path)
-    parameters: dict[str, dict[str, Tensor]] = {}
+    expected: dict[str, Tensor] = {}
+    for name in POTENTIALS:
+        offset = tensors.get(f"{name}.offset")
+        if offset is None or offset.dim() != 2:
+            raise InputError(f"{path} does not hold potentials: fit them again.")
+        groups, components = offset.shape
+        shapes = {
+            "background": (latent_dim, latent_dim),
+            "slope": (groups, components, latent_dim),
+            "offset": (groups, components),
+            "log_strength": (groups,),
+        }
+        if f"{name}.factor" in tensors:
+            shapes["factor"] = (groups, components, latent_dim, latent_dim)
+        for key, shape in shapes.items():
+            real = key in ("offset", "log_strength")
+            dtype = torch.float32 if real else torch.complex64
+            expected[f"{name}.{key}"] = torch.empty(shape, dtype=dtype, device="meta")
+    storage.check_tensors(path, tensors, expected)
+    parameters: dict[str, dict[str, Tensor]] = {name: {} for name in POTENTIALS}
     for key, value in tensors.items():
         name, _, parameter = key.partition(".")
-        parameters.setdefault(name, {})[parameter] = value
-    try:
-        return {
-            name: MixturePotential(**values).requires_grad_(False)
-            for name, values in parameters.items()
-        }
-    except TypeError as error:
-        raise InputError(f"{path} does not hold potentials: fit them again.") from error
+        parameters[name][parameter] = value
+    return {
+        name: MixturePotential(**values).requires_grad_(False)
+        for name, values in parameters.items()
+    }
