@@ -22,4 +22,4 @@ rule data:
         ),
     shell:
         "kahlervae data --dataset {wildcards.dataset} --settings {params.settings:q}"
-        " --out {output.data} --record {output.record} > {log} 2>&1"
+        " --out {output.data:q} --record {output.record:q} > {log:q} 2>&1"

@@ -24,9 +24,9 @@ rule sample:
     params:
         settings=sample_settings,
         potential=lambda wildcards, input: (
-            f"--potential {input.potential}" if input.potential else ""
+            ["--potential", input.potential] if input.potential else []
         ),
     shell:
-        "kahlervae sample --data {input.data} --model {input.model} {params.potential}"
-        " --settings {params.settings:q} --out {output.samples}"
-        " --diagnostics {output.diagnostics} > {log} 2>&1"
+        "kahlervae sample --data {input.data:q} --model {input.model:q} {params.potential:q}"
+        " --settings {params.settings:q} --out {output.samples:q}"
+        " --diagnostics {output.diagnostics:q} > {log:q} 2>&1"
