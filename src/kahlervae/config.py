@@ -16,10 +16,13 @@ import yaml
 
 from kahlervae.errors import InputError
 
-__all__ = ["check_config", "check_repetitions", "check_writable", "data_sources"]
+__all__ = ["check_config", "check_repetitions", "check_writable", "data_sources", "drop_absent"]
 
 TABLE = Path(__file__).parent / "data/datasets.yaml"
 """The data sets that come with the package, and beside it the schema of such tables."""
+
+COMPLEX_DATA = {"kspace"}
+"""Representations in which images are complex vectors."""
 
 KINDS = {
     "array": "a list",
@@ -92,6 +95,20 @@ def check_repetitions(file: Path | str) -> None:
                 )
             keys.add(key.value)
             stack.append(value)
+
+
+def drop_absent(config: dict[str, Any]) -> None:
+    """Take out the data sets and variants that a file sets to null, to run without them."""
+
+    def drop(block: Any) -> None:
+        if isinstance(block, dict):
+            for key in [key for key, value in block.items() if value is None]:
+                del block[key]
+
+    datasets = config.get("datasets")
+    drop(datasets)
+    for options in datasets.values() if isinstance(datasets, dict) else ():
+        drop(options.get("variants") if isinstance(options, dict) else None)
 
 
 def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -299,6 +316,18 @@ def _contradictions(
             )
             continue
         images = _count(sources[dataset])
+        for variant, block in options["variants"].items():
+            chosen = block.get("representations", options["representations"])
+            if other := [name for name in chosen if name not in options["representations"]]:
+                yield (
+                    f"{at}.variants.{variant}.representations holds {other[0]}, which "
+                    f"{at}.representations does not ({', '.join(options['representations'])})."
+                )
+            if variant == "holomorphic" and set(chosen) - COMPLEX_DATA:
+                yield (
+                    f"{at}.variants.holomorphic is for complex data and {chosen[0]} are real: set "
+                    f"its representations to [{', '.join(sorted(COMPLEX_DATA))}]."
+                )
         split, training = options["split"], options["training"]
         held_out = split["oracle"] + split["validation"] + split["test"]
         train = images - held_out
@@ -326,11 +355,13 @@ def _contradictions(
                 f"sampling.samplers must hold more than volume, which is not for {at}.variants."
                 "real: it has no potential."
             )
-        smallest = min(train, split["validation"], split["test"], sampling["count"])
-        if 0 < smallest <= neighbours:
+        scored = {f"{at}.split.{name}": split[name] for name in ("validation", "test")}
+        scored |= {f"the rest of {at}.split": train, "sampling.count": sampling["count"]}
+        smallest = min(scored, key=scored.__getitem__)
+        if 0 < scored[smallest] <= neighbours:
             yield (
                 f"evaluation.neighbours = {neighbours} must be less than the smallest set of "
-                f"images that is scored ({smallest})."
+                f"images that is scored ({smallest} = {scored[smallest]})."
             )
         warmups = {"training.kl_warmup_epochs": training["kl_warmup_epochs"]}
         for variant, weights in options["variants"].items():

@@ -5,7 +5,7 @@ import torch
 
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
-from kahlervae.geometry import wirtinger
+from kahlervae.geometry import fisher_metric, wirtinger
 from kahlervae.models import ComplexGaussian, RealGaussian, build_model, load_model, save_model
 from kahlervae.models.decoders import LOG_FLOOR
 from kahlervae.models.vae import count_parameters
@@ -111,7 +111,7 @@ def test_densities_of_pixels_and_of_kspace_are_in_the_same_unit():
 
 
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a[0] != "real"], ids=" ".join)
-def test_the_pushforward_is_the_derivative_of_the_decoder(architecture):
+def test_pushforward_and_fisher_metric_are_those_of_automatic_differentiation(architecture):
     decoder = to_double(model(*architecture, latent_dim=3, depth=3).decoder)
     stream = torch.Generator().manual_seed(0)
     z, *tangents = torch.randn(5, 4, 3, dtype=torch.complex128, generator=stream)
@@ -121,6 +121,8 @@ def test_the_pushforward_is_the_derivative_of_the_decoder(architecture):
         torch.testing.assert_close(value, expected_value)
         torch.testing.assert_close(change.mean[k], expected.mean)
         torch.testing.assert_close(change.log_var[k], expected.log_var)
+    plain = fisher_metric(lambda z: decoder(z), z)
+    torch.testing.assert_close(fisher_metric(decoder, z), plain)
 
 
 @pytest.mark.parametrize("networks", ["complex", "real"])

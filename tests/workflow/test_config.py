@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from kahlervae.config import TABLE, check_config, check_writable
+from kahlervae.config import COMPLEX_DATA, TABLE, check_config, check_writable, drop_absent
+from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
 
 from .conftest import Project
@@ -69,7 +70,11 @@ WRONG = [
     ("sampling/cuont", 1, "sampling.cuont is not a known key (did you mean count?)"),
     ("datasets/mnist", {}, "datasets.mnist.representations is missing; needed here"),
     ("datasets/mnits", DEFAULT["datasets"]["digits"], "not a known data set (did you mean mnist?)"),
-    (f"{DIGITS}/variants/kahlr", {}, "allowed here: real, complex, beta, kahler, fisher."),
+    (
+        f"{DIGITS}/variants/kahlr",
+        {},
+        "complex, beta, kahler, fisher, holomorphic.",
+    ),
     (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
     # the table of data sets
@@ -97,7 +102,8 @@ WRONG = [
     # values
     ("sampling/samplers", ["prior", "volum"], "one of prior, truncated, posterior_mixture, volume"),
     ("evaluation/oracles", ["vgg"], "evaluation.oracles[0] must be one of cnn, mlp, not"),
-    (f"{DIGITS}/representations", ["kspace"], "representations[0] must be one of pixels, not"),
+    (f"{DIGITS}/representations", ["fourier"], "representations[0] must be one of pixels, kspace,"),
+    (f"{DIGITS}/model/likelihood_variance", 1, "must be one of constant, diagonal, not 1."),
     (f"{DIGITS}/variants/kahler/regulariser/form", "area", "must be one of volume, flatness, not"),
     (f"{DIGITS}/variants/beta/beta", 1, "variants.beta.beta must be greater than 1, not 1."),
     (f"{DIGITS}/training/learning_rate", float("nan"), "learning_rate must be a finite number"),
@@ -110,6 +116,17 @@ WRONG = [
     ("seeds", [-1], "seeds[0] must be at least 0, not -1."),
     ("results", "", "results must be a plain path"),
     # contradictions between keys
+    (
+        f"{DIGITS}/variants/holomorphic",
+        {},
+        "digits.variants.holomorphic is for complex data and pixels are real: set its "
+        "representations to [kspace].",
+    ),
+    (
+        f"{DIGITS}/variants/real",
+        {"representations": ["kspace"]},
+        "real.representations holds kspace, which datasets.digits.representations does not (pixels",
+    ),
     ("claims/alpha", -3, "claims.alpha must be one of sampling.volume.alphas (-2.0, -1.0"),
     ("sampling/volume/draws", 4, "chains × draws = 64 states, fewer than sampling.count"),
     (f"{DIGITS}/split/oracle", 1797, "of 1797 images aside, which leaves 0 for training"),
@@ -152,6 +169,27 @@ def test_every_rule_of_the_schema_has_words() -> None:
 
 def test_the_table_of_data_sets_is_sound() -> None:
     check_config(changed("registry", yaml.safe_load(TABLE.read_text())), SCHEMA)
+
+
+def test_complex_data_are_those_of_the_representations() -> None:
+    assert {name for name, r in REPRESENTATIONS.items() if r.is_complex} == COMPLEX_DATA
+    config = changed(f"{DIGITS}/representations", ["pixels", "kspace"])
+    config["datasets"]["digits"]["variants"]["holomorphic"] = {"representations": ["kspace"]}
+    check_config(config, SCHEMA)
+
+
+def test_null_switches_a_data_set_or_a_variant_off() -> None:
+    config = changed("datasets/mnist", DEFAULT["datasets"]["digits"])
+    config["datasets"]["digits"] = None
+    config["datasets"]["mnist"]["variants"]["fisher"] = None
+    drop_absent(config)
+    check_config(config, SCHEMA)
+    assert list(config["datasets"]) == ["mnist"]
+    assert list(config["datasets"]["mnist"]["variants"]) == ["real", "complex", "beta", "kahler"]
+    for wrong in ({}, {"datasets": 1}, {"datasets": {"a": 1, "b": {"variants": 1}}}):
+        before = copy.deepcopy(wrong)
+        drop_absent(wrong)
+        assert wrong == before
 
 
 def test_a_data_set_of_a_user_is_known() -> None:

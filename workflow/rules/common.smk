@@ -14,9 +14,11 @@ from kahlervae.config import (
     check_repetitions,
     check_writable,
     data_sources,
+    drop_absent,
 )
 from kahlervae.errors import InputError
 
+drop_absent(config)
 try:
     for file in workflow.configfiles:
         check_repetitions(file)
@@ -41,7 +43,8 @@ MODELS = [
     }
     for dataset, options in config["datasets"].items()
     for representation in options["representations"]
-    for variant in options["variants"]
+    for variant, block in options["variants"].items()
+    if representation in block.get("representations", options["representations"])
     for seed in config["seeds"]
 ]
 VARIANTS = list(dict.fromkeys(model["variant"] for model in MODELS))
@@ -115,10 +118,11 @@ def dataset_settings(wildcards, *keys):
 
 
 def train_settings(wildcards):
-    """Networks, optimisation and the variant's own block."""
-    variants = config["datasets"][wildcards.dataset]["variants"]
-    blocks = dataset_settings(wildcards, "model", "training")
-    return compact(blocks | {"variant": variants[wildcards.variant]})
+    """Networks, optimisation and the variant's own block, but for where else it is trained."""
+    blocks = dataset_settings(wildcards, "model", "training", "variants")
+    variant = dict(blocks.pop("variants")[wildcards.variant])
+    variant.pop("representations", None)
+    return compact(blocks | {"variant": variant})
 
 
 def evaluation_settings(*keys):

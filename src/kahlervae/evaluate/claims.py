@@ -89,6 +89,22 @@ IDENTITIES = {
         "largest deviation in standard errors",
         "at most",
     ),
+    "holomorphic_hermitian": Identity(
+        "The Fisher metric of a holomorphic decoder is Hermitian (positive control).",
+        "largest Hermitian defect",
+        "at most",
+    ),
+    "holomorphic_closedness": Identity(
+        "The Fisher metric of a holomorphic decoder is closed, hence Kähler (positive control).",
+        "largest closedness defect",
+        "at most",
+    ),
+    "holomorphic_potential": Identity(
+        "The Fisher metric of a holomorphic decoder has the global potential ‖μ(z)‖²/σ² (positive "
+        "control).",
+        "largest relative error",
+        "at most",
+    ),
 }
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.geometry.wirtinger import basis, hermitian_part, holomorphic_part, pushforward
+from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
-from kahlervae.models.vae import ComplexDecoder
 from kahlervae.nn import RealOutput
 
 __all__ = ["Decoder", "fisher_form", "fisher_metric", "fisher_norm", "fisher_relation"]
@@ -79,9 +79,9 @@ def fisher_form(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n
 
     - ``decoder.holomorphic`` is true (its mean is holomorphic, its variance constant): the
       derivative along iv is i times the one along v, so that d directions are enough;
-    - it is a :class:`~kahlervae.models.vae.ComplexDecoder` of constant variance σ²: its last layer
-      W is linear, and with many more outputs than features f the product is taken of the features,
-      :math:`Df^\dagger (W^\dagger W / \sigma^2)\, Df`, with W†W once for all points.
+    - it is a :class:`~kahlervae.models.decoders.ComplexDecoder` of constant variance σ²: its last
+      layer W is linear, and with many more outputs than features f the product is taken of the
+      features, :math:`Df^\dagger (W^\dagger W / \sigma^2)\, Df`, with W†W once for all points.
 
     Args:
         decoder: latents (n, d) to a Gaussian likelihood, row by row.

@@ -1,0 +1,70 @@
+"""The comparison with the Fisher metric, on models that were trained for a moment."""
+
+import pytest
+import torch
+
+from kahlervae.data import Split
+from kahlervae.evaluate.agreement import TOLERANCES, compare_potentials
+from kahlervae.models.decoders import ComplexDecoder
+from kahlervae.train import train
+from kahlervae.train.potentials import fit_potentials
+
+SETTINGS = {
+    "model": {"latent_dim": 2, "width": 12, "depth": 2, "likelihood_variance": "constant"},
+    "training": {
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 1e-2,
+        "gradient_clip": 100.0,
+        "kl_warmup_epochs": 0,
+        "checkpoint_every": 10,
+    },
+    "variant": {},
+}
+POTENTIAL = {
+    "groups": 2, "components": 2, "probes": 64, "steps": 5, "learning_rate": 0.1, "anchors": 8
+}  # fmt: skip
+CONTROL = ["holomorphic_hermitian", "holomorphic_closedness", "holomorphic_potential"]
+
+
+def compared(variant, tmp_path):
+    images = torch.rand(64, 4, 5, generator=torch.Generator().manual_seed(0))
+    splits = dict.fromkeys(("train", "validation"), Split(images, torch.zeros(64).long()))
+    identity = {"dataset": "noise", "representation": "kspace", "variant": variant, "seed": 0}
+    model, _ = train(splits, identity, SETTINGS, tmp_path / "checkpoint")
+    potentials = fit_potentials(model, images, POTENTIAL)
+    return compare_potentials(model, potentials, images, {"probes": 8, "epsilon": 1e-3})
+
+
+def test_a_trained_holomorphic_decoder_is_kahler(tmp_path):
+    tables = compared("holomorphic", tmp_path)
+    errors = tables.identities.set_index("identity_name")
+    assert set(errors.index) == set(TOLERANCES)
+    for name in CONTROL:
+        assert errors.loc[name, "value"] < 1e-10
+        assert errors.loc[name, "tolerance"] == 1e-8
+    exact = tables.agreement.query("potential == 'fisher'")
+    assert exact["hermitian_defect"].max() < 1e-10
+    assert exact["closedness_defect"].max() < 1e-10
+
+
+def test_a_decoder_that_only_says_it_is_holomorphic_fails_the_control(tmp_path, monkeypatch):
+    monkeypatch.setattr(ComplexDecoder, "holomorphic", True)
+    errors = compared("complex", tmp_path).identities.set_index("identity_name")
+    assert (errors.loc[CONTROL, "value"] > 1e-2).all()
+
+
+def test_an_ordinary_decoder_of_the_same_data_is_not(tmp_path):
+    tables = compared("complex", tmp_path)
+    assert not set(tables.identities["identity_name"]) & set(CONTROL)
+    exact = tables.agreement.query("potential == 'fisher'")
+    assert exact["hermitian_defect"].min() > 1e-2
+    assert exact["closedness_defect"].min() > 1e-2
+
+
+@pytest.mark.parametrize("variant", ["complex", "holomorphic"])
+def test_identities_hold_in_kspace(tmp_path, variant):
+    errors = compared(variant, tmp_path).identities.set_index("identity_name")["value"]
+    for name in ("kl_hessian", "total_covariance", "closedness"):
+        assert errors[name] < TOLERANCES[name]
+    assert errors["psh_certificate"] >= 0
