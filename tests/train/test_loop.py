@@ -11,6 +11,7 @@ REGULARISER = {
     "form": "volume",
     "strength": 0.1,
     "epsilon": 1e-3,
+    "points": 6,
     "warmup_epochs": 2,
 }
 VARIANTS = {

@@ -8,18 +8,23 @@ from typing import Any
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from kahlervae.data import Split
 from kahlervae.errors import InputError
 from kahlervae.models import VAE, build_model
+from kahlervae.nn.optimiser import Adam
 from kahlervae.seeding import generator
 from kahlervae.storage import identified
 from kahlervae.train.checkpoint import Checkpoint
+from kahlervae.train.objective import Objective
 from kahlervae.train.progress import Progress
-from kahlervae.train.regulariser import Regularisation, build_regulariser
 
-__all__ = ["train"]
+__all__ = ["take_step", "train"]
+
+NETWORKS = {"real": "real", "holomorphic": "holomorphic"}
+"""Of the variants that are not made of complex networks."""
 
 CAUSES = {
     "log_likelihood": "the learning rate is too high or the likelihood's variance collapsed",
@@ -36,13 +41,10 @@ def train(
     settings: Mapping[str, Any],
     checkpoint: Path,
 ) -> tuple[VAE, pd.DataFrame]:
-    r"""Train one variant with one seed.
+    """Train one variant with one seed on :class:`~kahlervae.train.objective.Objective`.
 
-    .. math:: \mathcal L = -\log p(x \mid z) + \beta_t\, KL + \lambda_t R + \eta M
-
-    per image, averaged over the batch; β and λ rise linearly from 0 over their warm-ups. The state
-    is saved to ``checkpoint`` every few epochs; where that file exists, the run goes on from there
-    and ends at the same parameters, bit for bit, as a run without a stop.
+    The state is saved to ``checkpoint`` every few epochs; where that file exists, the run goes on
+    from there and ends at the same parameters, bit for bit, as a run without a stop.
 
     Args:
         splits: ``train`` and ``validation``.
@@ -61,59 +63,27 @@ def train(
     seed = identity["seed"]
     images = splits["train"].images
     torch.manual_seed(generator(seed, "initialise").initial_seed())
-    variant_networks = ("real", "holomorphic")
-    networks = identity["variant"] if identity["variant"] in variant_networks else "complex"
+    networks = NETWORKS.get(identity["variant"], "complex")
     height, width = images.shape[1:]
     model = build_model(identity, (height, width), networks, **settings["model"])
-    modules = torch.nn.ModuleDict({"model": model})
-    weights = variant.get("regulariser")
-    if weights is not None:
-        modules["regulariser"] = build_regulariser(
-            identity["variant"], weights, model.latent_dim, generator(seed, "potential")
-        )
-    optimiser = torch.optim.Adam(modules.parameters(), lr=options["learning_rate"])
+    objective = Objective(model, variant, options["kl_warmup_epochs"])
+    optimiser = Adam(objective.parameters(), lr=options["learning_rate"])
     stream = generator(seed, "train")
     data = hashlib.sha256(images.numpy().tobytes()).hexdigest()
     origin = {**settings, **identity, "data": data}
-    state = Checkpoint(checkpoint, modules, optimiser, stream, origin)
+    state = Checkpoint(checkpoint, objective, optimiser, stream, origin)
     history = state.restore()
-
-    def objective(batch: Tensor, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
-        x = model.representation.encode(batch)
-        posterior = model.encoder(x)
-        z = posterior.sample(stream)
-        terms = {
-            "log_likelihood": model.decoder(z).log_prob(x).mean(),
-            "kl": posterior.kl().mean(),
-        }
-        beta = variant.get("beta", 1.0) * _warmup(epoch, options["kl_warmup_epochs"])
-        loss = beta * terms["kl"] - terms["log_likelihood"]
-        if weights is None:
-            return loss, terms
-        regularisation: Regularisation = modules["regulariser"](
-            model.decoder, _mixtures(z, stream), stream
-        )
-        strength = weights["strength"] * _warmup(epoch, weights["warmup_epochs"])
-        loss = loss + strength * regularisation.regulariser
-        loss = loss + weights.get("tie", 0.0) * regularisation.tie
-        return loss, terms | regularisation._asdict()
 
     with Progress(identity, options["epochs"], start=len(history)) as progress:
         for epoch in range(len(history) + 1, options["epochs"] + 1):
             rows = []
             _set_rate(optimiser, options, epoch)
             for index in torch.randperm(len(images), generator=stream).split(options["batch_size"]):
-                loss, terms = objective(images[index], epoch)
-                optimiser.zero_grad()
-                loss.backward()
-                norm = torch.nn.utils.clip_grad_norm_(
-                    modules.parameters(), options["gradient_clip"]
+                terms = take_step(
+                    objective, optimiser, images[index], epoch, stream, options["gradient_clip"]
                 )
-                row = {"loss": loss.item()} | {k: v.item() for k, v in terms.items()}
-                row["gradient_norm"] = norm.item()
-                _refuse_divergence(row, identity, epoch)
-                optimiser.step()
-                rows.append(row)
+                _refuse_divergence(terms, identity, epoch)
+                rows.append(terms)
             means = {"epoch": epoch, **pd.DataFrame(rows).mean()}
             means["validation_elbo"] = _elbo(model, splits["validation"].images, seed)
             history.append(means)
@@ -122,6 +92,23 @@ def train(
                 state.save(history)
     table = pd.DataFrame(history).astype({"epoch": int}).reindex(columns=HISTORY)
     return model.eval().requires_grad_(False), identified(table, identity)
+
+
+def take_step(
+    objective: Objective,
+    optimiser: Adam,
+    images: Float[Tensor, "n height width"],
+    epoch: int,
+    stream: torch.Generator,
+    gradient_clip: float,
+) -> dict[str, float]:
+    """One step of the optimiser; the terms of the objective and the norm of its gradient."""
+    terms = objective(images, epoch, stream)
+    optimiser.zero_grad()
+    terms["loss"].backward()
+    norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), gradient_clip)
+    optimiser.step()
+    return {name: term.item() for name, term in (terms | {"gradient_norm": norm}).items()}
 
 
 HISTORY = [
@@ -141,18 +128,6 @@ def _set_rate(optimiser: torch.optim.Adam, options: Mapping[str, Any], epoch: in
     share = (epoch - 1) / options["epochs"]
     for group in optimiser.param_groups:
         group["lr"] = options["learning_rate"] * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _warmup(epoch: int, epochs: int) -> float:
-    return min(1.0, epoch / epochs) if epochs else 1.0
-
-
-def _mixtures(z: Tensor, stream: torch.Generator) -> Tensor:
-    """Half of the posterior samples as they are, half moved towards another: where paths run."""
-    partner = z[torch.randperm(len(z), generator=stream)]
-    share = torch.rand(len(z), 1, generator=stream)
-    share[::2] = 0
-    return (1 - share) * z + share * partner
 
 
 def _refuse_divergence(row: Mapping[str, float], identity: Mapping[str, Any], epoch: int) -> None:

@@ -60,7 +60,7 @@ class PotentialRegulariser(nn.Module):
     ) -> Regularisation:
         metric = self.potential.metric(z)
         v = torch.randn(z.shape, generator=generator, dtype=z.dtype)
-        proxy = torch.einsum("ni,nij,nj->n", v, metric, v.conj()).real
+        proxy = ((metric @ v.conj().unsqueeze(-1)).squeeze(-1) * v).sum(-1).real
         tie = (proxy.log() - fisher_norm(decoder, z, v).log()).square().mean()
         return Regularisation(FORMS[self.form](log_det(metric, self.epsilon)), tie)
 
