@@ -10,10 +10,10 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke test lint lock clean
+.PHONY: help install reproduce smoke test test-slurm lint lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## set up .venv (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
 
@@ -34,6 +34,9 @@ smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into resu
 
 test: $(INSTALLED) ## run the tests
 	pytest
+
+test-slurm: $(INSTALLED) ## run the workflow through a Slurm on this machine, installed if need be (Debian, root)
+	pytest -m slurm --numprocesses=0 -rs tests/slurm
 
 lint: $(INSTALLED) ## check style, types and the workflow
 	ruff check
