@@ -229,9 +229,9 @@ EDGES = {
         },
         "claims__confidence": 1 - 1e-12,
     },
-    # d as large as the images and the networks allow, no volume sampler, no mixture
-    "largest d": {
-        "digits__model": TINY["datasets"]["digits"]["model"] | {"latent_dim": 64, "width": 64},
+    # more dimensions than the data need, neither prior nor volume nor mixture
+    "many dimensions": {
+        "digits__model": TINY["datasets"]["digits"]["model"] | {"latent_dim": 12, "width": 24},
         "digits__variants": {"real": {}, "complex": {}},
         "sampling__samplers": ["truncated"],
         "seeds": [0, 7],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kahlervae import storage
 from kahlervae.errors import InputError
-from kahlervae.geometry import MixturePotential, best_constant_metric, fisher_metric
+from kahlervae.geometry import MixturePotential, best_constant_metric, fisher_metric, log_det
 from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
 from kahlervae.models import VAE
 from kahlervae.seeding import generator
@@ -47,16 +47,25 @@ def fit_potentials(
         model: with complex latents.
         images: of the train split.
         settings: ``geometry.potential`` of the configuration.
+
+    Raises:
+        InputError: the metric is singular, or a fit diverged.
     """
     stream = generator(model.identity["seed"], "potentials")
     probes = draw_probes(model, images, settings["probes"], stream)
     z = torch.cat([probes["posterior"], probes["prior"][::4]])
     metrics = fisher_metric(model.decoder, z)
+    whose = f"{model.identity['variant']} (seed {model.identity['seed']})"
+    if singular := int((~log_det(metrics).isfinite()).sum()):
+        raise InputError(
+            f"the Fisher metric of {whose} is singular at {singular} of {len(z)} probes: lower "
+            "model.latent_dim, or train longer and with a smaller beta, so that all of it is used."
+        )
     anchors = model.encode_images(
         images[torch.randperm(len(images), generator=stream)[: settings["anchors"]]]
     )
     fit = {key: settings[key] for key in ("groups", "components", "steps", "learning_rate")}
-    return {
+    potentials = {
         "fitted": fit_potential(z, metrics, **fit, generator=stream),
         # A few probes are enough for two numbers.
         "posterior": calibrate_posterior_potential(
@@ -64,6 +73,13 @@ def fit_potentials(
         ),
         "constant": MixturePotential.constant(best_constant_metric(metrics)),
     }
+    for name, potential in potentials.items():
+        if not all(parameter.isfinite().all() for parameter in potential.parameters()):
+            raise InputError(
+                f"the {name} potential of {whose} is not finite: lower "
+                "geometry.potential.learning_rate, or raise geometry.potential.anchors."
+            )
+    return potentials
 
 
 def save_potentials(
@@ -97,8 +113,8 @@ def load_potentials(path: Path | str, latent_dim: int) -> dict[str, MixturePoten
             "offset": (groups, components),
             "log_strength": (groups,),
         }
-        if f"{name}.factor" in tensors:
-            shapes["factor"] = (groups, components, latent_dim, latent_dim)
+        if (factor := tensors.get(f"{name}.factor")) is not None:  # of any rank, or a diagonal
+            shapes["factor"] = (groups, components, latent_dim, *factor.shape[3:4])
         for key, shape in shapes.items():
             real = key in ("offset", "log_strength")
             dtype = torch.float32 if real else torch.complex64
