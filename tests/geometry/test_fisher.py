@@ -16,7 +16,7 @@ from kahlervae.geometry import (
     relative_entropy_metric,
     relative_error,
 )
-from kahlervae.models.decoders import ComplexDecoder
+from kahlervae.models.decoders import ComplexDecoder, HolomorphicDecoder, RealDecoder
 from kahlervae.models.likelihoods import RealGaussian
 from kahlervae.nn import to_double
 
@@ -108,6 +108,15 @@ VAE_DECODERS = {
     "few outputs": lambda: vae_decoder(6, 8),
     "many outputs": lambda: vae_decoder(60, 4),
     "one layer": lambda: vae_decoder(60, 4, depth=1),
+    "diagonal variance": lambda: vae_decoder(60, 4, likelihood_variance="diagonal"),
+    "complex data": lambda: vae_decoder(6, 8, complex_data=True),
+    "many complex outputs": lambda: vae_decoder(30, 4, complex_data=True),
+    "complex data, diagonal variance": lambda: vae_decoder(
+        6, 8, complex_data=True, likelihood_variance="diagonal"
+    ),
+    "holomorphic": lambda: to_double(HolomorphicDecoder(6, 3, 8, 2)),
+    "holomorphic, many outputs": lambda: to_double(HolomorphicDecoder(30, 3, 4, 2)),
+    "real": lambda: to_double(RealDecoder(6, 3, 8, 2)),
 }
 
 
@@ -128,10 +137,11 @@ def test_products_are_taken_of_the_features_where_outputs_are_many(monkeypatch):
     monkeypatch.setattr(
         fisher, "_form_of_features", lambda *args: taken.append(args[0]) or route(*args)
     )
-    few, many = VAE_DECODERS["few outputs"](), VAE_DECODERS["many outputs"]()
-    for decoder in (few, many):
+    decoders = {name: make() for name, make in VAE_DECODERS.items()}
+    for decoder in decoders.values():
         fisher_form(decoder, z)
-    assert taken == [many]
+    names = ["many outputs", "one layer", "many complex outputs", "holomorphic, many outputs"]
+    assert taken == [decoders[name] for name in names]
 
 
 def test_a_declared_holomorphic_decoder_needs_half_of_the_directions():

@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.geometry.wirtinger import basis, hermitian_part, holomorphic_part, pushforward
-from kahlervae.models.decoders import ComplexDecoder
+from kahlervae.models.decoders import ComplexDecoder, ConstantVariance
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 from kahlervae.nn import RealOutput
 
@@ -132,8 +132,9 @@ def _has_wide_output(decoder: ComplexDecoder, z: Tensor) -> bool:
 
 def _output_gram(decoder: ComplexDecoder) -> Tensor:
     """(W†W)ᵀ / σ² of the last layer."""
-    weight = _output_weight(decoder)
-    return weight.mT @ weight.conj() * torch.exp(-_log_var(decoder))
+    weight, variance = _output_weight(decoder), decoder.log_var
+    assert isinstance(variance, ConstantVariance)
+    return weight.mT @ weight.conj() * torch.exp(-variance.value)
 
 
 def _output_weight(decoder: ComplexDecoder) -> Tensor:
@@ -142,11 +143,7 @@ def _output_weight(decoder: ComplexDecoder) -> Tensor:
 
 
 def _has_constant_variance(decoder: Decoder) -> TypeGuard[ComplexDecoder]:
-    return isinstance(decoder, ComplexDecoder) and isinstance(_log_var(decoder), Tensor)
-
-
-def _log_var(decoder: ComplexDecoder) -> Any:
-    return getattr(decoder.log_var, "value", decoder.log_var)
+    return isinstance(decoder, ComplexDecoder) and isinstance(decoder.log_var, ConstantVariance)
 
 
 def _holomorphic(decoder: Decoder) -> bool:
