@@ -51,6 +51,8 @@ rule score:
         "<benchmarks>/score/<each>.tsv"
     conda:
         "../../environment.yml"
+    group:
+        "model"
     threads: 1
     resources:
         mem_mb=2000,
@@ -84,6 +86,8 @@ rule atlas:
         variant="|".join(COMPLEX),
     conda:
         "../../environment.yml"
+    group:
+        "model"
     threads: 1
     resources:
         mem_mb=2000,
@@ -138,6 +142,8 @@ for table, (section, parts) in GATHERED.items():
             f"<benchmarks>/table/{table}.tsv"
         conda:
             "../../environment.yml"
+        group:
+            "gather"
         threads: 1
         resources:
             mem_mb=1000,
@@ -164,6 +170,8 @@ rule pareto:
         "<benchmarks>/pareto.tsv"
     conda:
         "../../environment.yml"
+    group:
+        "gather"
     threads: 1
     resources:
         mem_mb=1000,
@@ -195,6 +203,8 @@ rule claims:
         "<benchmarks>/claims.tsv"
     conda:
         "../../environment.yml"
+    group:
+        "gather"
     threads: 1
     resources:
         mem_mb=1000,

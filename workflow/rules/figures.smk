@@ -51,6 +51,8 @@ for figure, (section, sources) in FIGURES.items():
             f"<benchmarks>/figure/{figure}.tsv"
         conda:
             "../../environment.yml"
+        group:
+            "gather"
         threads: 1
         resources:
             mem_mb=1500,
@@ -82,6 +84,8 @@ rule page:
         variant="|".join(COMPLEX),
     conda:
         "../../environment.yml"
+    group:
+        "gather"
     threads: 1
     resources:
         mem_mb=1500,

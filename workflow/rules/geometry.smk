@@ -14,6 +14,8 @@ rule potential:
         variant="|".join(COMPLEX),
     conda:
         "../../environment.yml"
+    group:
+        "model"
     threads: 1
     resources:
         mem_mb=2000,
@@ -44,6 +46,8 @@ rule agreement:
         variant="|".join(COMPLEX),
     conda:
         "../../environment.yml"
+    group:
+        "model"
     threads: 1
     resources:
         mem_mb=2000,
@@ -76,6 +80,8 @@ rule slice:
         variant="|".join(COMPLEX),
     conda:
         "../../environment.yml"
+    group:
+        "model"
     threads: 1
     resources:
         mem_mb=2000,

@@ -17,6 +17,8 @@ rule sample:
         "<benchmarks>/sample/<each>.tsv"
     conda:
         "../../environment.yml"
+    group:
+        "model"
     threads: 1
     resources:
         mem_mb=1500,
