@@ -286,6 +286,23 @@ def cost(settings: Settings, out: Out) -> None:
 
 
 @app.command()
+def runtime(
+    jobs: Annotated[list[Path], typer.Argument(help="Benchmark files; missing ones are no jobs.")],
+    benchmarks: Annotated[Path, typer.Option(help="Folder of the benchmark files.")],
+    logs: Annotated[Path, typer.Option(help="Folder of the logs, of the same names.")],
+    out: Out,
+    efficiency: Out,
+) -> None:
+    """Gather where the time of a run went."""
+    from kahlervae.evaluate.runtime import measure_efficiency, read_jobs, summarise_rules
+    from kahlervae.storage import write_table
+
+    measured = read_jobs(jobs, benchmarks, logs)
+    write_table(out, summarise_rules(measured))
+    write_table(efficiency, measure_efficiency(measured, os.cpu_count() or 1))
+
+
+@app.command()
 def figure(
     name: str,
     inputs: list[Path],

@@ -302,6 +302,23 @@ class Results:
         )
         return frame.assign(dataset="digits", statement="…", verdict=verdict)
 
+    def _runtime(self):
+        rules = {"train": 2500, "potential": 25, "figure": 11, "cost": 1, "claims": 1}
+        columns = ["jobs", "wall_seconds_total", "wall_seconds_median", "wall_seconds_max"]
+        rows = [
+            {"rule": rule, **dict(zip(columns, (n, 30.5 * n, 30.1, 61.7), strict=True))}
+            for rule, n in rules.items()
+        ]
+        # The rule of one job uses two threads, the last one did not tell its CPU time.
+        cpu = [*(20.5 * n for n in (2500, 25, 11)), 50.0, np.nan]
+        frame = pd.DataFrame(rows).assign(cpu_seconds=cpu, start_up_share=0.2)
+        return frame.assign(peak_memory_mb=400.0)
+
+    def _efficiency(self):
+        row = {"cores": 2, "jobs": 2538, "busy_seconds": 45_000.0, "wall_seconds": 77_000.0}
+        shares = {"start_up_share": 0.2, "occupancy": 0.86, "efficiency": np.nan}
+        return pd.DataFrame([row | {"cpu_seconds": np.nan} | shares])
+
     def inputs(self, name):
         """The files that the workflow hands to figure ``name``."""
         return {
@@ -316,6 +333,7 @@ class Results:
             "smoothness": lambda: [self.table("paths")],
             "pareto": lambda: [self.table("samples"), self.table("reference")],
             "claims": lambda: [self.table("claims")],
+            "runtime": lambda: [self.table("runtime"), self.table("efficiency")],
         }[name]()
 
 

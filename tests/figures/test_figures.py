@@ -23,6 +23,7 @@ TABLES = {
     "smoothness": "paths",
     "pareto": "samples",
     "claims": "claims",
+    "runtime": "runtime",
 }
 """Figures that are drawn from a table, and its name."""
 ARRAYS = [name for name in FIGURES if name not in TABLES]
@@ -103,7 +104,8 @@ def test_two_data_sets(results, name):
         frame = results.frame(TABLES[name])
         if "dataset" in frame:
             frame = pd.concat([frame, frame.assign(dataset="fashion")])
-        inputs = [results.table(TABLES[name], frame)]
+        inputs = [*results.inputs(name)]
+        inputs[0] = results.table(TABLES[name], frame)
     check_fits(laid_out(name, inputs))
 
 
@@ -117,9 +119,10 @@ def test_missing_numbers(results, name):
     frame.loc[frame.index[::7], numbers] = np.nan
     if "variant" in frame:
         frame.loc[frame["variant"] == "fisher", numbers] = np.nan
-    laid_out(name, [results.table(TABLES[name], frame)])
+    _, *others = results.inputs(name)
+    laid_out(name, [results.table(TABLES[name], frame), *others])
     frame[numbers[-1]] = np.nan
-    laid_out(name, [results.table(TABLES[name], frame)])
+    laid_out(name, [results.table(TABLES[name], frame), *others])
 
 
 def test_sheets_without_volume_samples(results):
@@ -191,7 +194,9 @@ def test_unknown_figure_is_refused(tmp_path):
 def test_missing_column_is_named(results, name):
     results = results()
     frame = results.frame(TABLES[name])
-    required = {"agreement": "fisher", "cost": "method", "claims": "rule"}.get(name, "variant")
+    required = {"agreement": "fisher", "cost": "method", "claims": "rule", "runtime": "jobs"}.get(
+        name, "variant"
+    )
     path = results.table(TABLES[name], frame.drop(columns=required))
     output = results.root / "figure.png"
     with pytest.raises(InputError, match=rf"{re.escape(str(path))} has no column '{required}'"):

@@ -17,7 +17,7 @@ arguments="$*"
 while [[ $# -gt 0 ]]; do
     case $1 in
         --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
-            --paths | --reconstruction | --gallery) echo "$arguments" > "$2" ;;
+            --paths | --reconstruction | --gallery | --efficiency) echo "$arguments" > "$2" ;;
     esac
     shift
 done

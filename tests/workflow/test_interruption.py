@@ -12,7 +12,7 @@ from .conftest import ROOT, Project
 
 TINY = ("--replace-workflow-config", "--configfile", "tests/workflow/tiny.yaml")
 # What measures time differs between any two runs.
-TIMES = ("benchmarks", "logs", "cost.csv")
+TIMES = ("benchmarks", "logs", "cost.csv", "runtime.csv", "efficiency.csv")
 
 
 def results(project: Project) -> dict[str, bytes]:

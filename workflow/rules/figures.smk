@@ -27,6 +27,10 @@ FIGURES = {
         ["<results>/tables/samples.csv", "<results>/tables/reference.csv"],
     ),
     "claims": ("Claims", ["<results>/claims.csv"]),
+    "runtime": (
+        "Run",
+        ["<results>/tables/runtime.csv", "<results>/tables/efficiency.csv"],
+    ),
 }
 
 for figure, (section, sources) in FIGURES.items():

@@ -28,6 +28,7 @@ _MODULES = {
     "smoothness": "scores",
     "pareto": "scores",
     "claims": "scores",
+    "runtime": "runtime",
 }
 
 

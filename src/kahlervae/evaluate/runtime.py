@@ -1,0 +1,98 @@
+"""Where the time of a run goes: the benchmark files and logs of its jobs, gathered by rule."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from kahlervae.errors import InputError
+from kahlervae.startup import read_startup
+
+__all__ = ["busy_seconds", "measure_efficiency", "read_jobs", "summarise_rules"]
+
+
+def read_jobs(benchmarks: Iterable[Path], root: Path, logs: Path) -> pd.DataFrame:
+    """One row a job: ``rule``, ``end``, ``wall``, ``cpu``, ``start_up`` (seconds), ``memory`` (MB).
+
+    A job ended when its benchmark file was written. CPU seconds are those that the command notes
+    at the end of its log, since Snakemake samples them twice a second at best.
+
+    Args:
+        benchmarks: ``root``/<rule>/….tsv; files that do not exist are passed over, for not every
+            combination of wildcards is a job.
+        root: the folder of the benchmark files.
+        logs: the folder of the logs, whose names are those of the benchmark files.
+
+    Raises:
+        InputError: there is no benchmark file, or one cannot be read.
+    """
+    rows = []
+    for path in filter(Path.exists, benchmarks):
+        name = path.relative_to(root).with_suffix("")
+        log = logs / f"{name}.log"
+        cpu, start_up = read_startup(log.read_text(errors="replace") if log.exists() else "")
+        try:
+            measured = pd.read_csv(path, sep="\t", na_values=["-", "NA"]).iloc[0]
+            wall, memory = float(measured["s"]), float(measured["max_rss"])
+        except (ValueError, KeyError, IndexError) as error:
+            raise InputError(f"{path} is not a benchmark file: delete it and run again.") from error
+        rows.append((name.parts[0], path.stat().st_mtime, wall, cpu, start_up, memory))
+    if not rows:
+        raise InputError(f"there are no benchmark files in {root}: run the workflow first.")
+    return pd.DataFrame(rows, columns=["rule", "end", "wall", "cpu", "start_up", "memory"])
+
+
+def summarise_rules(jobs: pd.DataFrame) -> pd.DataFrame:
+    """One row a rule, the longest first: jobs, wall and CPU seconds, share of the start-up, memory.
+
+    The share is that of the CPU seconds which went into the interpreter and its imports; both are
+    NaN for a rule with a job whose log does not tell.
+    """
+    rules = jobs.groupby("rule")
+    table = pd.DataFrame(
+        {
+            "jobs": rules.size(),
+            "wall_seconds_total": rules["wall"].sum(),
+            "wall_seconds_median": rules["wall"].median(),
+            "wall_seconds_max": rules["wall"].max(),
+            "cpu_seconds": rules["cpu"].sum(skipna=False),
+            "start_up_share": rules["start_up"].sum(skipna=False) / rules["cpu"].sum(skipna=False),
+            "peak_memory_mb": rules["memory"].max(),
+        }
+    )
+    return table.sort_values("wall_seconds_total", ascending=False).reset_index()
+
+
+def measure_efficiency(jobs: pd.DataFrame, cores: int) -> pd.DataFrame:
+    r"""How far the cores were used, in one row.
+
+    .. math:: \text{occupancy} = \frac{\sum \text{wall}}{\text{cores} \cdot T}, \qquad
+              \text{efficiency} = \frac{\sum \text{CPU}}{\text{cores} \cdot T}
+
+    T is the time during which a job ran, see :func:`busy_seconds`. Occupancy tells whether there
+    were jobs to run, efficiency whether these jobs computed.
+    """
+    busy = busy_seconds(jobs["end"] - jobs["wall"], jobs["end"])
+    wall, cpu = jobs["wall"].sum(), jobs["cpu"].sum(skipna=False)
+    row = {
+        "cores": cores,
+        "jobs": len(jobs),
+        "busy_seconds": busy,
+        "wall_seconds": wall,
+        "cpu_seconds": cpu,
+        "start_up_share": jobs["start_up"].sum() / cpu,
+        "occupancy": wall / (cores * busy),
+        "efficiency": cpu / (cores * busy),
+    }
+    return pd.DataFrame([row])
+
+
+def busy_seconds(starts: ArrayLike, ends: ArrayLike) -> float:
+    """Length of the union of intervals: time with no job, as between two runs, is left out."""
+    order = np.argsort(starts)
+    begin = np.asarray(starts)[order]
+    end = np.maximum.accumulate(np.asarray(ends)[order])
+    gaps = np.maximum(begin[1:] - end[:-1], 0).sum()
+    return float(end[-1] - begin[0] - gaps)

@@ -1,0 +1,91 @@
+"""Times of a run: gathered by rule, and compared with what the cores could have done."""
+
+import math
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kahlervae.errors import InputError
+from kahlervae.evaluate.runtime import (
+    busy_seconds,
+    measure_efficiency,
+    read_jobs,
+    summarise_rules,
+)
+
+
+def write_job(folder, name, end, wall, cpu=None, start=None, memory="100.5"):
+    """Benchmark file and log of a job as Snakemake and the command line write them."""
+    benchmark, log = folder / "benchmarks" / f"{name}.tsv", folder / "logs" / f"{name}.log"
+    for path in (benchmark, log):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    benchmark.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{wall}\t0:00:01\t{memory}\tNA\n")
+    os.utime(benchmark, (end, end))
+    told = f"CPU seconds: {cpu:.2f}, of which to start: {start:.2f}\n" if cpu else ""
+    log.write_text("epoch 1\n" + told)
+    return benchmark
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    paths = [
+        write_job(tmp_path, "train/digits/seed=0", 110.0, 10.0, 8.0, 2.0),
+        write_job(tmp_path, "train/digits/seed=1", 120.0, 20.0, 16.0, 2.0, memory="200"),
+        write_job(tmp_path, "claims", 221.0, 1.0, 1.0, 0.5, memory="-"),
+        tmp_path / "benchmarks/potential/none.tsv",
+    ]
+    return read_jobs(paths, tmp_path / "benchmarks", tmp_path / "logs")
+
+
+def test_rules_are_summed(jobs):
+    train, claims = summarise_rules(jobs).to_dict("records")
+    assert train == {
+        "rule": "train",
+        "jobs": 2,
+        "wall_seconds_total": 30,
+        "wall_seconds_median": 15,
+        "wall_seconds_max": 20,
+        "cpu_seconds": 24,
+        "start_up_share": pytest.approx(4 / 24),
+        "peak_memory_mb": 200,
+    }
+    assert (claims["rule"], claims["start_up_share"]) == ("claims", 0.5)
+    assert math.isnan(claims["peak_memory_mb"])
+
+
+def test_cores_are_compared_with_the_time_in_which_jobs_ran(jobs):
+    (row,) = measure_efficiency(jobs, cores=2).to_dict("records")
+    assert row["busy_seconds"] == pytest.approx(21)  # 100 to 120 and 220 to 221
+    assert row["occupancy"] == pytest.approx(31 / 42)
+    assert row["efficiency"] == pytest.approx(25 / 42)
+    assert row["start_up_share"] == pytest.approx(4.5 / 25)
+
+
+def test_a_job_that_tells_nothing_makes_its_rule_unknown(tmp_path):
+    paths = [
+        write_job(tmp_path, "data/a", 10.0, 1.0, 1.0, 0.5),
+        write_job(tmp_path, "data/b", 10.0, 1.0),
+    ]
+    table = summarise_rules(read_jobs(paths, tmp_path / "benchmarks", tmp_path / "logs"))
+    assert table["wall_seconds_total"].tolist() == [2]
+    assert table[["cpu_seconds", "start_up_share"]].isna().all(axis=None)
+
+
+def test_busy_seconds_is_the_measure_of_the_union():
+    random = np.random.default_rng(0)
+    starts = random.integers(0, 300, 40)
+    ends = starts + random.integers(1, 10, 40)
+    seconds = {s for a, b in zip(starts, ends, strict=True) for s in range(a, b)}
+    assert busy_seconds(starts, ends) == len(seconds)
+    assert busy_seconds(pd.Series([0.0, 1.0, 2.0]), pd.Series([9.0, 2.0, 3.0])) == 9
+
+
+def test_no_and_damaged_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="there are no benchmark files in"):
+        read_jobs([tmp_path / "a.tsv"], tmp_path, tmp_path)
+    for content in ("", "s\n", "a\tb\n1\t2\n", "s\tmax_rss\nx\ty\n"):
+        (tmp_path / "a.tsv").write_text(content)
+        with pytest.raises(InputError, match=r"a\.tsv is not a benchmark file: delete it"):
+            read_jobs([tmp_path / "a.tsv"], tmp_path, tmp_path)
