@@ -49,10 +49,10 @@ rule score:
         "<logs>/score/<each>.log",
     benchmark:
         "<benchmarks>/score/<each>.tsv"
-    conda:
-        "../../environment.yml"
     group:
         "model"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -84,10 +84,10 @@ rule atlas:
         "<benchmarks>/atlas/<each>.tsv"
     wildcard_constraints:
         variant="|".join(COMPLEX),
-    conda:
-        "../../environment.yml"
     group:
         "model"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -140,10 +140,10 @@ for table, (section, parts) in GATHERED.items():
             f"<logs>/table/{table}.log",
         benchmark:
             f"<benchmarks>/table/{table}.tsv"
-        conda:
-            "../../environment.yml"
         group:
             "gather"
+        conda:
+            "../../environment.yml"
         threads: 1
         resources:
             mem_mb=1000,
@@ -168,10 +168,10 @@ rule pareto:
         "<logs>/pareto.log",
     benchmark:
         "<benchmarks>/pareto.tsv"
-    conda:
-        "../../environment.yml"
     group:
         "gather"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
@@ -201,10 +201,10 @@ rule claims:
         "<logs>/claims.log",
     benchmark:
         "<benchmarks>/claims.tsv"
-    conda:
-        "../../environment.yml"
     group:
         "gather"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -53,10 +53,10 @@ for figure, (section, sources) in FIGURES.items():
             f"<logs>/figure/{figure}.log",
         benchmark:
             f"<benchmarks>/figure/{figure}.tsv"
-        conda:
-            "../../environment.yml"
         group:
             "gather"
+        conda:
+            "../../environment.yml"
         threads: 1
         resources:
             mem_mb=1500,
@@ -86,10 +86,10 @@ rule page:
         "<benchmarks>/page/{dataset}/{representation}/{variant}.tsv"
     wildcard_constraints:
         variant="|".join(COMPLEX),
-    conda:
-        "../../environment.yml"
     group:
         "gather"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1500,

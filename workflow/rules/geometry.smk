@@ -12,10 +12,10 @@ rule potential:
         "<benchmarks>/potential/<each>.tsv"
     wildcard_constraints:
         variant="|".join(COMPLEX),
-    conda:
-        "../../environment.yml"
     group:
         "model"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -44,10 +44,10 @@ rule agreement:
         "<benchmarks>/agreement/<each>.tsv"
     wildcard_constraints:
         variant="|".join(COMPLEX),
-    conda:
-        "../../environment.yml"
     group:
         "model"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
@@ -78,10 +78,10 @@ rule slice:
         "<benchmarks>/slice/<each>.tsv"
     wildcard_constraints:
         variant="|".join(COMPLEX),
-    conda:
-        "../../environment.yml"
     group:
         "model"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,

@@ -41,10 +41,10 @@ rule runtime:
         "<logs>/runtime.log",
     benchmark:
         "<benchmarks>/runtime.tsv"
-    conda:
-        "../../environment.yml"
     group:
         "gather"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,

@@ -15,10 +15,10 @@ rule sample:
         "<logs>/sample/<each>.log",
     benchmark:
         "<benchmarks>/sample/<each>.tsv"
-    conda:
-        "../../environment.yml"
     group:
         "model"
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1500,
