@@ -245,7 +245,7 @@ def load_oracle(path: Path | str) -> Oracle:
                 int(metadata["classes"]),
                 float(metadata["accuracy"]),
             )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} does not hold an oracle: train it again.") from error
     check_tensors(path, tensors, oracle.state_dict())
     oracle.load_state_dict({key: value.clone() for key, value in tensors.items()}, assign=True)

@@ -142,7 +142,7 @@ def load_model(path: Path | str) -> VAE:
             raise ValueError("a seed or a depth that no model has")
         with torch.device("meta"):  # nothing is allocated for the sizes that a file claims
             model = VAE(identity, architecture)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, InputError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold a model: train it again.") from error
     storage.check_tensors(path, tensors, model.state_dict())
     # Copies, for what is read is not aligned like other tensors, which the last digit can show.
