@@ -191,3 +191,15 @@ def test_bad_real_data(reference, data):
         Reference(reference.oracle, images, images[:0], images, SETTINGS)
     with pytest.raises(InputError, match="4 points cannot give 6 nearest"):
         Reference(reference.oracle, images[:4], images, images, SETTINGS)
+
+
+def test_a_reference_of_many_images_takes_the_first_of_them(data, monkeypatch):
+    monkeypatch.setattr("kahlervae.evaluate.reference.LARGEST", 60)
+    oracle, (train, validation, test) = (
+        Oracle("mlp", (8, 8), 10),
+        (data[f"{split}_images"] for split in ("train", "validation", "test")),
+    )
+    many = Reference(oracle, train, validation, test, SETTINGS)
+    few = Reference(oracle, train[:60], validation, test, SETTINGS)
+    assert len(many.features) == 60 < len(train)
+    assert many.image_scores(test) == few.image_scores(test)

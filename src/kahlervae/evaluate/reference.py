@@ -13,6 +13,10 @@ from kahlervae.evaluate.oracle import Oracle
 __all__ = ["Reference"]
 
 
+LARGEST = 5000
+"""Images that real data are represented by, at most: all pairs of them are compared."""
+
+
 class Reference:
     """What is computed once per oracle from real images, for all models.
 
@@ -21,7 +25,7 @@ class Reference:
 
     Args:
         oracle: The classifier through which images are judged.
-        train: Images of the train split.
+        train: Images of the train split, in random order; the first :data:`LARGEST` count.
         validation: Images of the validation split.
         test: Images of the test split.
         settings: ``neighbours`` k and ``quantile``.
@@ -40,7 +44,7 @@ class Reference:
     ) -> None:
         self.oracle = oracle
         self.neighbours: int = settings["neighbours"]
-        self.features = oracle.read(train).features
+        self.features = oracle.read(train[:LARGEST]).features
         self.centre = self.features.mean(0)
         within = outliers.pairwise_distances(self.features, self.features)
         self.radii = outliers.neighbour_radii(within, self.neighbours)
