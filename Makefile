@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke test test-slurm lint lock clean
+.PHONY: help install reproduce smoke bench test test-slurm lint lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ reproduce: $(INSTALLED) ## run the whole workflow: tables and claims in results/
 smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into results/smoke/
 	snakemake --cores all --configfile config/smoke.yaml
 	snakemake --configfile config/smoke.yaml --report results/smoke/report.html
+
+bench: $(INSTALLED) ## measure what metrics cost, on a machine with nothing else to do, into results/bench/
+	snakemake --cores all --configfile config/bench.yaml --forcerun cost -- results/bench/tables/cost.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
 test: $(INSTALLED) ## run the tests
 	pytest

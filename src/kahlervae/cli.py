@@ -279,10 +279,10 @@ def claims(
 @app.command()
 def cost(settings: Settings, out: Out) -> None:
     """Time potential and exact metric."""
-    from kahlervae.evaluate.cost import measure_cost
+    from kahlervae.evaluate.cost import run_cost
     from kahlervae.storage import write_table
 
-    write_table(out, measure_cost(settings))
+    write_table(out, run_cost(settings))
 
 
 @app.command()

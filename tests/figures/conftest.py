@@ -238,24 +238,35 @@ class Results:
         return pd.DataFrame(rows)
 
     def _cost(self):
+        base = {"output_dim": 256, "latent_dim": 4, "batch": 256, "components": 256}
+        sweeps = {"output_dim": (64, 1024), "latent_dim": (2, 8), "batch": (1, 16)}
+        sizes = [("base", base)]
+        sizes += [(key, base | {key: value}) for key, values in sweeps.items() for value in values]
         rows = []
-        for d, big in product((2, 4, 8), (64, 256, 1024)):
-            exact = 3 * d * (big / 64) ** 0.9
-            for method, time in {
-                "fisher": exact,
-                "potential": 4.0 * d,
-                "tie": 6 + big / 40,
-            }.items():
+        for sweep, size in sizes:
+            times = {
+                ("metric", "potential"): 4.0 * size["latent_dim"],
+                ("metric", "fisher"): 3 * size["latent_dim"] * (size["output_dim"] / 64) ** 0.9,
+                ("log_det_gradient", "potential"): 9.0 * size["latent_dim"],
+            }
+            for (quantity, method), time in times.items():
                 rows.append(
                     {
-                        "output_dim": big,
-                        "latent_dim": d,
+                        "sweep": sweep,
+                        **size,
                         "width": 256,
-                        "batch": 256,
-                        "components": 256,
+                        "quantity": quantity,
                         "method": method,
+                        "threads": 2,
+                        "device": "cpu",
                         "microseconds_per_point": time,
-                        "relative": time / exact,
+                        "microseconds_q25": 0.9 * time,
+                        "microseconds_q75": 1.2 * time,
+                        "peak_memory_mb": 1.0,
+                        "relative_to": "potential",
+                        "relative": time / times[quantity, "potential"],
+                        "relative_q25": 0.9 * time / times[quantity, "potential"],
+                        "relative_q75": 1.2 * time / times[quantity, "potential"],
                     }
                 )
         return pd.DataFrame(rows)

@@ -168,9 +168,20 @@ def test_agreement_states_the_rank_correlation(results):
 
 def test_cost_states_the_exponent(results):
     figure = laid_out("cost", results().inputs("cost"))
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels[0] == r"fisher $\propto D^{0.90}$"
-    assert labels[1] == r"potential $\propto D^{0.00}$"
+    by_outputs, by_latents, by_batch = (ax.get_legend() for ax in figure.axes[:3])
+    assert [text.get_text() for text in by_outputs.get_texts()] == [
+        r"$D^{0.00 \pm 0.00}$",
+        r"$D^{0.90 \pm 0.00}$",
+    ]
+    assert [text.get_text() for text in by_latents.get_texts()] == [r"$d^{1.00 \pm 0.00}$"] * 2
+    assert by_batch is None
+
+
+def test_cost_without_sweeps_is_refused(results):
+    results = results()
+    frame = results.frame("cost").query("sweep == 'base'")
+    with pytest.raises(InputError, match=r"varies no factor: add values to cost\.sweeps"):
+        draw("cost", [results.table("cost", frame)], [results.root / "figure.png"])
 
 
 def test_claims_show_the_bound_of_the_rule(results):

@@ -1,7 +1,6 @@
 """Figures of the metric: the latent slice, agreement with the Fisher metric, cost."""
 
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,7 +13,6 @@ from kahlervae.errors import InputError
 from kahlervae.figures.images import models, show
 from kahlervae.figures.style import (
     MODEL,
-    ONE_COLUMN,
     POTENTIALS,
     TWO_COLUMNS,
     VARIANTS,
@@ -264,44 +262,91 @@ def agreement_summary(inputs: Sequence[Path]) -> Figure:
     return figure
 
 
-def cost(inputs: Sequence[Path]) -> Figure:
-    """Time of one metric against the number of outputs of the decoder, by method.
+METHODS = {
+    "potential": Look("potential, closed form", "#D55E00", "D", "-"),
+    "fisher": Look("exact, best route", "#009E73", "v", "-"),
+    "jacfwd": Look("exact, vmap(jacfwd)", "#0072B2", "o", "-"),
+    "jacrev": Look("exact, jacrev", "#CC79A7", "^", "-"),
+    "jvp_loop": Look("exact, loop of JVPs", "#E69F00", "s", "-"),
+    "decoder": Look("decoder, forward pass", "#5F5F5F", "X", (0, (1, 1))),
+}
+QUANTITIES = {
+    "metric": Look("metric", "black", "", "-"),
+    "log_det": Look("and log det", "black", "", (0, (4, 1))),
+    "log_det_gradient": Look("and its gradient in z", "black", "", (0, (1, 1))),
+}
+FACTORS = {
+    "output_dim": ("decoder outputs D", "D"),
+    "latent_dim": ("latent dimensions d", "d"),
+    "components": ("components of the potential", None),
+    "batch": ("points at once", None),
+}
 
-    ``inputs``: ``cost.csv``. The legend holds the exponent of a fitted power law.
+
+def cost(inputs: Sequence[Path]) -> Figure:
+    """Time of one metric against each factor of its size, by method and quantity.
+
+    ``inputs``: ``cost.csv``. Points are medians over repetitions, bars the quartiles. Exponents
+    are slopes of least squares through the logarithms of the medians of the metric, with their
+    standard errors where there are more than two points.
     """
     (path,) = inputs
-    frame = table(path, ["output_dim", "latent_dim", "method", "microseconds_per_point"])
-    frame = frame.dropna(subset=["microseconds_per_point"])
-    sizes = sorted(frame["latent_dim"].unique())
-    width = TWO_COLUMNS if len(sizes) > 1 else ONE_COLUMN
-    figure, axes = canvas(1, len(sizes), width=width, height=2.6, sharex=True, sharey=True)
-    methods = frame["method"].unique()
-    colors = cycle(look.color for look in VARIANTS.values())
-    kinds = {
-        method: Look(method.replace("_", " "), color, marker, line.line)
-        for method, color, marker, line in zip(
-            methods, colors, cycle("oDs^vPX"), cycle(VARIANTS.values())
-        )
-    }
-    for size, ax in zip(sizes, axes.flat, strict=True):
-        for method, part in frame[frame["latent_dim"] == size].groupby("method", sort=False):
-            kind = kinds[method]
-            time = part.groupby("output_dim")["microseconds_per_point"].median()
-            label = kind.label
-            if len(time) > 1:
-                slope = np.polyfit(np.log(time.index), np.log(time), 1)[0]
-                label += rf" $\propto D^{{{round(slope, 2) + 0.0:.2f}}}$"
-            ax.plot(
-                time.index,
-                time,
+    columns = ["sweep", *FACTORS, "quantity", "method", "microseconds_per_point"]
+    frame = table(path, [*columns, "microseconds_q25", "microseconds_q75"])
+    factors = [factor for factor in FACTORS if (frame["sweep"] == factor).any()]
+    if not factors:
+        raise InputError(f"{path} varies no factor: add values to cost.sweeps.")
+    lines = -(-len(factors) // 2)
+    figure, axes = canvas(
+        lines, min(len(factors), 2), width=TWO_COLUMNS, height=2.5 * lines + 0.7, sharey=True
+    )
+    for factor, ax in zip(factors, axes.flat, strict=False):
+        label, symbol = FACTORS[factor]
+        part = frame[frame["sweep"].isin(["base", factor])]
+        # Slow methods get fewer points: where that factor is varied, only rows that got them all.
+        asked = frame.loc[frame["method"] == "potential", "batch"]
+        if factor == "batch":
+            part = part[part["batch"].isin(asked)]
+        for (method, quantity), points in part.groupby(["method", "quantity"], sort=False):
+            points = points.sort_values(factor)
+            kind = METHODS[method]
+            middle = points["microseconds_per_point"]
+            label_text = ""
+            if symbol and quantity == "metric" and len(points) > 1:
+                label_text = f"${symbol}^{{{_slope(points[factor], middle)}}}$"
+            ax.errorbar(
+                points[factor],
+                middle,
+                yerr=[middle - points["microseconds_q25"], points["microseconds_q75"] - middle],
                 color=kind.color,
                 marker=kind.marker,
-                linestyle=kind.line,
-                label=label,
+                linestyle=kind.line if method == "decoder" else QUANTITIES[quantity].line,
+                label=label_text,
             )
-        ax.set(xscale="log", yscale="log", title=f"d = {size}", xlabel="decoder outputs D")
-        ax.set_xticks(dims := sorted(frame["output_dim"].unique()), [str(n) for n in dims])
+        ax.set(xscale="log", yscale="log", xlabel=label)
+        ax.set_xticks(values := sorted(part[factor].unique()), [f"{n:,}" for n in values])
         ax.minorticks_off()
-        ax.legend()
-    axes[0, 0].set_ylabel("time per point (µs)")
+        if symbol:
+            shown = [(h, t) for h, t in zip(*ax.get_legend_handles_labels(), strict=True) if t]
+            if shown:
+                ax.legend(*zip(*shown, strict=True), ncols=2, columnspacing=1)
+    for ax in axes.flat[len(factors) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("time per point (µs)")
+    legend(
+        figure,
+        [handle(METHODS[name], line=True) for name in ordered(frame["method"], METHODS)],
+        [handle(QUANTITIES[name], line=True) for name in ordered(frame["quantity"], QUANTITIES)],
+        title="points: medians of repetitions; bars: quartiles",
+    )
     return figure
+
+
+def _slope(x: pd.Series, y: pd.Series) -> str:
+    """Exponent of a power law, with its standard error if there is one."""
+    x, y = np.log(x), np.log(y)
+    if len(x) < 3:
+        return f"{round(np.polyfit(x, y, 1)[0], 2) + 0.0:.2f}"
+    (slope, _), covariance = np.polyfit(x, y, 1, cov=True)
+    return rf"{round(slope, 2) + 0.0:.2f} \pm {covariance[0, 0] ** 0.5:.2f}"
