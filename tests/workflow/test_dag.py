@@ -1,6 +1,7 @@
 """What is planned, and what a change makes again: commands are stood in for by one that writes
 its arguments to its outputs."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -65,6 +66,18 @@ def test_default_plan(project: Project) -> None:
     assert plan["oracle"] == 2
     assert plan["cost"] == plan["pareto"] == plan["claims"] == 1
     assert set(plan) > FIGURES
+
+
+def test_cluster_is_not_flooded(project: Project) -> None:
+    """Of the many short jobs, one submission is made for every model, and one for what remains."""
+    run = project.snakemake("--dry-run", "--profile", "profiles/slurm")
+    assert run.returncode == 0, run.stdout
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    models = len(config["seeds"]) * len(config["datasets"]["digits"]["variants"])
+    groups = Counter(re.findall(r"Group job (\w+)", run.stdout))
+    assert groups == {"model": models, "gather": 1}
+    alone = Counter(re.findall(r"^rule (\w+):", run.stdout, re.M))
+    assert alone == {"data": 1, "oracle": 2, "train": models, "cost": 1, "all": 1}
 
 
 @pytest.mark.parametrize(

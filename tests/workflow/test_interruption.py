@@ -56,6 +56,14 @@ class TestWorkflow:
         for section in ("Training", "Geometry", "Sampling", "Evaluation", "Claims"):
             assert f'"{section}"' in report
 
+    def test_number_of_cores_changes_no_byte(self, undisturbed: Project, tmp_path: Path) -> None:
+        project = prepare(tmp_path)
+        run = project.snakemake("--cores", "1", *TINY, "--", "tables", "claims")
+        assert run.returncode == 0, run.stdout
+        expected, found = results(undisturbed), results(project)
+        assert {"results/claims.csv", "results/tables/samples.csv"} <= set(found)
+        assert [name for name in found if found[name] != expected[name]] == []
+
     def test_killed_run_ends_at_the_same_numbers(
         self, undisturbed: Project, tmp_path: Path
     ) -> None:
