@@ -157,3 +157,11 @@ def test_judging_loads_neither_torch_nor_scipy_stats(module, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "set()"
+
+
+def test_log_level_is_taken_from_the_environment(folder, monkeypatch):
+    assert "epoch 2/2" in train(folder).stderr
+    monkeypatch.setenv("KAHLERVAE_LOG", "WARNING")
+    assert "epoch" not in train(folder).stderr
+    monkeypatch.setenv("KAHLERVAE_LOG", "loud")
+    assert_refused(train(folder), "KAHLERVAE_LOG", "WARNING", "loud")

@@ -1,10 +1,14 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from kahlervae import storage
 from kahlervae.errors import InputError
@@ -91,3 +95,79 @@ def test_identity_comes_first():
     table = storage.identified(pd.DataFrame({"a": [1, 2]}), {"variant": "beta", "seed": 3})
     assert list(table.columns) == ["variant", "seed", "a"]
     assert list(table["seed"]) == [3, 3]
+
+
+def write_and_be_killed(path):
+    """Write in another process, which is killed when the temporary file is there."""
+    code = (
+        "import os, signal, sys; from kahlervae.storage import atomic\n"
+        "with atomic(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, path], check=False)
+    assert run.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("name", ["t.json", "a.b [c].csv", "plain"])
+def test_what_a_killed_writer_left_is_no_result_and_goes_with_the_next_write(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("old")
+    other = tmp_path / ".t2.99.json"
+    other.write_text("another file's")
+    write_and_be_killed(path)
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 3
+    storage.write_json(path, "new")
+    assert storage.read_json(path) == "new"
+    assert sorted(tmp_path.iterdir()) == sorted([path, other])
+
+
+def test_a_writer_that_lives_keeps_its_temporary_file(tmp_path):
+    living = tmp_path / f".t.{os.getppid()}.json"
+    living.write_text("half")
+    storage.write_json(tmp_path / "t.json", 1)
+    assert living.exists()
+
+
+FULL = "/dev/full"
+
+
+@pytest.mark.skipif(not Path(FULL).exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("t.safetensors", lambda path: storage.write_tensors(path, {"z": torch.randn(9999)})),
+        ("t.csv", lambda path: storage.write_table(path, pd.DataFrame({"a": [1]}))),
+        ("t.json", lambda path: storage.write_json(path, 1)),
+        ("t.png", lambda path: storage.write_figure(path, Figure())),
+        ("t.pdf", lambda path: storage.write_figure(path, Figure())),
+    ],
+)
+def test_a_full_disk_is_said_in_a_sentence(tmp_path, name, write):
+    """The temporary file leads to a device that is always full."""
+    path = tmp_path / name
+    path.write_text("old")
+    (tmp_path / f".{path.stem}.{os.getpid()}{path.suffix}").symlink_to(FULL)
+    with pytest.raises(InputError, match="No space left on device"):
+        write(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_checksum_is_that_of_the_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    # SHA-256 of nothing.
+    assert storage.checksum(tmp_path / "a").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+    with pytest.raises(InputError, match="does not exist"):
+        storage.checksum(tmp_path / "b")
+
+
+def test_too_little_memory_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    def fail(path, **options):
+        raise MemoryError
+
+    monkeypatch.setattr("pandas.read_csv", fail)
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    with pytest.raises(MemoryError):
+        storage.read_table(tmp_path / "t.csv")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kahlervae.errors import InputError
+from kahlervae.errors import InputError, out_of_memory
 from kahlervae.startup import Startup
 
 __all__ = ["app", "main"]
@@ -324,16 +324,50 @@ def page(
     write_atlas(atlas, out)
 
 
-def main() -> None:
-    """Run the command line; bad input ends it with one sentence on standard error."""
-    startup.begin()
+@app.command()
+def provenance(
+    files: list[Path],
+    requirements: Annotated[Path, typer.Option(help="The pinned packages.")],
+    settings: Settings,
+    out: Out,
+) -> None:
+    """Record what results were made with, and their checksums."""
+    from kahlervae.provenance import collect
+    from kahlervae.storage import write_json
+
+    write_json(out, collect(files, out.parent, requirements, settings))
+
+
+def _set_log_level() -> None:
+    """The level of this package's messages, from the environment: no setting of a run."""
+    level = os.environ.get("KAHLERVAE_LOG", "INFO")
+    if level not in logging.getLevelNamesMapping():
+        raise InputError(f"KAHLERVAE_LOG must be DEBUG, INFO, WARNING or ERROR, not {level!r}.")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("kahlervae").setLevel(level)
+
+
+def main() -> None:
+    """Run the command line; what is not in our hands ends it with one sentence on standard error.
+
+    That is bad input, and too little memory.
+    """
+    startup.begin()
     # Thread counts change floating-point results: one thread a job, parallelism is over jobs.
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
+        _set_log_level()
         app()
     except InputError as error:
         sys.exit(f"error: {error}")
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        sys.exit(
+            f"error: out of memory ({reason}): run fewer jobs at once (snakemake --cores 1), "
+            "or lower the sizes in the configuration."
+        )
 
 
 if __name__ == "__main__":

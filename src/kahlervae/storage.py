@@ -4,6 +4,8 @@ Every write goes to a temporary name in the same folder and is renamed into plac
 that exists is whole. Every failed read is one :class:`~kahlervae.errors.InputError`.
 """
 
+import glob
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kahlervae.errors import InputError
+from kahlervae.errors import InputError, out_of_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "atomic",
     "check_tensors",
+    "checksum",
     "identified",
     "read_arrays",
     "read_json",
@@ -45,6 +48,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -59,6 +63,24 @@ def atomic(path: Path | str) -> Iterator[Path]:
             temporary.unlink()
 
 
+def _remove_leftovers(path: Path) -> None:
+    """Delete the temporary files of writers of ``path`` that were killed."""
+    for file in path.parent.glob(f".{glob.escape(path.stem)}.*{glob.escape(path.suffix)}"):
+        process = file.name.removeprefix(f".{path.stem}.").removesuffix(path.suffix)
+        if process.isdecimal() and not _is_running(int(process)):
+            file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
+
+
 @contextmanager
 def _reading(path: Path | str, kind: str) -> Iterator[Path]:
     path = Path(path)
@@ -67,6 +89,8 @@ def _reading(path: Path | str, kind: str) -> Iterator[Path]:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: run the rule that makes it first.") from error
     except Exception as error:
+        if out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"{path} is not a readable {kind} file ({reason}): delete it and run again."
@@ -132,13 +156,14 @@ def write_tensors(
     path: Path | str, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, Any] | None = None
 ) -> None:
     """Write tensors (complex64 included) and string metadata as a safetensors file."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # One entry, since the format keeps no order of several: equal content, equal bytes.
     content = {key: str(value) for key, value in (metadata or {}).items()}
     header = {"metadata": json.dumps(content, sort_keys=True)}
+    whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, header)
+        temporary.write_bytes(save(whole, header))
 
 
 def read_table(
@@ -192,6 +217,16 @@ def write_json(path: Path | str, content: Any) -> None:
     """Write indented JSON."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def checksum(path: Path | str) -> str:
+    """SHA-256 of a file.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
+    with _reading(path, "result") as path, path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_figure(path: Path | str, figure: "Figure") -> None:

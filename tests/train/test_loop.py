@@ -1,4 +1,7 @@
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +10,7 @@ from kahlervae.data import Split
 from kahlervae.errors import InputError
 from kahlervae.train import train
 
+TRAINING = "kahlervae.train.loop"
 REGULARISER = {
     "form": "volume",
     "strength": 0.1,
@@ -111,6 +115,25 @@ def test_a_checkpoint_of_other_settings_data_or_code_is_passed_over(tmp_path, mo
     run("complex", tmp_path / "d", batch_size=5)
     model, _ = run("complex", tmp_path / "d", data=data, batch_size=5)
     assert same(model, expected)
+
+
+def test_a_checkpoint_is_bound_to_the_code_of_training_and_to_no_other():
+    from kahlervae.sources import imported
+
+    package = Path(__file__).parents[2] / "src"
+    files = {str(path.relative_to(package / "kahlervae")) for path in imported([TRAINING], package)}
+    assert {"train/loop.py", "nn/layers.py", "geometry/potential.py", "seeding.py"} <= files
+    assert not {name for name in files if name.startswith(("figures", "evaluate", "sample"))}
+    # All that is really loaded is among them.
+    code = f"import sys, {TRAINING}; print(*(m for m in sys.modules if m.startswith('kahlervae')))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    names = {name.removeprefix("kahlervae").strip(".") for name in loaded.stdout.split()}
+    assert names == {
+        name.removesuffix(".py").removesuffix("__init__").strip("/").replace("/", ".")
+        for name in files
+    }
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

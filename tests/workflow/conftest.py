@@ -1,4 +1,4 @@
-"""A copy of the project to run workflows in, so that a test cannot touch anybody's results."""
+"""Copies of the project to run workflows in, so that a test cannot touch anybody's results."""
 
 import os
 import re
@@ -11,7 +11,67 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "config.yaml", "config", "environment.yml", "profiles", "src", "workflow")
+PARTS = (
+    "Snakefile",
+    "config.yaml",
+    "config",
+    "environment.yml",
+    "profiles",
+    "requirements.txt",
+    "src",
+    "workflow",
+)
+TINY = ("--replace-workflow-config", "--configfile", "tiny.yaml")
+# What measures time differs between any two runs, and what tells of it.
+TIMES = ("benchmarks", "logs", "cost", "efficiency", "runtime", "provenance")
+
+
+STAND_IN = """#!/bin/bash
+arguments="$*"
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
+            --paths | --reconstruction | --gallery | --efficiency) echo "$arguments" > "$2" ;;
+    esac
+    shift
+done
+"""
+# The command itself, which notes what it loaded, and comes to harm at a function where the
+# environment says so: FAULT="<command> <module>:<name> <how often it was called> <what happens>".
+HARMED = f"""#!{sys.executable}
+import importlib, os, signal, sys
+from pathlib import Path
+from kahlervae.cli import main
+
+command, place, count, fault = os.environ.get("FAULT", "- - 0 -").split()
+if command == sys.argv[1]:
+    module, _, names = place.partition(":")
+    *owners, name = names.split(".")
+    owner = importlib.import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    function, calls = getattr(owner, name), []
+
+    def harmed(*arguments, **options):
+        calls.append(1)
+        if len(calls) == int(count):
+            if fault == "kill-all":
+                os.killpg(0, signal.SIGKILL)
+            elif fault == "kill-job":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif fault == "future":
+                os.utime(sys.argv[2], (4e9, 4e9))
+        return function(*arguments, **options)
+
+    setattr(owner, name, harmed)
+try:
+    main()
+finally:
+    package = [name for name in sys.modules if name.startswith("kahlervae.")]
+    note = Path(f"loaded/{{sys.argv[1]}}")
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(" ".join(package))
+"""
 
 
 class Project:
@@ -25,11 +85,20 @@ class Project:
                 shutil.copy2(ROOT / part, folder / part)
             else:
                 shutil.copytree(ROOT / part, folder / part, symlinks=False, ignore=skip)
+        shutil.copy2(ROOT / "tests/workflow/tiny.yaml", folder / "tiny.yaml")
         # The package is taken from the copy.
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"),
         }
+
+    def use(self, text: str) -> None:
+        """Replace the command of the jobs."""
+        command = self.folder / "bin" / "kahlervae"
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(text)
+        command.chmod(0o755)
+        self.environment["PATH"] = f"{command.parent}:{self.environment['PATH']}"
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", *arguments]
@@ -54,7 +123,40 @@ class Project:
         table = run.stdout.rpartition("Job stats:")[2].partition("total")[0]
         return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)})
 
+    def results(self) -> dict[str, bytes]:
+        """All that a run must reproduce: tables, records, models, samples, figures."""
+        files = [file for top in ("results", "figures") for file in (self.folder / top).rglob("*")]
+        return {
+            str(file.relative_to(self.folder)): file.read_bytes()
+            for file in files
+            if file.suffix in (".csv", ".json", ".safetensors", ".png", ".pdf")
+            and not {*TIMES} & {*file.parts, file.stem}
+        }
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose whole tiny workflow has run. Tests that use it belong to one xdist group."""
+    project = Project(tmp_path_factory.mktemp("undisturbed"))
+    project.use(HARMED)
+    run = project.snakemake("--cores", "all", *TINY)
+    assert run.returncode == 0, run.stdout
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose whole workflow has run, by a stand-in that writes its arguments.
+
+    Tests that use it belong to one xdist group.
+    """
+    project = Project(tmp_path_factory.mktemp("finished"))
+    project.use(STAND_IN)
+    run = project.snakemake("--cores", "all", *TINY)
+    assert run.returncode == 0, run.stdout
+    return project

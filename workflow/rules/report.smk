@@ -37,8 +37,51 @@ rule figures:
         PAGES,
 
 
+rule provenance:
+    """What everything was made with, and the checksums of what was made.
+
+    The revision is read when the rule runs: as a parameter it would be a reason to run again.
+    """
+    input:
+        files=[
+            *rules.tables.input,
+            *rules.claims.output,
+            *rules.figures.input,
+            *rules.models.input,
+        ],
+        requirements="requirements.txt",
+        code=code("provenance"),
+    output:
+        "<results>/provenance.json",
+    log:
+        "<logs>/provenance.log",
+    benchmark:
+        "<benchmarks>/provenance.tsv"
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        # Where a run reads and writes changes no number.
+        settings=compact(
+            {
+                k: v
+                for k, v in config.items()
+                if k not in ("results", "figures", "data")
+            }
+        ),
+    shell:
+        "kahlervae provenance {input.files:q} --requirements {input.requirements}"
+        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule all:
     input:
         rules.tables.input,
         rules.claims.output,
         rules.figures.input,
+        rules.provenance.output,

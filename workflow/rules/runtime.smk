@@ -9,7 +9,8 @@ def benchmarks():
         {
             entry.benchmark.apply_wildcards(model | {"architecture": architecture})
             for entry in workflow.rules
-            if entry.benchmark and entry.name not in ("runtime", "figure_runtime")
+            if entry.benchmark
+            and entry.name not in ("runtime", "figure_runtime", "provenance")
             for model in MODELS
             for architecture in config["evaluation"]["oracles"]
         }

@@ -12,6 +12,7 @@ from torch import nn
 
 from kahlervae import storage
 from kahlervae.errors import InputError
+from kahlervae.sources import imported
 
 __all__ = ["Checkpoint"]
 
@@ -100,8 +101,8 @@ class Checkpoint:
 
 
 def _code_digest() -> str:
-    """SHA-256 of the package's source."""
+    """SHA-256 of the source of all that training imports from this package."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    for path in imported(["kahlervae.train.loop"], Path(__file__).parents[2]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
