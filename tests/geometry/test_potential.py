@@ -84,13 +84,6 @@ def test_gradient_of_log_det_is_that_of_automatic_differentiation(name, d):
     assert not value.requires_grad
 
 
-def test_log_det_of_few_components_is_differentiable():
-    potential, z = random_potential(9, 2, 4, quadratic=False), points(5, 9)
-    z.requires_grad_()
-    (gradient,) = torch.autograd.grad(potential.log_det(z, 0.01).sum(), z)
-    torch.testing.assert_close(gradient, potential.log_det_and_gradient(z, 0.01)[1])
-
-
 def test_log_det_is_not_a_number_where_background_and_epsilon_leave_the_metric_singular():
     potential = random_potential(9, 2, 4, quadratic=False)
     potential.background.data.zero_()

@@ -164,10 +164,12 @@ class MixturePotential(nn.Module):
                   = 2 \sum_m s_m \sum_k w_{mk} (q_{mk} - E_w q_m)\, b_{mk}, \qquad
                   q_{mk} = \delta_{mk}^T (g + \epsilon I)^{-1} \bar\delta_{mk}
 
-        with :math:`\delta = b - E_w b` (docs/theory.md, section 8). Nothing flows back through the
-        result.
+        with :math:`\delta = b - E_w b` (docs/theory.md, section 12). Quadratic components, and
+        fewer of them than dimensions, are differentiated automatically. Nothing flows back through
+        the result.
         """
-        gradient = self._log_det_gradient if self.factor is None else self._differentiated_log_det
+        closed = self.factor is None and not self._has_few_components
+        gradient = self._log_det_gradient if closed else self._differentiated_log_det
         parts = [gradient(part, epsilon) for part in self._chunks(z)]
         values, gradients = zip(*parts, strict=True)
         return torch.cat(values), torch.cat(gradients)
@@ -186,6 +188,11 @@ class MixturePotential(nn.Module):
         if self.factor is not None:
             bound = bound + (strength * _smallest_curvature(self.factor).amin(-1)).sum()
         return Certificate(float(bound), float(strength.min()))
+
+    @property
+    def _has_few_components(self) -> bool:
+        """Whether there are fewer affine components than dimensions."""
+        return self.factor is None and self.offset.numel() < self.slope.shape[-1]
 
     def _chunks(self, z: Tensor) -> tuple[Tensor, ...]:
         """Points by as many as keep the largest intermediate near the caches."""
@@ -219,7 +226,7 @@ class MixturePotential(nn.Module):
         return within + between
 
     def _log_det(self, z: Tensor, epsilon: float) -> Tensor:
-        if self.factor is None and self.offset.numel() < z.shape[1]:
+        if self._has_few_components:
             return self._low_rank_log_det(z, epsilon)
         return log_det(self._metric(z), epsilon)
 
