@@ -45,6 +45,9 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
 def test_shipped_configurations_are_sound() -> None:
     check_config(DEFAULT, SCHEMA)
     check_config(merge(DEFAULT, yaml.safe_load((ROOT / "config/smoke.yaml").read_text())), SCHEMA)
+    mnist = merge(DEFAULT, yaml.safe_load((ROOT / "config/mnist.yaml").read_text()))
+    drop_absent(mnist)
+    check_config(mnist, SCHEMA)
     check_config(yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text()), SCHEMA)
 
 
