@@ -12,7 +12,7 @@ from kahlervae import storage
 from kahlervae.config import data_sources
 
 TRAINING = {
-    "model": {"latent_dim": 1, "width": 4, "depth": 1},
+    "model": {"latent_dim": 1, "width": 4, "depth": 1, "likelihood_variance": "constant"},
     "training": {
         "epochs": 2,
         "batch_size": 64,
@@ -40,13 +40,13 @@ def make_data(cwd, **split):
     )
 
 
-def train(cwd, **training):
+def train(cwd, device="auto", **training):
     settings = TRAINING | {"training": TRAINING["training"] | training}
     return kahlervae(
         *("train", "--data", "data.safetensors", "--dataset", "digits"),
         *("--representation", "pixels", "--variant", "complex", "--seed", 0),
         *("--settings", json.dumps(settings), "--checkpoint", "checkpoint.safetensors"),
-        *("--out", "model.safetensors", "--history", "history.csv"),
+        *("--out", "model.safetensors", "--history", "history.csv", "--device", device),
         cwd=cwd,
     )
 
@@ -82,6 +82,14 @@ def test_training_writes_whole_files_and_removes_its_checkpoint(folder):
         "history.csv",
     }
     assert "digits/pixels/complex/0: epoch 2/2" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("cuda", "torch finds no GPU"), ("tpu", "choose one of auto, cpu, cuda")]
+)
+def test_a_device_that_is_not_there_is_refused(folder, monkeypatch, device, words):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert_refused(train(folder, device=device), words)
 
 
 def test_divergence_is_one_sentence_and_writes_nothing(folder, tmp_path):

@@ -55,6 +55,7 @@ Potentials = Annotated[Path, typer.Option(help="What `kahlervae potential` wrote
 Samples = Annotated[Path, typer.Option(help="What `kahlervae sample` wrote.")]
 Oracles = Annotated[list[Path], typer.Option(help="What `kahlervae oracle` wrote; repeatable.")]
 Out = Annotated[Path, typer.Option(help="File to write.")]
+Device = Annotated[str, typer.Option(help="Where tensors are computed: auto, cpu or cuda.")]
 
 
 @app.command()
@@ -76,12 +77,15 @@ def oracle(
     settings: Settings,
     out: Out,
     record: Out,
+    device: Device = "cpu",
 ) -> None:
     """Train a classifier that judges images."""
+    from kahlervae.device import resolve_device
     from kahlervae.evaluate.score import make_oracle
 
     options, evaluation = settings["oracle"], settings["evaluation"]
-    make_oracle(dataset, architecture, data, options, evaluation, out, record)
+    where = resolve_device(device)
+    make_oracle(dataset, architecture, data, options, evaluation, out, record, where)
 
 
 @app.command()
@@ -95,9 +99,11 @@ def train(
     checkpoint: Out,
     out: Out,
     history: Out,
+    device: Device = "cpu",
 ) -> None:
     """Train one variant with one seed; goes on from the checkpoint where there is one."""
     from kahlervae.data import load_split
+    from kahlervae.device import resolve_device
     from kahlervae.models import save_model
     from kahlervae.storage import write_table
     from kahlervae.train import train
@@ -108,7 +114,8 @@ def train(
         "variant": variant,
         "seed": seed,
     }
-    splits = {name: load_split(data, name) for name in ("train", "validation")}
+    where = resolve_device(device)
+    splits = {name: load_split(data, name).to(where) for name in ("train", "validation")}
     model, table = train(splits, identity, settings, checkpoint)
     write_table(history, table)
     save_model(out, model)
@@ -116,14 +123,18 @@ def train(
 
 
 @app.command()
-def potential(data: Data, model: Model, settings: Settings, out: Out) -> None:
+def potential(
+    data: Data, model: Model, settings: Settings, out: Out, device: Device = "cpu"
+) -> None:
     """Fit potentials to the metric of a decoder."""
     from kahlervae.data import load_split
+    from kahlervae.device import resolve_device
     from kahlervae.models import load_model
     from kahlervae.train.potentials import fit_potentials, save_potentials
 
-    vae = load_model(model)
-    potentials = fit_potentials(vae, load_split(data, "train").images, settings)
+    where = resolve_device(device)
+    vae = load_model(model).to(where)
+    potentials = fit_potentials(vae, load_split(data, "train").images.to(where), settings)
     save_potentials(out, potentials, vae.identity)
 
 
@@ -136,17 +147,20 @@ def agreement(
     out: Out,
     identities: Out,
     probes: Out,
+    device: Device = "cpu",
 ) -> None:
     """Hold potentials and identities against the exact Fisher metric."""
     from kahlervae.data import load_split
+    from kahlervae.device import resolve_device
     from kahlervae.evaluate.agreement import compare_potentials
     from kahlervae.models import load_model
     from kahlervae.storage import write_table
     from kahlervae.train.potentials import load_potentials
 
-    images = load_split(data, "test").images
-    vae = load_model(model)
-    potentials = load_potentials(potential, vae.latent_dim)
+    where = resolve_device(device)
+    images = load_split(data, "test").images.to(where)
+    vae = load_model(model).to(where)
+    potentials = load_potentials(potential, vae.latent_dim, where)
     tables = compare_potentials(vae, potentials, images, settings)
     write_table(out, tables.agreement)
     write_table(identities, tables.identities)
@@ -155,18 +169,25 @@ def agreement(
 
 @app.command(name="slice")
 def latent_slice(
-    data: Data, model: Model, potential: Potentials, settings: Settings, out: Out
+    data: Data,
+    model: Model,
+    potential: Potentials,
+    settings: Settings,
+    out: Out,
+    device: Device = "cpu",
 ) -> None:
     """Evaluate metrics on a plane of the latent space."""
     from kahlervae.data import load_split
+    from kahlervae.device import resolve_device
     from kahlervae.evaluate.latent_slice import slice_latents
     from kahlervae.models import load_model
     from kahlervae.storage import write_tensors
     from kahlervae.train.potentials import load_potentials
 
-    vae = load_model(model)
-    potentials = load_potentials(potential, vae.latent_dim)
-    arrays = slice_latents(vae, potentials, load_split(data, "test"), settings)
+    where = resolve_device(device)
+    vae = load_model(model).to(where)
+    potentials = load_potentials(potential, vae.latent_dim, where)
+    arrays = slice_latents(vae, potentials, load_split(data, "test").to(where), settings)
     write_tensors(out, arrays, vae.identity)
 
 
@@ -178,17 +199,20 @@ def sample(
     out: Out,
     diagnostics: Out,
     potential: Annotated[Path | None, typer.Option(help="Needed by `volume`.")] = None,
+    device: Device = "cpu",
 ) -> None:
     """Draw latents by every sampler."""
     from kahlervae.data import load_split
+    from kahlervae.device import resolve_device
     from kahlervae.models import load_model
     from kahlervae.sample import sample_model
     from kahlervae.storage import write_table, write_tensors
     from kahlervae.train.potentials import load_potentials
 
-    vae = load_model(model)
-    fitted = load_potentials(potential, vae.latent_dim)["fitted"] if potential else None
-    images = load_split(data, "train").images
+    where = resolve_device(device)
+    vae = load_model(model).to(where)
+    fitted = load_potentials(potential, vae.latent_dim, where)["fitted"] if potential else None
+    images = load_split(data, "train").images.to(where)
     latents, table = sample_model(vae, images, fitted, settings)
     write_tensors(out, latents, vae.identity)
     write_table(diagnostics, table)
@@ -206,12 +230,14 @@ def score(
     paths: Out,
     reconstruction: Out,
     gallery: Out,
+    device: Device = "cpu",
 ) -> None:
     """Score samples, decoded paths and reconstructions by every oracle."""
+    from kahlervae.device import resolve_device
     from kahlervae.evaluate.score import score_model
 
     outputs = (out, sheet, paths, reconstruction, gallery)
-    score_model(data, model, samples, oracle, settings, *outputs)
+    score_model(data, model, samples, oracle, settings, *outputs, resolve_device(device))
 
 
 @app.command()
@@ -223,20 +249,23 @@ def atlas(
     oracle: Oracles,
     settings: Settings,
     out: Out,
+    device: Device = "cpu",
 ) -> None:
     """Map geometry, images and samples of a model on a plane of its latent space."""
     from kahlervae.data import load_split
+    from kahlervae.device import resolve_device
     from kahlervae.evaluate.atlas import map_latents
     from kahlervae.evaluate.score import load_references, load_samples
     from kahlervae.models import load_model
     from kahlervae.storage import write_tensors
     from kahlervae.train.potentials import load_potentials
 
-    vae = load_model(model)
-    images = load_split(data, "test").images
-    latents = load_samples(samples, vae.latent_dim)
-    references = load_references(data, oracle, settings)
-    fitted = load_potentials(potential, vae.latent_dim)["fitted"]
+    where = resolve_device(device)
+    vae = load_model(model).to(where)
+    images = load_split(data, "test").images.to(where)
+    latents = load_samples(samples, vae.latent_dim, where)
+    references = load_references(data, oracle, settings, where)
+    fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
     write_tensors(
         out, map_latents(vae, fitted, images, latents, references, settings), vae.identity
     )

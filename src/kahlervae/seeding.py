@@ -4,8 +4,9 @@ import zlib
 
 import numpy as np
 import torch
+from torch import Tensor
 
-__all__ = ["generator"]
+__all__ = ["generator", "standard_normal"]
 
 
 def generator(seed: int, *names: str) -> torch.Generator:
@@ -23,3 +24,12 @@ def generator(seed: int, *names: str) -> torch.Generator:
     words = [seed, *(zlib.crc32(name.encode()) for name in names)]
     state = np.random.SeedSequence(words).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers of the shape, the precision and the device of ``like``.
+
+    They are drawn on the CPU and moved, so that all devices see the same ones. Complex numbers have
+    E|z|² = 1.
+    """
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)

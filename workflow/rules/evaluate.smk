@@ -22,7 +22,7 @@ rule oracle:
             | {"evaluation": evaluation_settings("neighbours", "quantile")}
         ),
     shell:
-        "kahlervae oracle --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
+        "kahlervae oracle --device {config[device]} --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --data {input.data} --settings {params.settings:q} --out {output.oracle}"
         " --record {output.record} > {log} 2>&1"
 
@@ -61,7 +61,7 @@ rule score:
         settings=compact(evaluation_settings("neighbours", "quantile", "paths")),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
-        "kahlervae score --data {input.data} --model {input.model} --samples {input.samples}"
+        "kahlervae score --device {config[device]} --data {input.data} --model {input.model} --samples {input.samples}"
         " {params.oracles} --settings {params.settings:q}"
         " --out {output.scores} --sheet {output.sheet} --paths {output.paths}"
         " --reconstruction {output.reconstruction} --gallery {output.gallery} > {log} 2>&1"
@@ -103,7 +103,7 @@ rule atlas:
         ),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
-        "kahlervae atlas --data {input.data} --model {input.model} --potential {input.potential}"
+        "kahlervae atlas --device {config[device]} --data {input.data} --model {input.model} --potential {input.potential}"
         " --samples {input.samples} {params.oracles} --settings {params.settings:q}"
         " --out {output} > {log} 2>&1"
 

@@ -23,7 +23,7 @@ rule potential:
     params:
         settings=compact(config["geometry"]["potential"]),
     shell:
-        "kahlervae potential --data {input.data} --model {input.model}"
+        "kahlervae potential --device {config[device]} --data {input.data} --model {input.model}"
         " --settings {params.settings:q} --out {output} > {log} 2>&1"
 
 
@@ -57,7 +57,7 @@ rule agreement:
             {key: config["geometry"][key] for key in ("probes", "epsilon")}
         ),
     shell:
-        "kahlervae agreement --data {input.data} --model {input.model}"
+        "kahlervae agreement --device {config[device]} --data {input.data} --model {input.model}"
         " --potential {input.potential} --settings {params.settings:q}"
         " --out {output.agreement} --identities {output.identities} --probes {output.probes}"
         " > {log} 2>&1"
@@ -91,7 +91,7 @@ rule slice:
             config["geometry"]["slice"] | {"epsilon": config["geometry"]["epsilon"]}
         ),
     shell:
-        "kahlervae slice --data {input.data} --model {input.model}"
+        "kahlervae slice --device {config[device]} --data {input.data} --model {input.model}"
         " --potential {input.potential} --settings {params.settings:q} --out {output}"
         " > {log} 2>&1"
 

@@ -29,6 +29,6 @@ rule sample:
             ["--potential", input.potential] if input.potential else []
         ),
     shell:
-        "kahlervae sample --data {input.data:q} --model {input.model:q} {params.potential:q}"
+        "kahlervae sample --device {config[device]} --data {input.data:q} --model {input.model:q} {params.potential:q}"
         " --settings {params.settings:q} --out {output.samples:q}"
         " --diagnostics {output.diagnostics:q} > {log:q} 2>&1"

@@ -26,7 +26,7 @@ rule train:
             Path(output.model).with_name("checkpoint.safetensors")
         ),
     shell:
-        "kahlervae train --data {input.data:q} --dataset {wildcards.dataset}"
+        "kahlervae train --device {config[device]} --data {input.data:q} --dataset {wildcards.dataset}"
         " --representation {wildcards.representation} --variant {wildcards.variant}"
         " --seed {wildcards.seed} --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
         " --out {output.model:q} --history {output.history:q} > {log:q} 2>&1"

@@ -30,6 +30,10 @@ class Split(NamedTuple):
     images: Float[Tensor, "n height width"]
     labels: Int64[Tensor, " n"]
 
+    def to(self, device: torch.device | None) -> "Split":
+        """The same on a device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
 
 def prepare(
     dataset: str, source: Mapping[str, Any], split: Mapping[str, int]

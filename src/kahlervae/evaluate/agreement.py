@@ -219,7 +219,7 @@ def _spearman(values: Tensor, reference: Tensor) -> float:
     """Rank correlation; undefined (NaN) for a constant."""
     if values.max() - values.min() < 1e-9:
         return float("nan")
-    return float(spearmanr(values, reference).statistic)
+    return float(spearmanr(values.cpu(), reference.cpu()).statistic)
 
 
 def _trace(form: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def _scatter(fisher: Tensor, value: Tensor, quantity: str, first_rank: int) -> p
             "probe": torch.arange(count).repeat_interleave(ranks),
             "quantity": quantity,
             "rank": (first_rank + torch.arange(ranks)).repeat(count),
-            "fisher": fisher.flatten(),
-            "value": value.flatten(),
+            "fisher": fisher.flatten().cpu(),
+            "value": value.flatten().cpu(),
         }
     )

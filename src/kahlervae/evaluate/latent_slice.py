@@ -27,7 +27,7 @@ class Plane(NamedTuple):
         self, extent: float, points: int
     ) -> tuple[Float[Tensor, " points"], Complex[Tensor, "points**2 d"]]:
         """The axis of a square grid of half side ``extent``, and its latents by rows from below."""
-        axis = torch.linspace(-extent, extent, points)
+        axis = torch.linspace(-extent, extent, points, device=self.directions.device)
         vertical, horizontal = torch.meshgrid(axis, axis, indexing="ij")
         coordinates = torch.stack([horizontal, vertical], dim=-1).flatten(0, 1)
         latents = (coordinates @ self.directions).unflatten(1, (-1, 2)).contiguous()

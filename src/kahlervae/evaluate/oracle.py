@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kahlervae.errors import InputError
 from kahlervae.nn.optimiser import Adam
-from kahlervae.seeding import generator
+from kahlervae.seeding import generator, standard_normal
 from kahlervae.storage import check_tensors, read_tensors, write_tensors
 
 __all__ = ["ARCHITECTURES", "Oracle", "Reading", "load_oracle", "save_oracle", "train_oracle"]
@@ -140,7 +140,7 @@ def _jitter(
     """Images under small random rotations, scalings and shifts."""
 
     def uniform(limit: float) -> Float[Tensor, " n"]:
-        return limit * (2 * torch.rand(len(images), generator=random) - 1)
+        return limit * (2 * torch.rand(len(images), generator=random) - 1).to(images.device)
 
     angle, scale = uniform(ROTATION), 1 + uniform(SCALING)
     cosine, sine = scale * angle.cos(), scale * angle.sin()
@@ -186,7 +186,7 @@ def train_oracle(
     height, width = images.shape[1:]
     with torch.random.fork_rng(devices=[]):  # layers are initialised from the global stream
         torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
-        oracle = Oracle(architecture, (height, width), classes)
+        oracle = Oracle(architecture, (height, width), classes).to(images.device)
 
     batches_per_epoch = -(-len(images) // 64)
     optimiser = Adam(oracle.parameters(), weight_decay=0.01, decoupled_weight_decay=True)
@@ -196,7 +196,7 @@ def train_oracle(
     for _ in range(settings["epochs"]):
         for index in torch.randperm(len(images), generator=random).split(64):
             batch = _jitter(images[index], random)
-            batch = batch + settings["noise"] * torch.randn(batch.shape, generator=random)
+            batch = batch + settings["noise"] * standard_normal(batch, random)
             loss = nn.functional.cross_entropy(oracle(batch), labels[index])
             optimiser.zero_grad()
             loss.backward()

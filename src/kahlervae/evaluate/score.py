@@ -41,6 +41,7 @@ def make_oracle(
     evaluation_settings: Mapping[str, Any],
     out: Path | str,
     record: Path | str,
+    device: torch.device | None = None,
 ) -> None:
     """Train an oracle, hold it against its gate, and score real test images by it.
 
@@ -50,12 +51,12 @@ def make_oracle(
     Raises:
         InputError: the data cannot be read, or the oracle misses the gate.
     """
-    split, test = load_split(data, "oracle"), load_split(data, "test")
+    split, test = (load_split(data, name).to(device) for name in ("oracle", "test"))
     oracle = train_oracle(
         architecture, split.images, split.labels, test.images, test.labels, oracle_settings
     )
     save_oracle(out, oracle)
-    (reference,) = load_references(data, [out], evaluation_settings)
+    (reference,) = load_references(data, [out], evaluation_settings, device)
     row = {"dataset": dataset, "oracle": architecture, "accuracy": oracle.accuracy}
     write_table(record, pd.DataFrame([row | reference.image_scores(test.images)]))
 
@@ -71,21 +72,22 @@ def score_model(
     paths: Path | str,
     reconstruction: Path | str,
     gallery_out: Path | str,
+    device: torch.device | None = None,
 ) -> None:
     """Score the samples, the paths and the reconstructions of a model, and keep pictures of each.
 
     Raises:
         InputError: a file cannot be read, or decoded images are not finite.
     """
-    vae = load_model(model)
-    latents = load_samples(samples, vae.latent_dim)
-    references = load_references(data, oracles, settings)
+    vae = load_model(model).to(device)
+    latents = load_samples(samples, vae.latent_dim, device)
+    references = load_references(data, oracles, settings, device)
     write_table(out, score_samples(vae, latents, references))
     with torch.no_grad():
         sheets = {key: vae.decode_images(z[:SHEET]) for key, z in latents.items()}
     write_tensors(sheet, sheets, vae.identity)
 
-    images = load_split(data, "test").images
+    images = load_split(data, "test").images.to(device)
     write_table(paths, score_paths(vae, latents, images, references, settings["paths"]))
     random = generator(vae.identity["seed"], "reconstruction")
     scores = reconstruction_scores(vae, images, random)
@@ -93,7 +95,9 @@ def score_model(
     write_tensors(gallery_out, gallery(vae, images), vae.identity)
 
 
-def load_samples(path: Path | str, latent_dim: int) -> dict[str, Complex[Tensor, "n d"]]:
+def load_samples(
+    path: Path | str, latent_dim: int, device: torch.device | None = None
+) -> dict[str, Complex[Tensor, "n d"]]:
     """Latents by ``sampler:setting``, as the sampling stage wrote them.
 
     Raises:
@@ -111,7 +115,7 @@ def load_samples(path: Path | str, latent_dim: int) -> dict[str, Complex[Tensor,
             for key, count in counts.items()
         },
     )
-    return latents
+    return {key: z.to(device) for key, z in latents.items()}
 
 
 @torch.no_grad()
@@ -215,7 +219,10 @@ def _decode_lines(
 
 
 def load_references(
-    data: Path | str, oracles: Sequence[Path | str], settings: Mapping[str, Any]
+    data: Path | str,
+    oracles: Sequence[Path | str],
+    settings: Mapping[str, Any],
+    device: torch.device | None = None,
 ) -> list[Reference]:
     """Real data as seen by each oracle; ``settings`` are ``neighbours`` and ``quantile``.
 
@@ -223,6 +230,9 @@ def load_references(
         InputError: a file cannot be read.
     """
     train, validation, test = (
-        load_split(data, split).images for split in ("train", "validation", "test")
+        load_split(data, split).images.to(device) for split in ("train", "validation", "test")
     )
-    return [Reference(load_oracle(path), train, validation, test, settings) for path in oracles]
+    return [
+        Reference(load_oracle(path).to(device), train, validation, test, settings)
+        for path in oracles
+    ]

@@ -32,7 +32,7 @@ def latent_lines(
     start: Complex[Tensor, "n d"], end: Complex[Tensor, "n d"], steps: int
 ) -> Complex[Tensor, "n points d"]:
     """Straight lines of T = ``steps`` equal steps, hence T + 1 points, both ends included."""
-    t = torch.linspace(0, 1, steps + 1, dtype=start.real.dtype)[:, None]
+    t = torch.linspace(0, 1, steps + 1, dtype=start.real.dtype, device=start.device)[:, None]
     return (1 - t) * start[:, None] + t * end[:, None]
 
 

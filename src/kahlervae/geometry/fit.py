@@ -34,6 +34,7 @@ def fit_potential(
     """
     scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.mean())
     potential = MixturePotential.random(z.shape[1], groups, components, scale, generator)
+    potential = potential.to(z.device)
     optimiser = Adam(potential.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     norms, log_dets = torch.linalg.matrix_norm(metrics), log_det(metrics)
@@ -78,7 +79,8 @@ def calibrate_posterior_potential(
     candidates = []
     norms = torch.linalg.matrix_norm(metrics)
     for temperature in TEMPERATURES:
-        unit = MixturePotential.from_posterior(mean, temperature * variance).metric(z).detach()
+        unit = MixturePotential.from_posterior(mean, temperature * variance).to(z.device).metric(z)
+        unit = unit.detach()
         inner = (unit * metrics.conj()).sum((-2, -1)).real / norms.square()
         square = torch.linalg.matrix_norm(unit).square() / norms.square()
         strength = float(inner.sum() / square.sum())
@@ -86,7 +88,7 @@ def calibrate_posterior_potential(
         candidates.append((loss, temperature, strength))
     _, temperature, strength = min(candidates)
     potential = MixturePotential.from_posterior(mean, temperature * variance, strength)
-    return potential.requires_grad_(False)
+    return potential.to(z.device).requires_grad_(False)
 
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

@@ -74,7 +74,7 @@ class MixtureDecoder:
     ) -> InformationDraws:
         """Draws of observed and missing information at every z."""
         log_weights = self.log_weights(z)
-        chosen = torch.multinomial(log_weights.exp(), samples, True, generator=generator)
+        chosen = torch.multinomial(log_weights.exp().cpu(), samples, True, generator=generator)
         component = type(self.components)(*(part[chosen] for part in self.components))
         x = component.sample(generator)
         joint = log_weights.unsqueeze(1) + self._log_components(x)

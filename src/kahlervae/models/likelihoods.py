@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from kahlervae.seeding import standard_normal
+
 __all__ = ["ComplexGaussian", "DenseComplexGaussian", "RealGaussian"]
 
 
@@ -38,7 +40,7 @@ class RealGaussian(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Float[Tensor, "*batch D"]:
         """One draw for every entry of the batch."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
+        noise = standard_normal(self.mean, generator)
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
 
@@ -66,7 +68,7 @@ class ComplexGaussian(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Complex[Tensor, "*batch D"]:
         r"""One draw :math:`\mu + \sigma (\epsilon_1 + i\epsilon_2)/\sqrt 2` for every entry."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
+        noise = standard_normal(self.mean, generator)
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
 

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from kahlervae.seeding import standard_normal
+
 __all__ = ["ComplexPosterior", "Posterior", "RealPosterior"]
 
 
@@ -27,7 +29,7 @@ class ComplexPosterior(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Complex[Tensor, "*batch d"]:
         r"""One draw :math:`m + \sqrt{γ}\,(ε_1 + iε_2)/\sqrt 2`, reparameterised."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
+        noise = standard_normal(self.mean, generator)
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
     def kl(self) -> Float[Tensor, "*batch"]:
@@ -60,7 +62,7 @@ class RealPosterior(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Complex[Tensor, "*batch d"]:
         """One draw in C^d, reparameterised."""
-        noise = torch.randn(self.real_mean.shape, generator=generator, dtype=self.real_mean.dtype)
+        noise = standard_normal(self.real_mean, generator)
         return _identify(self.real_mean + torch.exp(0.5 * self.real_log_var) * noise)
 
     def kl(self) -> Float[Tensor, "*batch"]:

@@ -53,13 +53,14 @@ def diagnose(chains: Chains, maximum_rhat: float = 1.01) -> Diagnostics:
         maximum_rhat: largest R-hat that passes.
     """
     coordinates = torch.view_as_real(chains.latents).flatten(2)
-    quantities = torch.cat([coordinates, chains.log_density[..., None]], dim=-1).double().numpy()
+    quantities = torch.cat([coordinates, chains.log_density[..., None]], dim=-1)
+    values = quantities.double().cpu().numpy()
     axes = {"chain_axis": 0, "draw_axis": 1}
     # A chain that never moves has no variance to divide by: R-hat is then nan, which fails.
     with np.errstate(invalid="ignore", divide="ignore"):
-        rhat = float(np.max(array_stats.rhat(quantities, **axes)))
-        bulk = float(np.min(array_stats.ess(quantities, method="bulk", **axes)))
-        tail = float(np.min(array_stats.ess(quantities, method="tail", prob=(0.05, 0.95), **axes)))
+        rhat = float(np.max(array_stats.rhat(values, **axes)))
+        bulk = float(np.min(array_stats.ess(values, method="bulk", **axes)))
+        tail = float(np.min(array_stats.ess(values, method="tail", prob=(0.05, 0.95), **axes)))
 
     count, draws = chains.log_density.shape
     stuck = torch.nonzero(chains.moved.double().mean(1) < 0.05).flatten().tolist()

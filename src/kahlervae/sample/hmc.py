@@ -9,6 +9,7 @@ from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.seeding import standard_normal
 
 __all__ = ["Chains", "DualAveraging", "run_chains"]
 
@@ -130,8 +131,8 @@ def run_chains(
         step_size = averaging.step_size if adapting else averaging.average
         steps = int(torch.randint(1, leapfrog + 1, (), generator=generator))
         # torch's complex normal has E|p|² = 1; unit variance of both parts needs 2.
-        momentum = math.sqrt(2) * torch.randn(start.shape, generator=generator, dtype=start.dtype)
-        threshold = torch.rand(len(start), generator=generator, dtype=dtype).log()
+        momentum = math.sqrt(2) * standard_normal(start, generator)
+        threshold = torch.rand(len(start), generator=generator, dtype=dtype).to(start.device).log()
         energy = value - _kinetic(momentum)
 
         proposal, new_value, new_gradient = position, value, gradient

@@ -41,10 +41,10 @@ def build_samplers(
     """
     for name in settings["samplers"]:
         if name == "prior":
-            yield Prior(model.latent_dim)
+            yield Prior(model.latent_dim, device=images.device)
         elif name == "truncated":
             for temperature in settings["truncated"]["temperatures"]:
-                yield Truncated(model.latent_dim, temperature)
+                yield Truncated(model.latent_dim, temperature, device=images.device)
         elif name == "posterior_mixture":
             with torch.no_grad():
                 yield PosteriorMixture(model.encode_images(images))
@@ -55,7 +55,7 @@ def build_samplers(
                 raise InputError("the volume sampler needs a potential: pass its file.")
             options = dict(settings["volume"])
             for alpha in options.pop("alphas"):
-                prior = Prior(model.latent_dim)
+                prior = Prior(model.latent_dim, device=images.device)
                 yield Volume(prior, potential, alpha, settings["epsilon"], **options)
         else:
             raise InputError(
@@ -77,7 +77,7 @@ def sample_model(
 
     Args:
         model: gives the latent dimension, the posteriors, the identity and the seed.
-        images: training images, for the aggregated posterior.
+        images: training images, for the aggregated posterior; latents are drawn to their device.
         potential: metric of the volume samplers; None for a model with a real latent space.
         settings: ``sampling`` of the configuration, and ``epsilon`` of its ``geometry``.
 

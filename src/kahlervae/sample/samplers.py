@@ -79,6 +79,7 @@ class Truncated(Base):
         latent_dim: d.
         temperature: T > 0, the factor on the standard deviation.
         dtype: precision of the latents.
+        device: where the latents go; they are drawn on the CPU.
 
     Raises:
         InputError: the temperature is not positive.
@@ -87,7 +88,11 @@ class Truncated(Base):
     name = "truncated"
 
     def __init__(
-        self, latent_dim: int, temperature: float, dtype: torch.dtype = torch.complex64
+        self,
+        latent_dim: int,
+        temperature: float,
+        dtype: torch.dtype = torch.complex64,
+        device: torch.device | None = None,
     ) -> None:
         if not temperature > 0:
             raise InputError(
@@ -97,6 +102,7 @@ class Truncated(Base):
         self.latent_dim = latent_dim
         self.temperature = temperature
         self.dtype = dtype
+        self.device = device
         self.setting = f"temperature={temperature:g}"
 
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -108,7 +114,7 @@ class Truncated(Base):
     def _sample(self, count: int, generator: torch.Generator) -> Draws:
         # torch's complex normal is CN(0, 1): E|z|² = 1.
         noise = torch.randn(count, self.latent_dim, generator=generator, dtype=self.dtype)
-        return Draws(self.temperature * noise)
+        return Draws(self.temperature * noise.to(self.device))
 
 
 class Prior(Truncated):
@@ -119,8 +125,13 @@ class Prior(Truncated):
 
     name = "prior"
 
-    def __init__(self, latent_dim: int, dtype: torch.dtype = torch.complex64) -> None:
-        super().__init__(latent_dim, 1.0, dtype)
+    def __init__(
+        self,
+        latent_dim: int,
+        dtype: torch.dtype = torch.complex64,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__(latent_dim, 1.0, dtype, device)
         self.setting = "default"
 
 

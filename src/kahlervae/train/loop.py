@@ -47,7 +47,7 @@ def train(
     from there and ends at the same parameters, bit for bit, as a run without a stop.
 
     Args:
-        splits: ``train`` and ``validation``.
+        splits: ``train`` and ``validation``; training runs on their device.
         identity: dataset, representation, variant, seed.
         settings: the config's ``model``, ``training`` and ``variant`` blocks.
         checkpoint: where the state of an unfinished run is kept; removed by the caller.
@@ -66,10 +66,10 @@ def train(
     networks = NETWORKS.get(identity["variant"], "complex")
     height, width = images.shape[1:]
     model = build_model(identity, (height, width), networks, **settings["model"])
-    objective = Objective(model, variant, options["kl_warmup_epochs"])
+    objective = Objective(model, variant, options["kl_warmup_epochs"]).to(images.device)
     optimiser = Adam(objective.parameters(), lr=options["learning_rate"])
     stream = generator(seed, "train")
-    data = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+    data = hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()
     origin = {**settings, **identity, "data": data}
     state = Checkpoint(checkpoint, objective, optimiser, stream, origin)
     history = state.restore()

@@ -73,6 +73,6 @@ def _along_paths(z: Complex[Tensor, "n d"], generator: torch.Generator) -> Compl
 
     Batches are shuffled, so that the next one is any other.
     """
-    share = torch.rand(len(z), 1, generator=generator)
+    share = torch.rand(len(z), 1, generator=generator).to(z.device)
     share[::2] = 0
     return z + share * (z.roll(1, 0) - z)

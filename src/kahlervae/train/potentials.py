@@ -13,7 +13,7 @@ from kahlervae.errors import InputError
 from kahlervae.geometry import MixturePotential, best_constant_metric, fisher_metric, log_det
 from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
 from kahlervae.models import VAE
-from kahlervae.seeding import generator
+from kahlervae.seeding import generator, standard_normal
 
 __all__ = ["draw_probes", "fit_potentials", "load_potentials", "save_potentials"]
 
@@ -30,7 +30,7 @@ def draw_probes(
     """Latents at which metrics are compared: ``posterior`` (of random images) and ``prior``."""
     chosen = torch.randint(len(images), (count,), generator=stream)
     posterior = model.encode_images(images[chosen]).sample(stream)
-    prior = torch.randn(posterior.shape, generator=stream, dtype=posterior.dtype)
+    prior = standard_normal(posterior, stream)
     return {"posterior": posterior, "prior": prior}
 
 
@@ -71,7 +71,7 @@ def fit_potentials(
         "posterior": calibrate_posterior_potential(
             anchors.mean, anchors.variance, z[::CALIBRATION], metrics[::CALIBRATION]
         ),
-        "constant": MixturePotential.constant(best_constant_metric(metrics)),
+        "constant": MixturePotential.constant(best_constant_metric(metrics)).to(z.device),
     }
     for name, potential in potentials.items():
         if not all(parameter.isfinite().all() for parameter in potential.parameters()):
@@ -94,7 +94,9 @@ def save_potentials(
     storage.write_tensors(path, tensors, identity)
 
 
-def load_potentials(path: Path | str, latent_dim: int) -> dict[str, MixturePotential]:
+def load_potentials(
+    path: Path | str, latent_dim: int, device: torch.device | None = None
+) -> dict[str, MixturePotential]:
     """The potentials of a file that :func:`save_potentials` wrote, without gradients.
 
     Raises:
@@ -125,6 +127,6 @@ def load_potentials(path: Path | str, latent_dim: int) -> dict[str, MixturePoten
         name, _, parameter = key.partition(".")
         parameters[name][parameter] = value
     return {
-        name: MixturePotential(**values).requires_grad_(False)
+        name: MixturePotential(**values).requires_grad_(False).to(device)
         for name, values in parameters.items()
     }

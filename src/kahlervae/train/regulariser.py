@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.fisher import Decoder, fisher_metric, fisher_norm
 from kahlervae.geometry.potential import MixturePotential
+from kahlervae.seeding import standard_normal
 
 __all__ = ["FisherRegulariser", "PotentialRegulariser", "Regularisation", "build_regulariser"]
 
@@ -59,7 +60,7 @@ class PotentialRegulariser(nn.Module):
         self, decoder: Decoder, z: Complex[Tensor, "n d"], generator: torch.Generator
     ) -> Regularisation:
         metric = self.potential.metric(z)
-        v = torch.randn(z.shape, generator=generator, dtype=z.dtype)
+        v = standard_normal(z, generator)
         proxy = ((metric @ v.conj().unsqueeze(-1)).squeeze(-1) * v).sum(-1).real
         tie = (proxy.log() - fisher_norm(decoder, z, v).log()).square().mean()
         return Regularisation(FORMS[self.form](log_det(metric, self.epsilon)), tie)
