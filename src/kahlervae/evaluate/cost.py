@@ -88,7 +88,7 @@ def run_cost(settings: Mapping[str, Any], device: str = "cpu") -> pd.DataFrame:
 
 
 def _sizes(settings: Mapping[str, Any]) -> Iterator[tuple[str, Size]]:
-    base = Size(**settings["base"])
+    base = Size(**{factor: settings["base"][factor] for factor in Size._fields})
     yield "base", base
     for factor, values in settings["sweeps"].items():
         for value in values:
