@@ -49,6 +49,8 @@ MODELS = [
     if representation in block.get("representations", options["representations"])
     for seed in config["seeds"]
 ]
+# GPUs that a job asks for: one where the configuration wants one, none where it may do without.
+GPUS = int(config.get("device") == "cuda")
 VARIANTS = list(dict.fromkeys(model["variant"] for model in MODELS))
 # The variants with a metric and a potential; the latent space of `real` is not complex.
 COMPLEX = [variant for variant in VARIANTS if variant != "real"]

@@ -16,6 +16,7 @@ rule oracle:
     resources:
         mem_mb=1500,
         runtime=15,
+        gpu=GPUS,
     params:
         settings=lambda wildcards: compact(
             dataset_settings(wildcards, "oracle")
@@ -57,6 +58,7 @@ rule score:
     resources:
         mem_mb=2000,
         runtime=30,
+        gpu=GPUS,
     params:
         settings=compact(evaluation_settings("neighbours", "quantile", "paths")),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
@@ -92,6 +94,7 @@ rule atlas:
     resources:
         mem_mb=2000,
         runtime=30,
+        gpu=GPUS,
     params:
         settings=compact(
             config["geometry"]["atlas"]

@@ -20,6 +20,7 @@ rule potential:
     resources:
         mem_mb=2000,
         runtime=30,
+        gpu=GPUS,
     params:
         settings=compact(config["geometry"]["potential"]),
     shell:
@@ -52,6 +53,7 @@ rule agreement:
     resources:
         mem_mb=2000,
         runtime=30,
+        gpu=GPUS,
     params:
         settings=compact(
             {key: config["geometry"][key] for key in ("probes", "epsilon")}
@@ -86,6 +88,7 @@ rule slice:
     resources:
         mem_mb=2000,
         runtime=30,
+        gpu=GPUS,
     params:
         settings=compact(
             config["geometry"]["slice"] | {"epsilon": config["geometry"]["epsilon"]}

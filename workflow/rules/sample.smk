@@ -23,6 +23,7 @@ rule sample:
     resources:
         mem_mb=1500,
         runtime=30,
+        gpu=GPUS,
     params:
         settings=sample_settings,
         potential=lambda wildcards, input: (

@@ -20,6 +20,7 @@ rule train:
     resources:
         mem_mb=1500,
         runtime=60,
+        gpu=GPUS,
     params:
         settings=train_settings,
         checkpoint=lambda wildcards, output: str(
