@@ -27,7 +27,7 @@ def opened(path: Path, width: int = 1280, height: int = 720) -> Iterator[Page]:
             "console",
             lambda message: (
                 troubles.append(f"console: {message.text}")
-                if message.type in ("error", "warning")
+                if message.type == "error"
                 else None
             ),
         )
@@ -42,4 +42,5 @@ def opened(path: Path, width: int = 1280, height: int = 720) -> Iterator[Page]:
         page.goto(path.resolve().as_uri())
         yield page
         browser.close()
-    assert not troubles
+    if troubles:
+        raise AssertionError("\n".join(troubles))

@@ -376,6 +376,62 @@ def _set_log_level() -> None:
     logging.getLogger("kahlervae").setLevel(level)
 
 
+@app.command()
+def browse(tables: list[Path], out: Annotated[list[Path], typer.Option(help="Pages.")]) -> None:
+    """Write tables as pages whose columns sort."""
+    from kahlervae.figures.pages import write_table_page
+
+    for path, page in zip(tables, out, strict=True):
+        write_table_page(path, page)
+
+
+@app.command()
+def captions(
+    tables: Annotated[Path, typer.Option(help="Folder of the gathered tables.")],
+    claims: Annotated[Path, typer.Option(help="What `kahlervae claims` wrote.")],
+    out: Annotated[list[Path], typer.Option(help="Files to write, named after figures.")],
+) -> None:
+    """Say what was measured."""
+    from kahlervae.figures.captions import write_captions
+
+    write_captions(tables, claims, out)
+
+
+@app.command()
+def summary(
+    figures: list[Path],
+    claims: Annotated[Path, typer.Option(help="What `kahlervae claims` wrote.")],
+    out: Out,
+) -> None:
+    """Write claims and figures on one page."""
+    from kahlervae.figures.pages import write_summary
+
+    write_summary(claims, figures, out)
+
+
+@app.command()
+def provenance(
+    files: list[Path],
+    requirements: Annotated[Path, typer.Option(help="The pinned packages.")],
+    settings: Settings,
+    out: Out,
+) -> None:
+    """Record what results were made with, and their checksums."""
+    from kahlervae.provenance import collect
+    from kahlervae.storage import write_json
+
+    write_json(out, collect(files, out.parent, requirements, settings))
+
+
+def _set_log_level() -> None:
+    """The level of this package's messages, from the environment: no setting of a run."""
+    level = os.environ.get("KAHLERVAE_LOG", "INFO")
+    if level not in logging.getLevelNamesMapping():
+        raise InputError(f"KAHLERVAE_LOG must be DEBUG, INFO, WARNING or ERROR, not {level!r}.")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("kahlervae").setLevel(level)
+
+
 def main() -> None:
     """Run the command line; what is not in our hands ends it with one sentence on standard error.
 

@@ -86,10 +86,12 @@ def point_at(page, x, y):
 def test_page_follows_the_pointer_and_the_choices(atlas, tmp_path):
     out = tmp_path / "atlas.html"
     write_atlas(atlas, out)
-    assert out.stat().st_size < 5e6
+    assert out.stat().st_size < 1.5e6  # a page out of the report may have 2 MB, a third is encoding
     content, _ = read_tensors(atlas)
     with opened(out, 1280, 720) as page:
-        page.wait_for_function("Bokeh.documents.length && Bokeh.documents[0].is_idle")
+        page.wait_for_function(
+            "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
+        )
         point_at(page, -1.5, 1.0)
         assert ink(page, "decoded") < 0.01
         point_at(page, 1.5, 1.0)
@@ -103,10 +105,10 @@ def test_page_follows_the_pointer_and_the_choices(atlas, tmp_path):
             assert f": {value:.2f}" in text(page, "values")
 
         point_at(page, -0.95, 1.05)
-        assert ink(page, "sample") == pytest.approx(0.25, abs=0.01)
+        assert ink(page, "sample") == pytest.approx(0.25, abs=0.02)
         assert "no outlier" in text(page, "about")
         point_at(page, -0.95, -0.95)
-        assert ink(page, "sample") == pytest.approx(0.75, abs=0.01)
+        assert ink(page, "sample") == pytest.approx(0.75, abs=0.02)
         assert "outlier by 2 of 2" in text(page, "about")
         assert "1.25 off the plane" in text(page, "about")
 

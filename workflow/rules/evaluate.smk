@@ -24,8 +24,8 @@ rule oracle:
         ),
     shell:
         "kahlervae oracle --device {config[device]} --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
-        " --data {input.data} --settings {params.settings:q} --out {output.oracle}"
-        " --record {output.record} > {log} 2>&1"
+        " --data {input.data:q} --settings {params.settings:q} --out {output.oracle:q}"
+        " --record {output.record:q} > {log:q} 2>&1"
 
 
 rule score:
@@ -63,10 +63,10 @@ rule score:
         settings=compact(evaluation_settings("neighbours", "quantile", "paths")),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
-        "kahlervae score --device {config[device]} --data {input.data} --model {input.model} --samples {input.samples}"
-        " {params.oracles} --settings {params.settings:q}"
-        " --out {output.scores} --sheet {output.sheet} --paths {output.paths}"
-        " --reconstruction {output.reconstruction} --gallery {output.gallery} > {log} 2>&1"
+        "kahlervae score --device {config[device]} --data {input.data:q} --model {input.model:q} --samples {input.samples:q}"
+        " {params.oracles:q} --settings {params.settings:q}"
+        " --out {output.scores:q} --sheet {output.sheet:q} --paths {output.paths:q}"
+        " --reconstruction {output.reconstruction:q} --gallery {output.gallery:q} > {log:q} 2>&1"
 
 
 rule atlas:
@@ -106,25 +106,25 @@ rule atlas:
         ),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
-        "kahlervae atlas --device {config[device]} --data {input.data} --model {input.model} --potential {input.potential}"
-        " --samples {input.samples} {params.oracles} --settings {params.settings:q}"
-        " --out {output} > {log} 2>&1"
+        "kahlervae atlas --device {config[device]} --data {input.data:q} --model {input.model:q} --potential {input.potential:q}"
+        " --samples {input.samples:q} {params.oracles:q} --settings {params.settings:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
-# Table: (section of the report, the tables that are put together).
+# Table: the tables that are put together.
 GATHERED = {
-    "history": ("Training", of_models("history.csv")),
-    "reconstruction": ("Training", of_models("reconstruction.csv")),
-    "agreement": ("Geometry", of_models("agreement.csv", COMPLEX)),
-    "identities": ("Geometry", of_models("identities.csv", COMPLEX)),
-    "probes": ("Geometry", of_models("probes.csv", COMPLEX)),
-    "sampler_diagnostics": ("Sampling", of_models("sampler_diagnostics.csv", COMPLEX)),
-    "samples": ("Evaluation", of_models("samples.csv")),
-    "paths": ("Evaluation", of_models("paths.csv")),
-    "reference": ("Evaluation", of_oracles(".csv")),
+    "history": of_models("history.csv"),
+    "reconstruction": of_models("reconstruction.csv"),
+    "agreement": of_models("agreement.csv", COMPLEX),
+    "identities": of_models("identities.csv", COMPLEX),
+    "probes": of_models("probes.csv", COMPLEX),
+    "sampler_diagnostics": of_models("sampler_diagnostics.csv", COMPLEX),
+    "samples": of_models("samples.csv"),
+    "paths": of_models("paths.csv"),
+    "reference": of_oracles(".csv"),
 }
 
-for table, (section, parts) in GATHERED.items():
+for table, parts in GATHERED.items():
 
     rule:
         name:
@@ -133,12 +133,7 @@ for table, (section, parts) in GATHERED.items():
             tables=parts,
             code=code("table"),
         output:
-            report(
-                f"<results>/tables/{table}.csv",
-                caption=f"../report/tables/{table}.rst",
-                category=section,
-                labels={"name": table, "kind": "table"},
-            ),
+            f"<results>/tables/{table}.csv",
         log:
             f"<logs>/table/{table}.log",
         benchmark:
@@ -152,7 +147,7 @@ for table, (section, parts) in GATHERED.items():
             mem_mb=1000,
             runtime=5,
         shell:
-            "kahlervae table {input.tables} --out {output} > {log} 2>&1"
+            "kahlervae table {input.tables:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule pareto:
@@ -161,12 +156,7 @@ rule pareto:
         samples="<results>/tables/samples.csv",
         code=code("pareto"),
     output:
-        report(
-            "<results>/tables/pareto.csv",
-            caption="../report/tables/pareto.rst",
-            category="Evaluation",
-            labels={"name": "pareto", "kind": "table"},
-        ),
+        "<results>/tables/pareto.csv",
     log:
         "<logs>/pareto.log",
     benchmark:
@@ -180,7 +170,7 @@ rule pareto:
         mem_mb=1000,
         runtime=5,
     shell:
-        "kahlervae pareto --samples {input.samples} --out {output} > {log} 2>&1"
+        "kahlervae pareto --samples {input.samples:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule claims:
@@ -194,12 +184,7 @@ rule claims:
         pareto="<results>/tables/pareto.csv",
         code=code("claims"),
     output:
-        report(
-            "<results>/claims.csv",
-            caption="../report/tables/claims.rst",
-            category="Claims",
-            labels={"name": "claims", "kind": "table"},
-        ),
+        "<results>/claims.csv",
     log:
         "<logs>/claims.log",
     benchmark:
@@ -216,5 +201,5 @@ rule claims:
         settings=compact(config["claims"]),
         tables=lambda wildcards, input: str(Path(input.samples).parent),
     shell:
-        "kahlervae claims --tables {params.tables} --settings {params.settings:q}"
-        " --out {output} > {log} 2>&1"
+        "kahlervae claims --tables {params.tables:q} --settings {params.settings:q}"
+        " --out {output:q} > {log:q} 2>&1"

@@ -6,27 +6,28 @@ DRAWING = [
 FIRST = config["seeds"][:1]
 
 # Figure: (section of the report, the tables and arrays that it shows). Pictures show the first seed.
+# The report sorts its sections by name, hence the numbers.
 FIGURES = {
-    "training": ("Training", ["<results>/tables/history.csv"]),
+    "training": ("1 Training", ["<results>/tables/history.csv"]),
     "reconstructions": (
-        "Training",
+        "1 Training",
         [
             *of_models("gallery.safetensors", seeds=FIRST),
             "<results>/tables/reconstruction.csv",
         ],
     ),
-    "latent_slice": ("Geometry", of_models("slice.safetensors", COMPLEX, FIRST)),
-    "agreement": ("Geometry", ["<results>/tables/probes.csv"]),
-    "agreement_summary": ("Geometry", ["<results>/tables/agreement.csv"]),
-    "cost": ("Geometry", ["<results>/tables/cost.csv"]),
-    "sample_sheets": ("Sampling", of_models("sheet.safetensors", seeds=FIRST)),
-    "paths": ("Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
-    "smoothness": ("Evaluation", ["<results>/tables/paths.csv"]),
+    "latent_slice": ("2 Geometry", of_models("slice.safetensors", COMPLEX, FIRST)),
+    "agreement": ("2 Geometry", ["<results>/tables/probes.csv"]),
+    "agreement_summary": ("2 Geometry", ["<results>/tables/agreement.csv"]),
+    "cost": ("2 Geometry", ["<results>/tables/cost.csv"]),
+    "sample_sheets": ("4 Sampling", of_models("sheet.safetensors", seeds=FIRST)),
+    "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
+    "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"]),
     "pareto": (
-        "Evaluation",
+        "5 Evaluation",
         ["<results>/tables/samples.csv", "<results>/tables/reference.csv"],
     ),
-    "claims": ("Claims", ["<results>/claims.csv"]),
+    "claims": ("6 Claims", ["<results>/claims.csv"]),
     "runtime": (
         "Run",
         ["<results>/tables/runtime.csv", "<results>/tables/efficiency.csv"],
@@ -64,8 +65,8 @@ for figure, (section, sources) in FIGURES.items():
         params:
             figure=figure,
         shell:
-            "kahlervae figure {params.figure} {input.sources}"
-            " --out {output.png} --out {output.pdf} > {log} 2>&1"
+            "kahlervae figure {params.figure:q} {input.sources:q}"
+            " --out {output.png:q} --out {output.pdf:q} > {log:q} 2>&1"
 
 
 rule page:
@@ -77,7 +78,7 @@ rule page:
         report(
             "<figures>/atlas/{dataset}/{representation}/{variant}.html",
             caption="../report/figures/atlas.rst",
-            category="Atlas",
+            category="3 Atlas",
             labels={"name": "{variant} ({dataset}, {representation})", "kind": "page"},
         ),
     log:
@@ -95,7 +96,7 @@ rule page:
         mem_mb=1500,
         runtime=10,
     shell:
-        "kahlervae page {input.atlas} --out {output} > {log} 2>&1"
+        "kahlervae page {input.atlas:q} --out {output:q} > {log:q} 2>&1"
 
 
 # The pages of all models that have one.
@@ -104,3 +105,131 @@ PAGES = [
     for model in MODELS
     if model["variant"] in COMPLEX and model["seed"] in FIRST
 ]
+
+
+# Table: section of the report. Those with a row for every epoch or probe are left to the figures.
+SHOWN = {
+    "reconstruction": "1 Training",
+    "agreement": "2 Geometry",
+    "identities": "2 Geometry",
+    "cost": "2 Geometry",
+    "sampler_diagnostics": "4 Sampling",
+    "samples": "5 Evaluation",
+    "paths": "5 Evaluation",
+    "pareto": "5 Evaluation",
+    "reference": "5 Evaluation",
+    "claims": "6 Claims",
+}
+
+
+rule browse:
+    """The tables as pages whose columns sort."""
+    input:
+        tables=[
+            f"<results>/{'' if table == 'claims' else 'tables/'}{table}.csv"
+            for table in SHOWN
+        ],
+        code=code("browse"),
+    output:
+        [
+            report(
+                f"<results>/pages/{table}.html",
+                caption=f"../report/tables/{table}.rst",
+                category=section,
+                labels={"name": table.replace("_", " "), "kind": "table"},
+            )
+            for table, section in SHOWN.items()
+        ],
+    log:
+        "<logs>/browse.log",
+    benchmark:
+        "<benchmarks>/browse.tsv"
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        out=lambda wildcards, output: [f"--out={path}" for path in output],
+    shell:
+        "kahlervae browse {input.tables:q} {params.out:q} > {log:q} 2>&1"
+
+
+# The figures whose captions say what was measured; the captions include the files of this rule.
+MEASURED = [
+    "reconstructions",
+    "latent_slice",
+    "agreement",
+    "agreement_summary",
+    "cost",
+    "sample_sheets",
+    "smoothness",
+    "pareto",
+    "claims",
+]
+
+
+rule captions:
+    """What was measured, in words."""
+    input:
+        tables=[
+            f"<results>/tables/{table}.csv"
+            for table in ("reconstruction", "agreement", "cost", "samples", "paths")
+        ],
+        claims="<results>/claims.csv",
+        code=code("captions"),
+    output:
+        expand("<results>/captions/{figure}.rst", figure=MEASURED),
+    log:
+        "<logs>/captions.log",
+    benchmark:
+        "<benchmarks>/captions.tsv"
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        tables=lambda wildcards, input: str(Path(input.tables[0]).parent),
+        out=lambda wildcards, output: [f"--out={path}" for path in output],
+    shell:
+        "kahlervae captions --tables {params.tables:q} --claims {input.claims:q} {params.out:q}"
+        " > {log:q} 2>&1"
+
+
+rule summary:
+    """The claims and the main figures on one page."""
+    input:
+        claims="<results>/claims.csv",
+        figures=expand(
+            "<figures>/{figure}.png",
+            figure=["pareto", "smoothness", "agreement_summary", "latent_slice"],
+        ),
+        code=code("summary"),
+    output:
+        report(
+            "<results>/summary.html",
+            caption="../report/summary.rst",
+            category="6 Claims",
+            labels={"name": "summary on one page", "kind": "page"},
+        ),
+    log:
+        "<logs>/summary.log",
+    benchmark:
+        "<benchmarks>/summary.tsv"
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    shell:
+        "kahlervae summary --claims {input.claims:q} {input.figures:q} --out {output:q} > {log:q} 2>&1"

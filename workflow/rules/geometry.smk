@@ -24,8 +24,8 @@ rule potential:
     params:
         settings=compact(config["geometry"]["potential"]),
     shell:
-        "kahlervae potential --device {config[device]} --data {input.data} --model {input.model}"
-        " --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "kahlervae potential --device {config[device]} --data {input.data:q} --model {input.model:q}"
+        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule agreement:
@@ -59,10 +59,10 @@ rule agreement:
             {key: config["geometry"][key] for key in ("probes", "epsilon")}
         ),
     shell:
-        "kahlervae agreement --device {config[device]} --data {input.data} --model {input.model}"
-        " --potential {input.potential} --settings {params.settings:q}"
-        " --out {output.agreement} --identities {output.identities} --probes {output.probes}"
-        " > {log} 2>&1"
+        "kahlervae agreement --device {config[device]} --data {input.data:q} --model {input.model:q}"
+        " --potential {input.potential:q} --settings {params.settings:q}"
+        " --out {output.agreement:q} --identities {output.identities:q} --probes {output.probes:q}"
+        " > {log:q} 2>&1"
 
 
 rule slice:
@@ -94,9 +94,9 @@ rule slice:
             config["geometry"]["slice"] | {"epsilon": config["geometry"]["epsilon"]}
         ),
     shell:
-        "kahlervae slice --device {config[device]} --data {input.data} --model {input.model}"
-        " --potential {input.potential} --settings {params.settings:q} --out {output}"
-        " > {log} 2>&1"
+        "kahlervae slice --device {config[device]} --data {input.data:q} --model {input.model:q}"
+        " --potential {input.potential:q} --settings {params.settings:q} --out {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule cost:
@@ -104,12 +104,7 @@ rule cost:
     input:
         code=code("cost"),
     output:
-        report(
-            "<results>/tables/cost.csv",
-            caption="../report/tables/cost.rst",
-            category="Geometry",
-            labels={"name": "cost", "kind": "table"},
-        ),
+        "<results>/tables/cost.csv",
     log:
         "<logs>/cost.log",
     benchmark:
@@ -124,4 +119,4 @@ rule cost:
     params:
         settings=compact(config["cost"]),
     shell:
-        "kahlervae cost --settings {params.settings:q} --out {output} > {log} 2>&1"
+        "kahlervae cost --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

@@ -37,6 +37,13 @@ rule figures:
         PAGES,
 
 
+rule pages:
+    input:
+        rules.browse.output,
+        rules.captions.output,
+        rules.summary.output,
+
+
 rule provenance:
     """What everything was made with, and the checksums of what was made.
 
@@ -84,4 +91,5 @@ rule all:
         rules.tables.input,
         rules.claims.output,
         rules.figures.input,
+        rules.pages.input,
         rules.provenance.output,

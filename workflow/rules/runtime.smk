@@ -29,13 +29,13 @@ rule runtime:
         runtime=report(
             "<results>/tables/runtime.csv",
             caption="../report/tables/runtime.rst",
-            category="Run",
+            category="7 Run",
             labels={"name": "runtime", "kind": "table"},
         ),
         efficiency=report(
             "<results>/tables/efficiency.csv",
             caption="../report/tables/efficiency.rst",
-            category="Run",
+            category="7 Run",
             labels={"name": "efficiency", "kind": "table"},
         ),
     log:

@@ -263,12 +263,12 @@ def agreement_summary(inputs: Sequence[Path]) -> Figure:
 
 
 METHODS = {
-    "potential": Look("potential, closed form", "#D55E00", "D", "-"),
+    "potential": Look("potential", "#D55E00", "D", "-"),
     "fisher": Look("exact, best route", "#009E73", "v", "-"),
-    "jacfwd": Look("exact, vmap(jacfwd)", "#0072B2", "o", "-"),
-    "jacrev": Look("exact, jacrev", "#CC79A7", "^", "-"),
-    "jvp_loop": Look("exact, loop of JVPs", "#E69F00", "s", "-"),
-    "decoder": Look("decoder, forward pass", "#5F5F5F", "X", (0, (1, 1))),
+    "jacfwd": Look("vmap(jacfwd)", "#0072B2", "o", "-"),
+    "jacrev": Look("jacrev", "#CC79A7", "^", "-"),
+    "jvp_loop": Look("loop of JVPs", "#E69F00", "s", "-"),
+    "decoder": Look("decoder", "#5F5F5F", "X", (0, (1, 1))),
 }
 QUANTITIES = {
     "metric": Look("metric", "black", "", "-"),
@@ -308,11 +308,13 @@ def cost(inputs: Sequence[Path]) -> Figure:
         if factor == "batch":
             part = part[part["batch"].isin(asked)]
         for (method, quantity), points in part.groupby(["method", "quantity"], sort=False):
+            if len(points) < 2:
+                continue
             points = points.sort_values(factor)
             kind = METHODS[method]
             middle = points["microseconds_per_point"]
-            label_text = ""
-            if symbol and quantity == "metric" and len(points) > 1:
+            label_text = None
+            if symbol and quantity == "metric":
                 label_text = f"${symbol}^{{{_slope(points[factor], middle)}}}$"
             ax.errorbar(
                 points[factor],
@@ -327,9 +329,7 @@ def cost(inputs: Sequence[Path]) -> Figure:
         ax.set_xticks(values := sorted(part[factor].unique()), [f"{n:,}" for n in values])
         ax.minorticks_off()
         if symbol:
-            shown = [(h, t) for h, t in zip(*ax.get_legend_handles_labels(), strict=True) if t]
-            if shown:
-                ax.legend(*zip(*shown, strict=True), ncols=2, columnspacing=1)
+            ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1)
     for ax in axes.flat[len(factors) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:

@@ -1,0 +1,139 @@
+"""What the captions of the report say was measured: one sentence a figure, from its table."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from kahlervae.errors import InputError
+from kahlervae.figures.style import GROUP, SAMPLERS, VARIANTS, VERDICTS, counted, ordered, table
+from kahlervae.storage import atomic
+
+__all__ = ["MEASURED", "write_captions"]
+
+
+def _by(frame: pd.DataFrame, column: str, value: str, form: str = "{:.3g}") -> str:
+    """``complex 0.21, Kähler 0.15``: means of a column by category, in the order of the figures."""
+    looks = {"variant": VARIANTS, "sampler": SAMPLERS}[column]
+    means = frame.groupby(column)[value].mean()
+    return ", ".join(
+        f"{looks[name].label} {form.format(means[name])}" for name in ordered(means.index, looks)
+    )
+
+
+def _reconstruction(frame: pd.DataFrame) -> str:
+    return f"Mean squared error per pixel on test images: {_by(frame, 'variant', 'mse')}."
+
+
+def _correlation(frame: pd.DataFrame) -> str:
+    tracked = frame[frame["potential"].isin(["fitted", "posterior"])]
+    return " ".join(
+        f"Rank correlation of log det with the Fisher metric, {potential} potential: "
+        f"{_by(part, 'variant', 'logdet_spearman', '{:.2f}')}."
+        for potential, part in tracked.groupby("potential")
+    )
+
+
+def _error(frame: pd.DataFrame) -> str:
+    errors = frame.groupby("potential")["relative_error_median"].mean().dropna().sort_values()
+    listed = ", ".join(f"{name} {value:.2f}" for name, value in errors.items())
+    fisher = frame[frame["potential"] == "fisher"]
+    return (
+        f"Relative error, mean over the models: {listed}. Hermitian defect of the Fisher metric: "
+        f"{_by(fisher, 'variant', 'hermitian_defect', '{:.2f}')}; closedness defect: "
+        f"{_by(fisher, 'variant', 'closedness_defect', '{:.2f}')}."
+    )
+
+
+def _cost(frame: pd.DataFrame) -> str:
+    times = frame[frame["method"] == "fisher"].set_index("output_dim")["relative"]
+    low, high = times.index.min(), times.index.max()
+    return (
+        f"The exact Fisher metric takes {times[[low]].median():.2g} times as long as the "
+        f"potential's with {low} outputs and {times[[high]].median():.2g} times with {high} "
+        "(medians over the latent dimensions)."
+    )
+
+
+def _acceleration(frame: pd.DataFrame) -> str:
+    between = frame[frame["endpoints"] == "posterior"]
+    return (
+        f"Between test images, relative acceleration: {_by(between, 'variant', 'acceleration')}; "
+        f"outliers among midpoints: {_by(between, 'variant', 'midpoint_outliers', '{:.2f}')}; "
+        f"sharpness: {_by(between, 'variant', 'sharpness', '{:.2f}')}."
+    )
+
+
+def _outliers(frame: pd.DataFrame) -> str:
+    prior = frame[frame["sampler"] == "prior"]
+    return (
+        f"Samples of the prior, kNN outliers: {_by(prior, 'variant', 'knn_outliers', '{:.2f}')}; "
+        f"recall: {_by(prior, 'variant', 'recall', '{:.2f}')}."
+    )
+
+
+def _samplers(frame: pd.DataFrame) -> str:
+    return (
+        "Mean over the models and settings of a sampler, kNN outliers: "
+        f"{_by(frame, 'sampler', 'knn_outliers', '{:.2f}')}; "
+        f"recall: {_by(frame, 'sampler', 'recall', '{:.2f}')}."
+    )
+
+
+MEASURED: dict[str, tuple[str, Sequence[str], Callable[[pd.DataFrame], str]]] = {
+    "reconstructions": ("reconstruction", ["variant", "mse"], _reconstruction),
+    "latent_slice": ("agreement", ["variant", "potential", "logdet_spearman"], _correlation),
+    "agreement": ("agreement", ["variant", "potential", "logdet_spearman"], _correlation),
+    "agreement_summary": (
+        "agreement",
+        ["variant", "potential", "relative_error_median", "hermitian_defect", "closedness_defect"],
+        _error,
+    ),
+    "cost": ("cost", ["method", "output_dim", "relative"], _cost),
+    "sample_sheets": ("samples", ["sampler", "knn_outliers", "recall"], _samplers),
+    "smoothness": (
+        "paths",
+        ["variant", "endpoints", "acceleration", "midpoint_outliers", "sharpness"],
+        _acceleration,
+    ),
+    "pareto": ("samples", ["variant", "sampler", "knn_outliers", "recall"], _outliers),
+}
+"""Figure: (table, columns that it needs, sentence)."""
+
+
+def write_captions(tables: Path, claims: Path, outputs: Sequence[Path]) -> None:
+    """Write what was measured, as the captions of the report include it.
+
+    Args:
+        tables: folder of the gathered tables.
+        claims: the claims, whose verdicts are counted for the figure ``claims``.
+        outputs: files to write, each named after its figure.
+
+    Raises:
+        InputError: nothing is measured for a figure, or a table is missing or lacks a column.
+    """
+    for path in outputs:
+        text = _verdicts(claims) if path.stem == "claims" else _measured(path.stem, tables)
+        with atomic(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _measured(name: str, tables: Path) -> str:
+    if name not in MEASURED:
+        raise InputError(f"No caption {name!r}: choose from {', '.join([*MEASURED, 'claims'])}.")
+    source, columns, sentence = MEASURED[name]
+    frame = table(tables / f"{source}.csv", columns)
+    if not set(GROUP) <= set(frame.columns):
+        return f"**Measured.** {sentence(frame)}"
+    groups = list(frame.groupby(GROUP, sort=False))
+    where = [f" on {', '.join(map(str, key))}" if len(groups) > 1 else "" for key, _ in groups]
+    return "\n\n".join(
+        f"**Measured{place}.** {sentence(part)}"
+        for place, (_, part) in zip(where, groups, strict=True)
+    )
+
+
+def _verdicts(claims: Path) -> str:
+    verdicts = table(claims, ["verdict"])["verdict"].value_counts()
+    listed = ", ".join(f"{verdicts.get(name, 0)} {name}" for name in VERDICTS)
+    return f"**Verdicts** on {counted(int(verdicts.sum()), 'claim')}: {listed}."

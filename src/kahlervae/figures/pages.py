@@ -1,0 +1,70 @@
+"""Pages of the report beside the figures: tables that sort, and the summary on one page."""
+
+import base64
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from kahlervae.errors import InputError
+from kahlervae.figures.style import VERDICTS, table
+from kahlervae.storage import atomic, read_table
+
+__all__ = ["write_summary", "write_table_page"]
+
+
+def write_table_page(path: Path, out: Path) -> None:
+    """Write a table as a self-contained page whose columns sort on a click.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    frame = read_table(path)
+    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
+    rows = [
+        ["" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row]
+        for row in frame.itertuples(index=False)
+    ]
+    _render(out, "table", name=path.stem, columns=list(frame.columns), numeric=numeric, rows=rows)
+
+
+def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
+    """Write the claims and the main figures on one page, to read on a screen or to print on A4.
+
+    Claims without an interval are shown one by one; those over seeds are counted by their score and
+    verdict, and shown one by one in the figure of the claims.
+
+    Raises:
+        InputError: the claims cannot be read, or a figure is missing.
+    """
+    frame = table(claims, ["statement", "metric", "estimate", "ci_low", "rule", "verdict"])
+    alone = frame["ci_low"].isna() & frame["rule"].str.contains("each of")
+    scored = frame[~alone]
+    counts = pd.crosstab(scored["metric"], scored["verdict"]).reindex(
+        index=scored["metric"].unique(), columns=list(VERDICTS), fill_value=0
+    )
+    _render(
+        out,
+        "summary",
+        identities=frame[alone].to_dict("records"),
+        counts=counts,
+        totals=frame["verdict"].value_counts().to_dict(),
+        colours={name: look.color for name, look in VERDICTS.items()},
+        figures=[(path.stem.replace("_", " "), _data_uri(path)) for path in figures],
+    )
+
+
+def _data_uri(path: Path) -> str:
+    if not path.exists():
+        raise InputError(f"{path} does not exist: run the rule that makes it first.")
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _render(out: Path, template: str, **values: Any) -> None:
+    text = files("kahlervae.figures").joinpath(f"{template}.html.jinja").read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    with atomic(out) as temporary:
+        temporary.write_text(environment.from_string(text).render(values), encoding="utf-8")
