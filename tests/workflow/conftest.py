@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -133,6 +134,17 @@ class Project:
             if file.suffix in (".csv", ".json", ".safetensors", ".png", ".pdf")
             and not {*TIMES} & {*file.parts, file.stem}
         }
+
+
+def wait_for_checkpoint(project: Project, run: subprocess.Popen) -> Path:
+    """The first checkpoint of a training that is still under way."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and run.poll() is None:
+        for checkpoint in project.folder.glob("results/digits/*/*/*/checkpoint.safetensors"):
+            return checkpoint
+        time.sleep(0.01)
+    run.kill()
+    raise AssertionError("no training wrote a checkpoint")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import HARMED, ROOT, TINY, Project
+from .conftest import HARMED, ROOT, TINY, Project, wait_for_checkpoint
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -65,17 +65,6 @@ def assert_completes(project: Project, undisturbed: Project, *targets: str) -> N
     expected, found = undisturbed.results(), project.results()
     assert sorted(found) == sorted(expected)
     assert [name for name in found if found[name] != expected[name]] == []
-
-
-def wait_for_checkpoint(project: Project, run: subprocess.Popen) -> Path:
-    """The first checkpoint of a training that is still under way."""
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and run.poll() is None:
-        for checkpoint in project.folder.glob("results/digits/*/*/*/checkpoint.safetensors"):
-            return checkpoint
-        time.sleep(0.01)
-    run.kill()
-    raise AssertionError("no training wrote a checkpoint")
 
 
 WRITING = "kahlervae.storage:os.fsync"

@@ -179,3 +179,18 @@ def lock_results():
         sys.exit(
             f"Another run is writing to {config['results']}: wait until it has ended."
         )
+
+
+def name_killed_jobs(logs):
+    """Say what the log of a job cannot: that the job was killed.
+
+    `logs` are the files of all that Snakemake has said.
+    """
+    said = "".join(Path(log).read_text(encoding="utf-8") for log in logs)
+    # 137 is what a shell makes of it.
+    if "SIGKILL" in said or "exit status 137" in said:
+        print(
+            "A job was killed by the system, most likely for want of memory: run fewer jobs at"
+            " once (snakemake --cores 1), or free memory, and run again.",
+            file=sys.stderr,
+        )
