@@ -311,7 +311,7 @@ def cost(inputs: Sequence[Path]) -> Figure:
             if len(points) < 2:
                 continue
             points = points.sort_values(factor)
-            kind = METHODS[method]
+            kind, line = METHODS[str(method)], QUANTITIES[str(quantity)].line
             middle = points["microseconds_per_point"]
             label_text = None
             if symbol and quantity == "metric":
@@ -322,7 +322,7 @@ def cost(inputs: Sequence[Path]) -> Figure:
                 yerr=[middle - points["microseconds_q25"], points["microseconds_q75"] - middle],
                 color=kind.color,
                 marker=kind.marker,
-                linestyle=kind.line if method == "decoder" else QUANTITIES[quantity].line,
+                linestyle=kind.line if method == "decoder" else line,
                 label=label_text,
             )
         ax.set(xscale="log", yscale="log", xlabel=label)
