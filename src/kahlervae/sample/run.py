@@ -53,8 +53,9 @@ def build_samplers(
                 if model.identity["variant"] == "real":
                     continue
                 raise InputError("the volume sampler needs a potential: pass its file.")
-            options = dict(settings["volume"])
-            for alpha in options.pop("alphas"):
+            names = ("chains", "warmup", "draws", "leapfrog", "rhat")
+            options = {name: settings["volume"][name] for name in names}
+            for alpha in settings["volume"]["alphas"]:
                 prior = Prior(model.latent_dim, device=images.device)
                 yield Volume(prior, potential, alpha, settings["epsilon"], **options)
         else:

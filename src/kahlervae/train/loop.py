@@ -65,7 +65,9 @@ def train(
     torch.manual_seed(generator(seed, "initialise").initial_seed())
     networks = NETWORKS.get(identity["variant"], "complex")
     height, width = images.shape[1:]
-    model = build_model(identity, (height, width), networks, **settings["model"])
+    names = ("latent_dim", "width", "depth", "likelihood_variance")
+    sizes = {name: settings["model"][name] for name in names}
+    model = build_model(identity, (height, width), networks, **sizes)
     objective = Objective(model, variant, options["kl_warmup_epochs"]).to(images.device)
     optimiser = Adam(objective.parameters(), lr=options["learning_rate"])
     stream = generator(seed, "train")
