@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke bench test test-slurm lint lock clean
+.PHONY: help install reproduce smoke bench test test-slurm lint docs figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,27 @@ lint: $(INSTALLED) ## check style, types and the workflow
 	mypy
 	snakemake --lint
 
+docs: $(INSTALLED) ## build the tutorial, the theory and the reference into docs/_build/html; warnings are errors
+	sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/, without training
+	kahlervae figure agreement_summary reference/tables/agreement.csv --out figures/agreement_summary.png
+	kahlervae figure cost reference/tables/cost.csv --out figures/cost.png
+	kahlervae figure smoothness reference/tables/paths.csv --out figures/smoothness.png
+	kahlervae figure pareto reference/tables/samples.csv reference/tables/reference.csv --out figures/pareto.png
+	kahlervae figure claims reference/claims.csv --out figures/claims.png
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+archive: ## pack the committed code, lock and reference results with checksums into dist/
+	rm -rf dist
+	mkdir dist
+	git archive --prefix=kahlervae-$(VERSION)/ HEAD | tar --extract --directory=dist
+	cd dist/kahlervae-$(VERSION) && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum > ../SHA256SUMS
+	mv dist/SHA256SUMS dist/kahlervae-$(VERSION)/
+	tar --create --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner --directory=dist kahlervae-$(VERSION) | gzip --no-name > dist/kahlervae-$(VERSION).tar.gz
+	rm -rf dist/kahlervae-$(VERSION)
+
 lock: ## resolve pyproject.toml anew into requirements.txt and environment.yml
 	rm -rf .lock
 	$(PYTHON) -m venv .lock
@@ -58,5 +79,5 @@ lock: ## resolve pyproject.toml anew into requirements.txt and environment.yml
 	rm -rf .lock
 
 clean: ## delete what runs and tools have written, except .venv
-	rm -rf results figures .snakemake .lock .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf results figures dist docs/_build .snakemake .lock .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,84 @@
+"""What a release is made of: one version everywhere, and an archive that draws its own figures."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    (paper,) = citation["references"]
+    assert {"type": "other", "value": "arXiv:2511.15172"} in paper["identifiers"]
+
+
+def test_hooks_have_the_versions_of_the_lock():
+    lock = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines())
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    held = {repo["repo"].rpartition("/")[2]: repo.get("rev") for repo in repositories}
+    assert held["ruff-pre-commit"] == f"v{lock['ruff']}"
+    assert held["snakefmt"] == f"v{lock['snakefmt']}"
+
+
+def test_github_runs_what_every_commit_must_pass():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    steps = workflow["jobs"]["ci"]["steps"]
+    assert steps[-1]["run"] == "bash .ci/run"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """The unpacked archive of the last commit."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("needs a git checkout")
+    folder = tmp_path_factory.mktemp("release")
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "clone")], check=True)
+    subprocess.run(["make", "--silent", "archive"], cwd=folder / "clone", check=True)
+    (packed,) = (folder / "clone/dist").iterdir()
+    assert packed.name == f"kahlervae-{PROJECT['version']}.tar.gz"
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / packed.name.removesuffix(".tar.gz")
+
+
+def test_checksums_cover_every_file(archive):
+    sums = dict(
+        reversed(line.split("  ")) for line in (archive / "SHA256SUMS").read_text().splitlines()
+    )
+    files = {str(path.relative_to(archive)) for path in archive.rglob("*") if path.is_file()}
+    assert set(sums) == files - {"SHA256SUMS"}
+    for name, digest in sums.items():
+        assert hashlib.sha256((archive / name).read_bytes()).hexdigest() == digest, name
+
+
+@pytest.mark.parametrize(
+    ("figure", "tables"),
+    [("agreement_summary", ["tables/agreement.csv"]), ("smoothness", ["tables/paths.csv"])],
+)
+def test_archive_draws_its_figures_from_its_tables(archive, figure, tables):
+    out = archive / f"{figure}.png"
+    inputs = [str(archive / "reference" / table) for table in tables]
+    subprocess.run(
+        [sys.executable, "-m", "kahlervae.cli", "figure", figure, *inputs, "--out", str(out)],
+        cwd=archive,
+        env={"PYTHONPATH": str(archive / "src"), "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+    drawn, kept = (
+        np.asarray(Image.open(path).convert("L").resize((140, 100)), dtype=float)
+        for path in (out, archive / f"reference/figures/{figure}.png")
+    )
+    assert np.corrcoef(drawn.ravel(), kept.ravel())[0, 1] > 0.9
