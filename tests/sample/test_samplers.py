@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.integrate import quad
 from kahlervae.errors import InputError
 from kahlervae.geometry.potential import MixturePotential
 from kahlervae.models import ComplexPosterior, RealPosterior
+from kahlervae.nn import to_double
 from kahlervae.sample import Base, PosteriorMixture, Prior, Truncated, Volume, run_chains
 from kahlervae.seeding import generator
 
@@ -176,6 +178,19 @@ def test_the_mixture_of_the_grid_tests_is_a_mixture_potential(mixture):
     )
     z = Prior(1, torch.complex128).sample(100, generator(0)).latents
     torch.testing.assert_close(potential.log_det(z, 1e-3), mixture.log_det(z, 1e-3))
+
+
+def test_a_gradient_in_closed_form_is_that_of_automatic_differentiation():
+    potential = to_double(MixturePotential.random(3, 4, 4, 2.0, generator(0)))
+    potential.requires_grad_(False)
+    z = Prior(3, torch.complex128).sample(10, generator(1)).latents.requires_grad_()
+    values, gradients = [], []
+    for volume in (potential, SimpleNamespace(log_det=potential.log_det)):
+        value = Volume(Prior(3), volume, -0.5, 1e-3).log_density(z)
+        values.append(value.detach())
+        gradients += torch.autograd.grad(value.sum(), z)
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("alpha", [-1.0, 0.25])

@@ -2,11 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from kahlervae.errors import InputError
 from kahlervae.models import Posterior
@@ -185,7 +186,7 @@ class Volume(Base):
 
     Args:
         base: p, which also gives the starts.
-        volume: g, by its ``log_det``.
+        volume: g, by its ``log_det``, or by ``log_det_and_gradient`` where it has that as well.
         alpha: α.
         epsilon: ε > 0.
         chains: number of chains.
@@ -223,7 +224,11 @@ class Volume(Base):
 
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Unnormalised log density, nats."""
-        return self.base.log_density(z) + self.alpha * self.volume.log_det(z, self.epsilon)
+        if hasattr(self.volume, "log_det_and_gradient"):
+            log_det = _LogDet.apply(z, self.volume, self.epsilon)
+        else:
+            log_det = self.volume.log_det(z, self.epsilon)
+        return self.base.log_density(z) + self.alpha * log_det
 
     def _sample(self, count: int, generator: torch.Generator) -> Draws:
         total = self.chains * self.draws
@@ -247,3 +252,19 @@ class Volume(Base):
         order = torch.randperm(count, generator=generator)
         latents = chains.latents.flatten(0, 1)[every][order]
         return Draws(latents, diagnose(chains, self.rhat))
+
+
+class _LogDet(torch.autograd.Function):
+    """The log det of a volume element that knows its gradient: no graph, once differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, volume: Any, epsilon: float) -> Tensor:
+        value, gradient = volume.log_det_and_gradient(z, epsilon)
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, change: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return change.unsqueeze(-1) * gradient, None, None
