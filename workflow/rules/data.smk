@@ -13,7 +13,7 @@ rule data:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=5,
     params:
         settings=lambda wildcards: compact(

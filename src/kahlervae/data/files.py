@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
@@ -129,6 +129,7 @@ def _download(file: DataFile, addresses: Sequence[str], folder: Path) -> Path:
         OSError: no address has it; with the reasons.
     """
     import pooch
+    import requests
 
     reasons = []
     for address in addresses:
@@ -151,9 +152,10 @@ def _download(file: DataFile, addresses: Sequence[str], folder: Path) -> Path:
             try:
                 return Path(source.fetch(file.name, downloader=downloader))
             except (OSError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0] if str(error) else repr(error)
-                log.info("%s%s: %s", address, file.name, reason)
-                reasons.append(f"{address}: {reason[:200]}")
+                log.info("%s%s: %s", address, file.name, error)
+                offline = isinstance(error, requests.ConnectionError | requests.Timeout)
+                reason = "no connection" if offline else str(error).partition("\n")[0][:200]
+                reasons.append(f"{urlsplit(address).netloc}: {reason or repr(error)}")
     raise OSError("; ".join(reasons) or "no address is known")
 
 
