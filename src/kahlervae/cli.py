@@ -92,7 +92,7 @@ def oracle(
 def train(
     dataset: Dataset,
     representation: Annotated[str, typer.Option(help="What the model sees of an image.")],
-    variant: Annotated[str, typer.Option(help="One of those in config.yaml.")],
+    variant: Annotated[str, typer.Option(help="real, complex, beta, kahler or fisher.")],
     seed: Annotated[int, typer.Option(help="Of everything random in the model.")],
     data: Data,
     settings: Settings,
@@ -306,12 +306,13 @@ def claims(
 
 
 @app.command()
-def cost(settings: Settings, out: Out) -> None:
+def cost(settings: Settings, out: Out, device: Device = "cpu") -> None:
     """Time potential and exact metric."""
+    from kahlervae.device import resolve_device
     from kahlervae.evaluate.cost import run_cost
     from kahlervae.storage import write_table
 
-    write_table(out, run_cost(settings))
+    write_table(out, run_cost(settings, resolve_device(device)))
 
 
 @app.command()

@@ -44,7 +44,9 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
 
 def test_shipped_configurations_are_sound() -> None:
     check_config(DEFAULT, SCHEMA)
-    check_config(merge(DEFAULT, yaml.safe_load((ROOT / "config/smoke.yaml").read_text())), SCHEMA)
+    for overlay in ("smoke", "bench"):
+        settings = yaml.safe_load((ROOT / f"config/{overlay}.yaml").read_text())
+        check_config(merge(DEFAULT, settings), SCHEMA)
     mnist = merge(DEFAULT, yaml.safe_load((ROOT / "config/mnist.yaml").read_text()))
     drop_absent(mnist)
     check_config(mnist, SCHEMA)

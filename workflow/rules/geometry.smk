@@ -119,4 +119,4 @@ rule cost:
     params:
         settings=compact(config["cost"]),
     shell:
-        "kahlervae cost --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+        "kahlervae cost --device {config[device]} --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

@@ -22,6 +22,7 @@ __all__ = ["jacfwd_metric", "jacrev_metric", "jvp_loop_metric", "run_cost"]
 
 Metric = Callable[[ComplexDecoder, Tensor], Tensor]
 
+CPU = torch.device("cpu")
 EPSILON = 1e-3
 WORK = 2e10
 """Floating-point operations of one call: a method that needs more gets fewer points."""
@@ -50,7 +51,7 @@ class Method(NamedTuple):
     call: Callable[[], object]
 
 
-def run_cost(settings: Mapping[str, Any], device: str = "cpu") -> pd.DataFrame:
+def run_cost(settings: Mapping[str, Any], device: torch.device = CPU) -> pd.DataFrame:
     """Time and memory per point on random decoders, by size, quantity and method.
 
     Quantities: ``metric``; ``log_det``, the metric and its log det; ``log_det_gradient``, both
@@ -66,7 +67,7 @@ def run_cost(settings: Mapping[str, Any], device: str = "cpu") -> pd.DataFrame:
     Args:
         settings: ``base`` (a size), ``sweeps`` (values by factor), ``more`` (sizes, as changes of
             the base), ``repetitions``, ``threads``.
-        device: ``cpu`` or a CUDA device.
+        device: where decoder, potential and points are.
 
     Returns:
         One row per size, quantity and method. ``sweep`` is the factor that was varied, ``base`` or
@@ -82,7 +83,7 @@ def run_cost(settings: Mapping[str, Any], device: str = "cpu") -> pd.DataFrame:
         rows = [
             {"sweep": sweep, **row}
             for sweep, size in _sizes(settings)
-            for row in _measure(size, sweep, settings, torch.device(device))
+            for row in _measure(size, sweep, settings, device)
         ]
     return pd.DataFrame(rows)
 
