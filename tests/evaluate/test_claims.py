@@ -237,3 +237,18 @@ def test_tables_are_judged_without_torch():
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
+
+
+def test_the_positive_control_is_a_claim_of_the_runs_that_have_it():
+    frames = tables(seeds=1, variants=("complex",))
+    kspace = {name: table.assign(representation="kspace") for name, table in frames.items()}
+    rows = kspace["identities"].iloc[:2].assign(variant="holomorphic", tolerance=1e-8)
+    rows["identity_name"] = ["holomorphic_hermitian", "holomorphic_potential"]
+    rows["value"] = [1e-15, 1e-5]
+    kspace["identities"] = pd.concat([kspace["identities"], rows])
+    both = {name: pd.concat([frames[name], kspace[name]]) for name in frames}
+    claims = judge(both, SETTINGS).set_index(["dataset", "claim"])
+    verdicts = claims["verdict"]
+    assert verdicts["digits/kspace", "holomorphic_hermitian"] == "supported"
+    assert verdicts["digits/kspace", "holomorphic_potential"] == "not supported"
+    assert not any("holomorphic" in claim for claim in verdicts["digits/pixels"].index)
