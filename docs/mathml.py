@@ -1,5 +1,7 @@
 """Mathematics as MathML, which browsers draw themselves: no script and no network."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
@@ -10,10 +12,11 @@ logger = logging.getLogger(__name__)
 
 
 def _mathml(node: nodes.math | nodes.math_block, block: bool) -> str:
-    text = node.astext().strip()
+    # Fences stretch in MathML; docutils knows no sizes of theirs.
+    text = re.sub(r"\\[bB]igg?[lr]?(?![a-zA-Z])", "", node.astext().strip())
     aligned = r"\\" in text or "&" in text
     if block and aligned and not text.startswith(r"\begin"):
-        text = rf"\begin{{align*}}{text}\end{{align*}}"
+        text = rf"\begin{{aligned}}{text}\end{{aligned}}"
     try:
         return str(latex2mathml.tex2mathml(text, as_block=block))
     except MathError as error:

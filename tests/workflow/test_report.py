@@ -74,6 +74,7 @@ def test_every_item_opens(report):
         page.get_by_text("5 Evaluation", exact=True).last.click()
         row = page.locator("tbody tr", has_text="pareto").first
         row.locator("a[iconname=eye]").click()
+        page.locator("div.grow.h-screen img").wait_for()
         row.locator("a[iconname=information-circle]").click()
         page.get_by_text("measured: 0.25").wait_for()
     assert shown["figure"] >= 11

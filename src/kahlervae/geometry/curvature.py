@@ -32,7 +32,7 @@ def ricci(
 ) -> Complex[Tensor, "n d d"]:
     r"""Ricci form of a Kähler metric, :math:`R_{i\bar j} = -\partial_i\bar\partial_j \log\det g`.
 
-    Fubini–Study, K = log(1 + |z|²), has R = (d + 1) g; the ball, K = −log(1 − |z|²), has
+    Fubini–Study, ``K = log(1 + |z|²)``, has R = (d + 1) g; the ball, ``K = −log(1 − |z|²)``, has
     R = −(d + 1) g.
 
     Args:

@@ -174,15 +174,15 @@ class Volume(Base):
 
     **Integrability.** With the prior as base, every real α is allowed when g is positive
     semidefinite, continuous and of polynomial growth. For α ≤ 0 the weight is bounded,
-    det(g + εI)^α ≤ ε^{dα}. For α > 0, ‖g(z)‖ ≤ C(1 + |z|²)^m gives
-    det(g + εI)^α ≤ (ε + C(1 + |z|²)^m)^{dα}, a polynomial bound, which exp(−|z|²) integrates. A
-    mixture potential has m = 1: its metric is a weighted covariance of the vectors b_k + A_k z
+    det(g + εI)^α ≤ ε^{dα}. For α > 0, ``‖g(z)‖ ≤ C(1 + |z|²)^m`` gives
+    ``det(g + εI)^α ≤ (ε + C(1 + |z|²)^m)^{dα}``, a polynomial bound, which ``exp(−|z|²)``
+    integrates. A mixture potential has m = 1: its metric is a weighted covariance of the vectors b_k + A_k z
     plus bounded terms. A base with tails heavier than every exponential would need its own
     argument.
 
     Draws are those of :func:`~kahlervae.sample.hmc.run_chains`, started at draws from the base,
     thinned evenly over every chain and put in random order. The defaults suit a base of unit
-    variance: longer trajectories come back to where |z|² was and mix the density worse.
+    variance: longer trajectories come back to where ``|z|²`` was and mix the density worse.
 
     Args:
         base: p, which also gives the starts.
