@@ -92,7 +92,7 @@ def oracle(
 def train(
     dataset: Dataset,
     representation: Annotated[str, typer.Option(help="What the model sees of an image.")],
-    variant: Annotated[str, typer.Option(help="real, complex, beta, kahler or fisher.")],
+    variant: Annotated[str, typer.Option(help="One of those in config.yaml.")],
     seed: Annotated[int, typer.Option(help="Of everything random in the model.")],
     data: Data,
     settings: Settings,
