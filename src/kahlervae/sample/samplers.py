@@ -177,8 +177,8 @@ class Volume(Base):
     det(g + εI)^α ≤ ε^{dα}. For α > 0, ``‖g(z)‖ ≤ C(1 + |z|²)^m`` gives
     ``det(g + εI)^α ≤ (ε + C(1 + |z|²)^m)^{dα}``, a polynomial bound, which ``exp(−|z|²)``
     integrates. A mixture potential has m = 1: its metric is a weighted covariance of the vectors
-    b_k + A_k z plus bounded terms. A base with tails heavier than every exponential would need its own
-    argument.
+    b_k + A_k z plus bounded terms. A base with tails heavier than every exponential would need its
+    own argument.
 
     Draws are those of :func:`~kahlervae.sample.hmc.run_chains`, started at draws from the base,
     thinned evenly over every chain and put in random order. The defaults suit a base of unit
