@@ -355,29 +355,6 @@ def page(
 
 
 @app.command()
-def provenance(
-    files: list[Path],
-    requirements: Annotated[Path, typer.Option(help="The pinned packages.")],
-    settings: Settings,
-    out: Out,
-) -> None:
-    """Record what results were made with, and their checksums."""
-    from kahlervae.provenance import collect
-    from kahlervae.storage import write_json
-
-    write_json(out, collect(files, out.parent, requirements, settings))
-
-
-def _set_log_level() -> None:
-    """The level of this package's messages, from the environment: no setting of a run."""
-    level = os.environ.get("KAHLERVAE_LOG", "INFO")
-    if level not in logging.getLevelNamesMapping():
-        raise InputError(f"KAHLERVAE_LOG must be DEBUG, INFO, WARNING or ERROR, not {level!r}.")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("kahlervae").setLevel(level)
-
-
-@app.command()
 def browse(tables: list[Path], out: Annotated[list[Path], typer.Option(help="Pages.")]) -> None:
     """Write tables as pages whose columns sort."""
     from kahlervae.figures.pages import write_table_page
