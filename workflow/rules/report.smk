@@ -28,7 +28,10 @@ rule samples:
 
 rule tables:
     input:
-        expand("<results>/tables/{table}.csv", table=[*GATHERED, "pareto", "cost"]),
+        expand(
+            "<results>/tables/{table}.csv",
+            table=[*GATHERED, "pareto", "cost", "steps"],
+        ),
 
 
 rule figures:
@@ -82,7 +85,7 @@ rule provenance:
             }
         ),
     shell:
-        "kahlervae provenance {input.files:q} --requirements {input.requirements}"
+        "kahlervae provenance {input.files:q} --requirements {input.requirements:q}"
         " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
 
 
