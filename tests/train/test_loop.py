@@ -48,7 +48,7 @@ def settings(variant, **training):
         "kl_warmup_epochs": 2,
         "checkpoint_every": 2,
     }
-    model = {"latent_dim": 2, "width": 8, "depth": 1}
+    model = {"latent_dim": 2, "width": 8, "depth": 1, "likelihood_variance": "constant"}
     return {"model": model, "training": options | training, "variant": VARIANTS[variant]}
 
 
