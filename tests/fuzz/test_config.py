@@ -152,7 +152,7 @@ def assert_sound(config: dict[str, Any]) -> None:
     assert volume["chains"] * volume["draws"] >= count > config["evaluation"]["neighbours"] >= 1
     assert min(len(config["evaluation"]["oracles"]), len(sampling["samplers"])) >= 1
     assert config["evaluation"]["paths"]["steps"] % 2 == 0
-    assert config["cost"]["components"] % 16 == 0
+    assert config["cost"]["base"]["components"] % 16 == 0
     for options in config["datasets"].values():
         split, training, model = (options[key] for key in ("split", "training", "model"))
         train = 1797 - split["oracle"] - split["validation"] - split["test"]

@@ -54,5 +54,5 @@ rule runtime:
         jobs=lambda wildcards: benchmarks(),
         folder=config["results"],
     shell:
-        "kahlervae runtime {params.jobs:q} --benchmarks {params.folder}/benchmarks"
+        "kahlervae runtime {params.jobs:q} --benchmarks {params.folder:q}/benchmarks"
         " --out {output.runtime:q} --efficiency {output.efficiency:q} > {log:q} 2>&1"
