@@ -32,8 +32,8 @@ smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into resu
 	snakemake --cores all --configfile config/smoke.yaml
 	snakemake --configfile config/smoke.yaml --report results/smoke/report.html
 
-bench: $(INSTALLED) ## measure what metrics cost, on a machine with nothing else to do, into results/bench/
-	snakemake --cores all --configfile config/bench.yaml --forcerun cost -- results/bench/tables/cost.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
+bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
+	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
 test: $(INSTALLED) ## run the tests
 	pytest

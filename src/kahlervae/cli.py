@@ -316,6 +316,15 @@ def cost(settings: Settings, out: Out, device: Device = "cpu") -> None:
 
 
 @app.command()
+def steps(settings: Settings, out: Out) -> None:
+    """Time a training step with and without regulariser."""
+    from kahlervae.evaluate.step_cost import measure_steps
+    from kahlervae.storage import write_table
+
+    write_table(out, measure_steps(settings))
+
+
+@app.command()
 def runtime(
     jobs: Annotated[list[Path], typer.Argument(help="Benchmark files; missing ones are no jobs.")],
     benchmarks: Annotated[Path, typer.Option(help="Folder of the benchmark files.")],

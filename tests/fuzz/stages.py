@@ -82,3 +82,4 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
     cli.pareto(folder / "tables/samples.csv", folder / "tables/pareto.csv")
     cli.claims(folder / "tables", config["claims"], folder / "claims.csv")
     cli.cost(config["cost"], folder / "tables/cost.csv")
+    cli.steps(config["step_cost"], folder / "tables/steps.csv")

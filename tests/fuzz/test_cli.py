@@ -81,6 +81,7 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         lambda run, out: ["--tables", run / "tables", "--out", out / "a"],
     ),
     "cost": (TINY["cost"], lambda _, out: ["--out", out / "a"]),
+    "steps": (TINY["step_cost"], lambda _, out: ["--out", out / "a"]),
 }
 # What a stage can do without: it is given more than it uses, or has a default.
 OPTIONAL = {

@@ -19,7 +19,7 @@ SLURM = (
 )  # fmt: skip
 TIMEOUT = 1800
 # What measures time differs between any two runs.
-TIMES = {"cost", "runtime", "efficiency"}
+TIMES = {"cost", "steps", "runtime", "efficiency"}
 
 
 @pytest.fixture(scope="module")

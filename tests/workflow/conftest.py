@@ -24,7 +24,7 @@ PARTS = (
 )
 TINY = ("--replace-workflow-config", "--configfile", "tiny.yaml")
 # What measures time differs between any two runs, and what tells of it.
-TIMES = ("benchmarks", "logs", "cost", "efficiency", "runtime", "provenance")
+TIMES = ("benchmarks", "logs", "cost", "steps", "efficiency", "runtime", "provenance")
 
 
 STAND_IN = """#!/bin/bash

@@ -30,7 +30,7 @@ def test_default_plan(project: Project) -> None:
     assert plan["potential"] == plan["agreement"] == seeds * (variants - 1)
     assert plan["slice"] == plan["atlas"] == plan["page"] == variants - 1
     assert plan["oracle"] == 2
-    assert plan["cost"] == plan["pareto"] == plan["claims"] == 1
+    assert plan["cost"] == plan["step_cost"] == plan["pareto"] == plan["claims"] == 1
     assert set(plan) > FIGURES
 
 
@@ -43,7 +43,7 @@ def test_cluster_is_not_flooded(project: Project) -> None:
     groups = Counter(re.findall(r"Group job (\w+)", run.stdout))
     assert groups == {"model": models, "gather": 1}
     alone = Counter(re.findall(r"^rule (\w+):", run.stdout, re.M))
-    assert alone == {"data": 1, "oracle": 2, "train": models, "cost": 1, "all": 1}
+    assert alone == {"data": 1, "oracle": 2, "train": models, "cost": 1, "step_cost": 1, "all": 1}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("dag")
 # What computes, as opposed to what draws.
 COMPUTING = {
     "data", "oracle", "train", "potential", "agreement", "slice", "atlas", "sample", "score",
-    "pareto", "claims", "cost",
+    "pareto", "claims", "cost", "step_cost",
 }  # fmt: skip
 
 
@@ -87,11 +87,11 @@ def test_the_same_content_with_a_new_time_is_no_change(finished: Project) -> Non
     ("module", "first", "spared"),
     [
         ("geometry/potential", {"train", "potential", "agreement"}, {"data", "oracle"}),
-        ("train/loop", {"train"}, {"data", "oracle", "cost"}),
+        ("train/loop", {"train", "step_cost"}, {"data", "oracle", "cost"}),
         ("sample/hmc", {"sample"}, {"data", "train", "potential", "agreement", "oracle"}),
         ("evaluate/oracle", {"oracle"}, {"data", "train", "potential", "sample"}),
         ("evaluate/claims", {"claims"}, COMPUTING - {"claims"}),
-        ("storage", {"data", "cost"}, set()),
+        ("storage", {"data", "cost", "step_cost"}, set()),
         ("config", set(), COMPUTING),
         ("cli", set(), COMPUTING),
     ],
@@ -112,7 +112,7 @@ def test_strength_of_a_variant_trains_that_variant_again(finished: Project) -> N
         plan = finished.plan(*TINY)
         run = finished.snakemake("--dry-run", *TINY)
     assert plan["train"] == plan["potential"] == plan["sample"] == plan["score"] == 1
-    assert not {"data", "oracle", "cost"} & set(plan)
+    assert not {"data", "oracle", "cost", "step_cost"} & set(plan)
     wildcards = {line for line in run.stdout.splitlines() if "variant=" in line and "wild" in line}
     assert wildcards
     assert all("variant=kahler" in line for line in wildcards)

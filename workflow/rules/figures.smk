@@ -110,6 +110,7 @@ PAGES = [
 # Table: section of the report. Those with a row for every epoch or probe are left to the figures.
 SHOWN = {
     "reconstruction": "1 Training",
+    "steps": "1 Training",
     "agreement": "2 Geometry",
     "identities": "2 Geometry",
     "cost": "2 Geometry",

@@ -31,3 +31,26 @@ rule train:
         " --representation {wildcards.representation} --variant {wildcards.variant}"
         " --seed {wildcards.seed} --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
         " --out {output.model:q} --history {output.history:q} > {log:q} 2>&1"
+
+
+rule step_cost:
+    """Time of a training step with and without regulariser."""
+    input:
+        code=code("steps"),
+    output:
+        "<results>/tables/steps.csv",
+    log:
+        "<logs>/step_cost.log",
+    benchmark:
+        "<benchmarks>/step_cost.tsv"
+    conda:
+        "../../environment.yml"
+    # More than there are: cut down to all cores, so that nothing runs beside it and disturbs it.
+    threads: 1024
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        settings=compact(config["step_cost"]),
+    shell:
+        "kahlervae steps --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
