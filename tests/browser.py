@@ -26,9 +26,7 @@ def opened(path: Path, width: int = 1280, height: int = 720) -> Iterator[Page]:
         page.on(
             "console",
             lambda message: (
-                troubles.append(f"console: {message.text}")
-                if message.type == "error"
-                else None
+                troubles.append(f"console: {message.text}") if message.type == "error" else None
             ),
         )
         page.on(

@@ -81,13 +81,18 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         lambda run, out: ["--tables", run / "tables", "--out", out / "a"],
     ),
     "cost": (TINY["cost"], lambda _, out: ["--out", out / "a"]),
-    "steps": (TINY["step_cost"], lambda _, out: ["--out", out / "a"]),
+    "steps": (
+        TINY["step_cost"]
+        | {"sizes": dict.fromkeys(("a", "b"), TINY["step_cost"]["sizes"]["tiny"])},
+        lambda _, out: ["--out", out / "a"],
+    ),
 }
 # What a stage can do without: it is given more than it uses, or has a default.
 OPTIONAL = {
     "train": {"variant.beta", "variant.regulariser", "variant.regulariser.tie"},
     "claims": {"matched_reconstruction"},
     "cost": {"sweeps.output_dim", "sweeps.batch"},
+    "steps": {"sizes.a", "sizes.b"},
     "score": {"oracles"},
     "data": {"source.image_shape", "source.count"},
 }
