@@ -10,6 +10,7 @@ import torch
 
 from kahlervae import storage
 from kahlervae.config import data_sources
+from kahlervae.train.loop import HISTORY
 
 TRAINING = {
     "model": {"latent_dim": 1, "width": 4, "depth": 1, "likelihood_variance": "constant"},
@@ -142,7 +143,7 @@ def loaded(*arguments, cwd):
 
 def test_commands_that_compute_no_geometry_load_neither_torch_nor_scipy_stats(tmp_path):
     identity = {"dataset": "digits", "representation": "pixels", "variant": "complex", "seed": 0}
-    history = {"epoch": [1, 2], "loss": [2.0, 1.0], "validation_elbo": [-2.0, -1.0]}
+    history = {"epoch": [1, 2]} | {key: [2.0, 1.0] for key in HISTORY[1:]}
     storage.write_table(tmp_path / "a.csv", pd.DataFrame(history).assign(**identity))
     sheets = {"prior:default": torch.rand(64, 8, 8)}
     storage.write_tensors(tmp_path / "s.safetensors", sheets, identity)

@@ -64,7 +64,8 @@ def damaged(draw: st.DrawFn) -> tuple[dict[str, Any], list[Path_]]:
             block = block[parent]
         value = block[key]
         kinds = ["junk", "delete", "graft"]
-        kinds += ["scale", "scale"] if type(value) in (int, float) else []
+        scalable = type(value) in (int, float) and abs(value) < 1e100
+        kinds += ["scale", "scale"] if scalable else []
         kinds += ["rename", "unknown"] if isinstance(block, dict) else []
         kinds += ["repeat"] if isinstance(value, list) and value else []
         match draw(st.sampled_from(kinds)):

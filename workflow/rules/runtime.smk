@@ -55,4 +55,5 @@ rule runtime:
         folder=config["results"],
     shell:
         "kahlervae runtime {params.jobs:q} --benchmarks {params.folder:q}/benchmarks"
+        " --logs {params.folder:q}/logs"
         " --out {output.runtime:q} --efficiency {output.efficiency:q} > {log:q} 2>&1"
