@@ -29,7 +29,7 @@ FIGURES = {
     ),
     "claims": ("6 Claims", ["<results>/claims.csv"]),
     "runtime": (
-        "Run",
+        "7 Run",
         ["<results>/tables/runtime.csv", "<results>/tables/efficiency.csv"],
     ),
 }
@@ -120,6 +120,8 @@ SHOWN = {
     "pareto": "5 Evaluation",
     "reference": "5 Evaluation",
     "claims": "6 Claims",
+    "runtime": "7 Run",
+    "efficiency": "7 Run",
 }
 
 

@@ -26,18 +26,8 @@ rule runtime:
         [file for file in rules.figures.input if Path(file).stem != "runtime"],
         code=code("runtime"),
     output:
-        runtime=report(
-            "<results>/tables/runtime.csv",
-            caption="../report/tables/runtime.rst",
-            category="7 Run",
-            labels={"name": "runtime", "kind": "table"},
-        ),
-        efficiency=report(
-            "<results>/tables/efficiency.csv",
-            caption="../report/tables/efficiency.rst",
-            category="7 Run",
-            labels={"name": "efficiency", "kind": "table"},
-        ),
+        runtime="<results>/tables/runtime.csv",
+        efficiency="<results>/tables/efficiency.csv",
     log:
         "<logs>/runtime.log",
     benchmark:
