@@ -126,8 +126,8 @@ def test_too_little_memory_is_named(undisturbed: Project, tmp_path: Path) -> Non
     project = revive(undisturbed, tmp_path, f"{MODEL}/model.safetensors")
     tiny = project.folder / "tiny.yaml"
     original = tiny.read_text()
-    tiny.write_text(original.replace("width: 16, depth: 1", "width: 200000, depth: 2"))
-    limit = ("bash", "-c", 'ulimit -v 12000000 && exec "$0" "$@"')
+    tiny.write_text(original.replace("width: 16, depth: 1", "width: 4096, depth: 3"))
+    limit = ("bash", "-c", 'ulimit -v 2000000 && exec "$0" "$@"')
     said = suffer(project, f"{MODEL}/model.safetensors", prefix=limit)
     assert "error: out of memory" in said
     assert "run fewer jobs at once" in said
@@ -219,6 +219,8 @@ def test_fresh_clone_beside_old_results(undisturbed: Project, tmp_path: Path) ->
     assert not project.plan(*TINY)
     # Without the records of how they were made, dates are all there is, and sources are newer.
     shutil.rmtree(project.folder / ".snakemake")
+    for file in (project.folder / "src").rglob("*.py"):
+        file.touch()
     assert project.plan(*TINY)["data"] == 1
 
 

@@ -24,7 +24,7 @@ class TestWorkflow:
         run = undisturbed.snakemake(*TINY, "--report", "results/report.html")
         assert run.returncode == 0, run.stdout
         report = (undisturbed.folder / "results/report.html").read_text()
-        for section in ("Training", "Geometry", "Sampling", "Evaluation", "Claims"):
+        for section in ("1 Training", "2 Geometry", "4 Sampling", "5 Evaluation", "6 Claims"):
             assert f'"{section}"' in report
 
     def test_number_of_cores_changes_no_byte(self, undisturbed: Project, tmp_path: Path) -> None:
