@@ -6,7 +6,8 @@ DRAWING = [
 FIRST = config["seeds"][:1]
 
 # Figure: (section of the report, the tables and arrays that it shows). Pictures show the first seed.
-# The report sorts its sections by name, hence the numbers.
+# The report sorts its sections by name, hence the numbers. A result has a single label there: of a
+# second one with two values the report makes a switch, and what is not there for both is an error.
 FIGURES = {
     "training": ("1 Training", ["<results>/tables/history.csv"]),
     "reconstructions": (
@@ -47,7 +48,7 @@ for figure, (section, sources) in FIGURES.items():
                 f"<figures>/{figure}.png",
                 caption=f"../report/figures/{figure}.rst",
                 category=section,
-                labels={"name": figure.replace("_", " "), "kind": "figure"},
+                labels={"result": f"figure: {figure.replace('_', ' ')}"},
             ),
             pdf=f"<figures>/{figure}.pdf",
         log:
@@ -79,7 +80,7 @@ rule page:
             "<figures>/atlas/{dataset}/{representation}/{variant}.html",
             caption="../report/figures/atlas.rst",
             category="3 Atlas",
-            labels={"name": "{variant} ({dataset}, {representation})", "kind": "page"},
+            labels={"result": "page: {variant} ({dataset}, {representation})"},
         ),
     log:
         "<logs>/page/{dataset}/{representation}/{variant}.log",
@@ -139,7 +140,7 @@ rule browse:
                 f"<results>/pages/{table}.html",
                 caption=f"../report/tables/{table}.rst",
                 category=section,
-                labels={"name": table.replace("_", " "), "kind": "table"},
+                labels={"result": f"table: {table.replace('_', ' ')}"},
             )
             for table, section in SHOWN.items()
         ],
@@ -220,7 +221,7 @@ rule summary:
             "<results>/summary.html",
             caption="../report/summary.rst",
             category="6 Claims",
-            labels={"name": "summary on one page", "kind": "page"},
+            labels={"result": "page: summary"},
         ),
     log:
         "<logs>/summary.log",
