@@ -18,8 +18,8 @@ SLURM = (
     "--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2",
 )  # fmt: skip
 TIMEOUT = 1800
-# What measures time differs between any two runs.
-TIMES = {"cost", "steps", "runtime", "efficiency"}
+# What measures time differs between any two runs, and so do the checksums of it.
+TIMES = {"cost", "steps", "runtime", "efficiency", "provenance"}
 
 
 @pytest.fixture(scope="module")
