@@ -10,10 +10,10 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke bench test test-slurm lint docs figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke bench test test-slurm lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## set up .venv (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
 
@@ -50,6 +50,13 @@ lint: $(INSTALLED) ## check style, types and the workflow
 
 docs: $(INSTALLED) ## build the tutorial, the theory and the reference into docs/_build/html; warnings are errors
 	sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce` and `make bench` in reference/ and README.md
+	cp results/claims.csv results/provenance.json reference/
+	find results/tables -name '*.csv' ! -name history.csv ! -name probes.csv -exec cp -t reference/tables {} +
+	cp figures/*.png reference/figures/
+	cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
+	python tests/test_readme.py
 
 figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/, without training
 	kahlervae figure agreement_summary reference/tables/agreement.csv --out figures/agreement_summary.png
