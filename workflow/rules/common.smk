@@ -32,9 +32,8 @@ except InputError as error:
 
 SOURCES = data_sources(config)
 # Through the environment and not through a parameter: where files lie changes nothing in them.
-os.environ["KAHLERVAE_DATA"] = os.pathsep.join(
-    [*filter(None, [os.environ.get("KAHLERVAE_DATA")]), *config["data"]]
-)
+folders = [*filter(None, [os.environ.get("KAHLERVAE_DATA")]), *config["data"]]
+os.environ.update(KAHLERVAE_DATA=os.pathsep.join(folders))
 
 MODELS = [
     {
@@ -194,3 +193,21 @@ def name_killed_jobs(logs):
             " once (snakemake --cores 1), or free memory, and run again.",
             file=sys.stderr,
         )
+
+
+def benchmarks():
+    """Benchmark files of all jobs that workflow and configuration admit.
+
+    Some of them do not exist, for not every job is done for every model. They must be no inputs,
+    or Snakemake would make again what was made long ago when its benchmark file is missing.
+    """
+    return sorted(
+        {
+            entry.benchmark.apply_wildcards(model | {"architecture": architecture})
+            for entry in workflow.rules
+            if entry.benchmark
+            and entry.name not in ("runtime", "figure_runtime", "provenance")
+            for model in MODELS
+            for architecture in config["evaluation"]["oracles"]
+        }
+    )

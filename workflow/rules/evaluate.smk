@@ -18,12 +18,13 @@ rule oracle:
         runtime=15,
         gpu=GPUS,
     params:
+        device=config["device"],
         settings=lambda wildcards: compact(
             dataset_settings(wildcards, "oracle")
             | {"evaluation": evaluation_settings("neighbours", "quantile")}
         ),
     shell:
-        "kahlervae oracle --device {config[device]} --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
+        "kahlervae oracle --device {params.device} --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
         " --data {input.data:q} --settings {params.settings:q} --out {output.oracle:q}"
         " --record {output.record:q} > {log:q} 2>&1"
 
@@ -60,10 +61,11 @@ rule score:
         runtime=30,
         gpu=GPUS,
     params:
+        device=config["device"],
         settings=compact(evaluation_settings("neighbours", "quantile", "paths")),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
-        "kahlervae score --device {config[device]} --data {input.data:q} --model {input.model:q} --samples {input.samples:q}"
+        "kahlervae score --device {params.device} --data {input.data:q} --model {input.model:q} --samples {input.samples:q}"
         " {params.oracles:q} --settings {params.settings:q}"
         " --out {output.scores:q} --sheet {output.sheet:q} --paths {output.paths:q}"
         " --reconstruction {output.reconstruction:q} --gallery {output.gallery:q} > {log:q} 2>&1"
@@ -96,6 +98,7 @@ rule atlas:
         runtime=30,
         gpu=GPUS,
     params:
+        device=config["device"],
         settings=compact(
             config["geometry"]["atlas"]
             | {
@@ -106,7 +109,7 @@ rule atlas:
         ),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
-        "kahlervae atlas --device {config[device]} --data {input.data:q} --model {input.model:q} --potential {input.potential:q}"
+        "kahlervae atlas --device {params.device} --data {input.data:q} --model {input.model:q} --potential {input.potential:q}"
         " --samples {input.samples:q} {params.oracles:q} --settings {params.settings:q}"
         " --out {output:q} > {log:q} 2>&1"
 

@@ -22,9 +22,10 @@ rule potential:
         runtime=30,
         gpu=GPUS,
     params:
+        device=config["device"],
         settings=compact(config["geometry"]["potential"]),
     shell:
-        "kahlervae potential --device {config[device]} --data {input.data:q} --model {input.model:q}"
+        "kahlervae potential --device {params.device} --data {input.data:q} --model {input.model:q}"
         " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
 
 
@@ -55,11 +56,12 @@ rule agreement:
         runtime=30,
         gpu=GPUS,
     params:
+        device=config["device"],
         settings=compact(
             {key: config["geometry"][key] for key in ("probes", "epsilon")}
         ),
     shell:
-        "kahlervae agreement --device {config[device]} --data {input.data:q} --model {input.model:q}"
+        "kahlervae agreement --device {params.device} --data {input.data:q} --model {input.model:q}"
         " --potential {input.potential:q} --settings {params.settings:q}"
         " --out {output.agreement:q} --identities {output.identities:q} --probes {output.probes:q}"
         " > {log:q} 2>&1"
@@ -90,11 +92,12 @@ rule slice:
         runtime=30,
         gpu=GPUS,
     params:
+        device=config["device"],
         settings=compact(
             config["geometry"]["slice"] | {"epsilon": config["geometry"]["epsilon"]}
         ),
     shell:
-        "kahlervae slice --device {config[device]} --data {input.data:q} --model {input.model:q}"
+        "kahlervae slice --device {params.device} --data {input.data:q} --model {input.model:q}"
         " --potential {input.potential:q} --settings {params.settings:q} --out {output:q}"
         " > {log:q} 2>&1"
 
@@ -117,6 +120,7 @@ rule cost:
         mem_mb=2000,
         runtime=15,
     params:
+        device=config["device"],
         settings=compact(config["cost"]),
     shell:
-        "kahlervae cost --device {config[device]} --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+        "kahlervae cost --device {params.device} --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

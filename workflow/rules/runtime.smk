@@ -1,22 +1,3 @@
-def benchmarks():
-    """Benchmark files of all jobs that the rules and the configuration admit.
-
-    Some of them do not exist, for not every rule is applied to every model. They are no inputs of
-    the rule that reads them: Snakemake would make again what was made long ago if its benchmark
-    file were missing.
-    """
-    return sorted(
-        {
-            entry.benchmark.apply_wildcards(model | {"architecture": architecture})
-            for entry in workflow.rules
-            if entry.benchmark
-            and entry.name not in ("runtime", "figure_runtime", "provenance")
-            for model in MODELS
-            for architecture in config["evaluation"]["oracles"]
-        }
-    )
-
-
 rule runtime:
     """Where the time of the run went, and how far the cores were used."""
     input:
@@ -42,7 +23,7 @@ rule runtime:
         runtime=5,
     params:
         jobs=lambda wildcards: benchmarks(),
-        folder=config["results"],
+        folder=lambda wildcards, output: str(Path(output.runtime).parents[1]),
     shell:
         "kahlervae runtime {params.jobs:q} --benchmarks {params.folder:q}/benchmarks"
         " --logs {params.folder:q}/logs"

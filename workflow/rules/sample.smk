@@ -25,11 +25,12 @@ rule sample:
         runtime=30,
         gpu=GPUS,
     params:
+        device=config["device"],
         settings=sample_settings,
         potential=lambda wildcards, input: (
             ["--potential", input.potential] if input.potential else []
         ),
     shell:
-        "kahlervae sample --device {config[device]} --data {input.data:q} --model {input.model:q} {params.potential:q}"
+        "kahlervae sample --device {params.device} --data {input.data:q} --model {input.model:q} {params.potential:q}"
         " --settings {params.settings:q} --out {output.samples:q}"
         " --diagnostics {output.diagnostics:q} > {log:q} 2>&1"

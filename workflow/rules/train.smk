@@ -22,12 +22,13 @@ rule train:
         runtime=60,
         gpu=GPUS,
     params:
+        device=config["device"],
         settings=train_settings,
         checkpoint=lambda wildcards, output: str(
             Path(output.model).with_name("checkpoint.safetensors")
         ),
     shell:
-        "kahlervae train --device {config[device]} --data {input.data:q} --dataset {wildcards.dataset}"
+        "kahlervae train --device {params.device} --data {input.data:q} --dataset {wildcards.dataset}"
         " --representation {wildcards.representation} --variant {wildcards.variant}"
         " --seed {wildcards.seed} --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
         " --out {output.model:q} --history {output.history:q} > {log:q} 2>&1"
