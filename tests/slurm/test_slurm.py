@@ -18,8 +18,6 @@ SLURM = (
     "--seconds-between-status-checks", "2", "--slurm-init-seconds-before-status-checks", "2",
 )  # fmt: skip
 TIMEOUT = 1800
-# What measures time differs between any two runs, and so do the checksums of it.
-TIMES = {"cost", "steps", "runtime", "efficiency", "provenance"}
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +57,8 @@ def through_slurm(project: Project, cluster: Cluster) -> Iterator[subprocess.Pop
         run.wait()
 
 
-def results(project: Project) -> dict[str, bytes]:
-    """All that a run must reproduce: tables, records, models, samples, figures."""
-    return {
-        str(path.relative_to(project.folder)): path.read_bytes()
-        for path in (project.folder / "results").rglob("*")
-        if path.suffix in (".csv", ".json", ".safetensors", ".png", ".pdf")
-        and path.stem not in TIMES
-    }
-
-
 def assert_equal_results(project: Project, local: Project) -> None:
-    found, expected = results(project), results(local)
+    found, expected = project.results(), local.results()
     assert "results/smoke/claims.csv" in expected
     assert "results/smoke/tables/samples.csv" in expected
     assert set(found) == set(expected)

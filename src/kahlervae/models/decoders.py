@@ -76,6 +76,14 @@ class DiagonalVariance(nn.Module):
         return value, torch.sigmoid(free - LOG_FLOOR) * change
 
 
+def _log_variance(
+    kind: str, head: type[RealOutput | nn.Linear], width: int, output_dim: int
+) -> ConstantVariance | DiagonalVariance:
+    if kind == "constant":
+        return ConstantVariance(output_dim)
+    return DiagonalVariance(head(width, output_dim))
+
+
 class ComplexDecoder(nn.Module):
     """z in C^d to N(μ(z), diag σ²(z)) in R^D, or to CN(μ(z), diag σ²(z)) in C^D, by complex layers.
 
@@ -108,11 +116,7 @@ class ComplexDecoder(nn.Module):
         )
         self.mean: ComplexLinear | RealOutput
         self.mean = (ComplexLinear if complex_data else RealOutput)(width, output_dim)
-        self.log_var: ConstantVariance | DiagonalVariance
-        if likelihood_variance == "constant":
-            self.log_var = ConstantVariance(output_dim)
-        else:
-            self.log_var = DiagonalVariance(RealOutput(width, output_dim))
+        self.log_var = _log_variance(likelihood_variance, RealOutput, width, output_dim)
         self.likelihood = ComplexGaussian if complex_data else RealGaussian
 
     def forward(self, z: Complex[Tensor, "*batch d"]) -> Gaussian:
@@ -168,11 +172,7 @@ class RealDecoder(nn.Module):
             *hidden(nn.Linear, nn.SiLU, width, depth - 1),
         )
         self.mean: nn.Module = (RealInput if complex_data else nn.Linear)(width, output_dim)
-        self.log_var: ConstantVariance | DiagonalVariance
-        if likelihood_variance == "constant":
-            self.log_var = ConstantVariance(output_dim)
-        else:
-            self.log_var = DiagonalVariance(nn.Linear(width, output_dim))
+        self.log_var = _log_variance(likelihood_variance, nn.Linear, width, output_dim)
         self.likelihood = ComplexGaussian if complex_data else RealGaussian
 
     def forward(self, z: Complex[Tensor, "*batch d"]) -> Gaussian:

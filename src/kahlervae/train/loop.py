@@ -23,8 +23,8 @@ from kahlervae.train.progress import Progress
 
 __all__ = ["take_step", "train"]
 
-NETWORKS = {"real": "real", "holomorphic": "holomorphic"}
-"""Of the variants that are not made of complex networks."""
+NETWORKS = ("real", "holomorphic")
+"""The variants that have networks of their own; all others have complex ones."""
 
 CAUSES = {
     "log_likelihood": "the learning rate is too high or the likelihood's variance collapsed",
@@ -63,7 +63,7 @@ def train(
     seed = identity["seed"]
     images = splits["train"].images
     torch.manual_seed(generator(seed, "initialise").initial_seed())
-    networks = NETWORKS.get(identity["variant"], "complex")
+    networks = identity["variant"] if identity["variant"] in NETWORKS else "complex"
     height, width = images.shape[1:]
     names = ("latent_dim", "width", "depth", "likelihood_variance")
     sizes = {name: settings["model"][name] for name in names}
