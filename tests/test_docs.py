@@ -1,10 +1,13 @@
 """The theory page names functions and tests that exist."""
 
+import doctest
 import importlib
 import re
 from pathlib import Path
 
 import pytest
+
+from kahlervae import geometry
 
 ROOT = Path(__file__).parents[1]
 THEORY = (ROOT / "docs/theory.md").read_text()
@@ -36,3 +39,14 @@ def test_sections_that_the_code_cites_exist():
     for path in (ROOT / "src").rglob("*.py"):
         for number in re.findall(r"docs/theory\.md, section (\d+)", path.read_text()):
             assert number in numbers, path
+
+
+PUBLIC = [(module.__name__, name) for module in (geometry, geometry.fit) for name in module.__all__]
+
+
+@pytest.mark.parametrize(("module", "name"), PUBLIC)
+def test_every_public_name_of_the_geometry_has_an_example_that_runs(module, name):
+    documented = getattr(importlib.import_module(module), name)
+    finder = doctest.DocTestFinder(recurse=False)
+    (examples,) = finder.find(documented, name)
+    assert examples.examples, f"{name} has no example"

@@ -16,6 +16,19 @@ def hermitian_defect(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tenso
     r""":math:`\|g_{ij}\|_F / \|g_{i\bar j}\|_F` of the Fisher information.
 
     Zero where the real Fisher metric is Hermitian (invariant under multiplication by i), at most 1.
+
+    Args:
+        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+        z: where.
+
+    Example:
+        A decoder that sees the real part only is as far from Hermitian as can be:
+
+        >>> from kahlervae.models import RealGaussian
+        >>> def decoder(z):
+        ...     return RealGaussian(z.real, torch.zeros(z.shape))
+        >>> hermitian_defect(decoder, torch.tensor([[1 + 2j]]))
+        tensor([1.])
     """
     form = fisher_form(decoder, z)
     relation, metric = holomorphic_part(form), hermitian_part(form)
@@ -34,6 +47,16 @@ def closedness_defect(
     Args:
         metric: maps (n, d) to Hermitian matrices (n, d, d), row by row.
         z: where.
+
+    Example:
+        diag(1 + |z₁|², 1) has the potential |z₁|² + |z₁|⁴/4 + |z₂|², diag(1 + |z₂|², 1) has none:
+
+        >>> def metric(z, k):
+        ...     square = (z[:, k] * z[:, k].conj()).real
+        ...     return torch.diag_embed(torch.stack([1 + square, torch.ones(len(z))], dim=-1)) + 0j
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
+        >>> [round(closedness_defect(lambda z: metric(z, k), z).item(), 4) for k in (0, 1)]
+        [0.0, 1.4142]
     """
     value, derivative, _ = wirtinger(metric, z)  # [n, i, j, k] = ∂_k g_ij̄
     defect = (derivative - derivative.transpose(1, 3)).flatten(1).norm(dim=1)
@@ -43,5 +66,11 @@ def closedness_defect(
 
 
 def smallest_eigenvalue(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:
-    """Smallest eigenvalue at every point: non-negative where the metric is a metric."""
+    """Smallest eigenvalue at every point: non-negative where the metric is a metric.
+
+    Example:
+        >>> metric = torch.tensor([[[2, 1j], [-1j, 2]]])  # its eigenvalues are 1 and 3
+        >>> round(smallest_eigenvalue(metric).item(), 4)
+        1.0
+    """
     return torch.linalg.eigvalsh(metric)[..., 0]
