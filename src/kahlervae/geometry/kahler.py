@@ -49,7 +49,7 @@ def closedness_defect(
         z: where.
 
     Example:
-        diag(1 + |z₁|², 1) has the potential |z₁|² + |z₁|⁴/4 + |z₂|², diag(1 + |z₂|², 1) has none:
+        ``diag(1 + |z₁|², 1)`` is closed, ``diag(1 + |z₂|², 1)`` is not:
 
         >>> def metric(z, k):
         ...     square = (z[:, k] * z[:, k].conj()).real

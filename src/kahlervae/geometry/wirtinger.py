@@ -156,7 +156,7 @@ def mixed_hessian(
         z: where.
 
     Example:
-        The potential of the sphere, log(1 + |z|²), has the metric (1 + |z|²)⁻²:
+        The potential of the sphere, ``log(1 + |z|²)``, has the metric ``(1 + |z|²)⁻²``:
 
         >>> z = torch.tensor([[0j], [1 + 0j]])
         >>> mixed_hessian(lambda z: (1 + z * z.conj()).real.log().sum(-1), z).real.flatten()
