@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke bench test test-slurm lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper bench check test test-slurm lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into resu
 
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
+
+check: $(INSTALLED) ## hold the claims of the last `make reproduce` against reference/; fails if a verdict flips or an estimate is out of tolerance (the paper's run: make check RUN=paper)
+	kahlervae check --reference reference/$(RUN) --results results/$(RUN)
 
 test: $(INSTALLED) ## run the tests
 	pytest
