@@ -70,7 +70,7 @@ def tolerance(low: float, high: float, seeds: int, fresh_seeds: int, claims: int
         >>> round(tolerance(-0.2, 0.2, seeds=5, fresh_seeds=5), 3)
         0.283
         >>> round(tolerance(-0.2, 0.2, seeds=5, fresh_seeds=5, claims=50), 3)
-        0.878
+        0.877
     """
     if not math.isfinite(low + high):
         return math.nan
