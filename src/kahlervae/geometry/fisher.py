@@ -38,7 +38,9 @@ def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor
     (docs/theory.md, section 3); by the cheapest exact route, see :func:`fisher_form`.
 
     Args:
-        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+        decoder: latents (n, d) to a Gaussian likelihood, row by row; its mean and log-variance
+            have the shape (n, D), so that images are flattened, and its network is in evaluation
+            mode.
         z: where.
 
     Example:

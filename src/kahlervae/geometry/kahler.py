@@ -44,6 +44,9 @@ def closedness_defect(
     constant to working precision, :math:`\|\partial g\| \le \epsilon^{1/3} \|g\|` with the rounding
     unit ε, the quotient is noise over noise and the defect is 0 by definition.
 
+    Freeze a decoder's parameters (``requires_grad_(False)``) instead of calling this within
+    ``torch.no_grad()``, where torch cannot differentiate SiLU and Mish twice.
+
     Args:
         metric: maps (n, d) to Hermitian matrices (n, d, d), row by row.
         z: where.
