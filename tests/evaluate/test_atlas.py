@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from kahlervae.evaluate.atlas import map_latents
+from kahlervae.evaluate.atlas import map_latents, middle_settings
 from kahlervae.evaluate.latent_slice import principal_plane
 from kahlervae.evaluate.oracle import Oracle
 from kahlervae.evaluate.reference import Reference
@@ -32,7 +32,8 @@ def everything():
         z, fisher_metric(model.decoder, z), groups=2, components=4, steps=50, learning_rate=0.1,
         generator=random,
     )  # fmt: skip
-    samples = {"prior:default": z}
+    sweep = {f"truncated:temperature={t}": t * z for t in (0.5, 0.7, 0.9)}
+    samples = {"prior:default": z, **sweep}
     content = map_latents(model, potential, splits[2], samples, references, SETTINGS)
     return model, potential, splits, references, samples, content
 
@@ -62,6 +63,17 @@ def test_points_are_orthogonal_projections(everything):
     assert len(points) == SETTINGS["samples"]
     lengths = torch.view_as_real(samples["prior:default"][:40]).square().sum((1, 2))
     torch.testing.assert_close(points.square().sum(1) + distances.square(), lengths)
+
+
+def test_one_setting_of_every_family_is_shown(everything):
+    content = everything[-1]
+    shown = {name.partition("/")[2] for name in content if name.startswith("points/")}
+    assert shown == {"posterior_mean:default", "prior:default", "truncated:temperature=0.7"}
+
+
+def test_settings_of_one_sampler_with_different_bases_are_families_of_their_own():
+    keys = [f"volume:base={b},power={p}" for b in ("prior", "gmm") for p in (-4, -2, 2)]
+    assert middle_settings(keys) == ["volume:base=prior,power=-2", "volume:base=gmm,power=-2"]
 
 
 def test_plane_is_that_of_the_largest_spread(everything):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from browser import needs_chromium, opened
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from kahlervae.errors import InputError
 from kahlervae.figures.atlas import write_atlas
@@ -125,6 +126,27 @@ def test_page_follows_the_pointer_and_the_choices(atlas, tmp_path):
         # Everything is on a laptop's screen.
         size = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
         assert page.evaluate(size) == [1280, 720]
+
+
+def test_page_of_the_largest_run_opens_out_of_the_report(tmp_path):
+    """MNIST's size with as many families of samplers as there may be, 100 points each."""
+    random = torch.Generator().manual_seed(0)
+    digits = torch.tensor(load_digits().images / 16, dtype=torch.float32)[:, None]
+    digits = torch.nn.functional.interpolate(digits, (28, 28), mode="bicubic").clamp(0, 1)[:, 0]
+    axis = torch.linspace(-EXTENT, EXTENT, 33)
+    images = digits[torch.randint(len(digits), (33, 33), generator=random)]
+    content = {"axis": axis, "images": images, "oracles": torch.tensor(2)}
+    for name in ("log_det_fisher", "log_det_fitted", "ricci_scalar"):
+        content[name] = torch.randn(33, 33, generator=random)
+    for k in range(16):
+        key = f"volume:base=gmm,weight=local,metric={k},power=-4"
+        content[f"points/{key}"] = torch.randn(100, 2, generator=random)
+        content[f"distances/{key}"] = torch.rand(100, generator=random)
+        content[f"images/{key}"] = digits[torch.randint(len(digits), (100,), generator=random)]
+        content[f"outliers/{key}"] = torch.randint(3, (100,), generator=random)
+    write_tensors(tmp_path / "atlas.safetensors", content, IDENTITY)
+    write_atlas(tmp_path / "atlas.safetensors", tmp_path / "atlas.html")
+    assert (tmp_path / "atlas.html").stat().st_size < 1.5e6  # as above
 
 
 def test_page_is_the_same_each_time(atlas, tmp_path):

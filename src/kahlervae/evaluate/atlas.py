@@ -12,7 +12,22 @@ from kahlervae.evaluate.reference import Reference
 from kahlervae.geometry import MixturePotential, fisher_metric, log_det, scalar_curvature
 from kahlervae.models import VAE
 
-__all__ = ["map_latents"]
+__all__ = ["map_latents", "middle_settings"]
+
+
+def middle_settings(keys: Sequence[str]) -> list[str]:
+    """Of each family of samplers the setting in the middle of its sweep: what a page can show.
+
+    The last ``name=value`` of a setting is what the sweep runs over.
+
+    Example:
+        >>> middle_settings(["prior:default", *(f"truncated:temperature={t}" for t in (1, 2, 3))])
+        ['prior:default', 'truncated:temperature=2']
+    """
+    families: dict[str, list[str]] = {}
+    for key in keys:
+        families.setdefault(key.rpartition("," if "," in key else ":")[0], []).append(key)
+    return [family[len(family) // 2] for family in families.values()]
 
 
 @torch.no_grad()
@@ -40,7 +55,8 @@ def map_latents(
     Returns:
         ``axis``; ``log_det_fisher``, ``log_det_fitted`` and ``ricci_scalar``, vertical axis first;
         ``images`` decoded at the same points; ``oracles``, their number. For the posterior means of
-        the test images and for every set of samples, under ``<what>/<sampler:setting>``:
+        the test images and for one set of samples of every family (:func:`middle_settings`), under
+        ``<what>/<sampler:setting>``:
         ``points``, their orthogonal projections into the plane; ``distances`` from it; ``images``;
         ``outliers``, by how many of the oracles the decoded image counts as a kNN outlier.
     """
@@ -56,7 +72,8 @@ def map_latents(
     }
     content = {"axis": axis, "oracles": torch.tensor(len(references))}
     content |= {name: field.unflatten(0, square) for name, field in fields.items()}
-    for key, drawn in {"posterior_mean:default": means, **samples}.items():
+    chosen = {key: samples[key] for key in middle_settings(list(samples))}
+    for key, drawn in {"posterior_mean:default": means, **chosen}.items():
         latents = drawn[: settings["samples"]]
         points, images = plane.project(latents), model.decode_images(latents)
         squares = torch.view_as_real(latents).square().sum((1, 2)) - points.square().sum(1)

@@ -323,10 +323,10 @@ def _preview(name: str, images: np.ndarray, across: int) -> Div:
     # Dark strokes on white paper, in 32 shades, of which no eye tells two neighbours apart.
     ink = (np.round(31 * (1 - rows)) * 255 / 31).round().astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(ink).save(file, "png", optimize=True)
+    Image.fromarray(ink).save(file, "webp", lossless=True, quality=100, method=6)
     encoded = base64.b64encode(file.getvalue()).decode()
     window = f""":host {{
-        background-image: url(data:image/png;base64,{encoded});
+        background-image: url(data:image/webp;base64,{encoded});
         background-size: {across * PREVIEW}px {down * PREVIEW}px;
         image-rendering: pixelated;
         border: 1px solid #999999;
