@@ -87,11 +87,11 @@ class FisherRegulariser(nn.Module):
 
 
 def build_regulariser(
-    variant: str, settings: Mapping[str, Any], latent_dim: int, generator: torch.Generator
+    settings: Mapping[str, Any], latent_dim: int, generator: torch.Generator
 ) -> PotentialRegulariser | FisherRegulariser:
-    """The regulariser of the variant ``kahler`` (potential) or ``fisher`` (exact metric)."""
+    """The regulariser on the metric of a potential where the settings have a ``tie``, else exact."""
     form, epsilon = settings["form"], settings["epsilon"]
-    if variant == "fisher":
+    if "tie" not in settings:
         return FisherRegulariser(form, epsilon)
     potential = MixturePotential.random(
         latent_dim, settings["groups"], settings["components"], settings["scale"], generator
