@@ -123,6 +123,43 @@ def train(
 
 
 @app.command()
+def sweep(
+    dataset: Dataset,
+    representation: Annotated[str, typer.Option(help="What the model sees of an image.")],
+    variant: Annotated[str, typer.Option(help="complex, beta or kahler.")],
+    seed: Annotated[int, typer.Option(help="Of everything random in the model.")],
+    data: Data,
+    oracle: Oracles,
+    settings: Settings,
+    checkpoint: Out,
+    out: Out,
+) -> None:
+    """Train one setting of the sweep and score it on validation data."""
+    from kahlervae.evaluate.sweep import score_setting
+    from kahlervae.storage import write_table
+
+    identity = {
+        "dataset": dataset,
+        "representation": representation,
+        "variant": variant,
+        "seed": seed,
+    }
+    write_table(out, score_setting(data, oracle, identity, settings, checkpoint))
+
+
+@app.command()
+def choose(
+    sweep: Annotated[Path, typer.Option(help="Gathered scores of the sweep.")],
+    settings: Settings,
+    out: Out,
+) -> None:
+    """Choose strengths by the rule of the configuration."""
+    from kahlervae.evaluate.sweep import make_choice
+
+    make_choice(sweep, settings["mse"], out)
+
+
+@app.command()
 def potential(
     data: Data, model: Model, settings: Settings, out: Out, device: Device = "cpu"
 ) -> None:

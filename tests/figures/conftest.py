@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from kahlervae.evaluate.sweep import choose
 from kahlervae.storage import write_table, write_tensors
 
 VARIANTS = ("real", "complex", "beta", "kahler", "fisher")
@@ -330,6 +331,27 @@ class Results:
         shares = {"start_up_share": 0.2, "occupancy": 0.86, "efficiency": np.nan}
         return pd.DataFrame([row | {"cpu_seconds": np.nan} | shares])
 
+    def _sweep(self):
+        rows = []
+        for variant, beta, strength in [
+            ("complex", 1.0, None),
+            *(("beta", beta, None) for beta in (2.0, 4.0, 8.0)),
+            *(("kahler", beta, strength) for beta in (1.0, 2.0) for strength in (0.0, 1.0, 10.0)),
+        ]:
+            cost = 1 + 0.1 * beta + 0.05 * (strength or 0)
+            point = {"beta": beta, "strength": strength}
+            point |= {"form": "volume", "tie": 30.0} if strength is not None else {}
+            point |= {"mse": 0.01 * cost, "acceleration": 4 / cost, "recall": 0.9 / cost}
+            point |= {"knn_outliers": 0.2 / cost, "midpoint_outliers": 0.1 / cost}
+            rows += [
+                identity(variant, 1000) | {"form": None, "tie": None} | point | {"oracle": oracle}
+                for oracle in ("cnn", "mlp")
+            ]
+        return pd.DataFrame(rows)
+
+    def _strengths(self):
+        return choose(self._sweep(), 1.3)
+
     def inputs(self, name):
         """The files that the workflow hands to figure ``name``."""
         return {
@@ -344,6 +366,7 @@ class Results:
             "smoothness": lambda: [self.table("paths")],
             "pareto": lambda: [self.table("samples"), self.table("reference")],
             "claims": lambda: [self.table("claims")],
+            "strengths": lambda: [self.table("sweep"), self.table("strengths")],
             "runtime": lambda: [self.table("runtime"), self.table("efficiency")],
         }[name]()
 

@@ -23,6 +23,7 @@ TABLES = {
     "smoothness": "paths",
     "pareto": "samples",
     "claims": "claims",
+    "strengths": "sweep",
     "runtime": "runtime",
 }
 """Figures that are drawn from a table, and its name."""

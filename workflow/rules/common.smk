@@ -148,6 +148,46 @@ def train_settings(wildcards):
     return compact(blocks | {"variant": variant})
 
 
+def sweep_blocks(dataset):
+    """The settings of a data set's sweep: the blocks of their variants by their names."""
+    options = config["datasets"][dataset]
+    if "sweep" not in options:
+        return {}
+    blocks = {"complex": ("complex", options["variants"]["complex"])}
+    for beta in options["sweep"]["beta"]:
+        blocks[f"beta_beta={beta}"] = ("beta", {"beta": beta})
+    kahler = options["variants"]["kahler"]
+    for changes in options["sweep"]["kahler"]:
+        name = "_".join(
+            ["kahler", *(f"{key}={changes[key]}" for key in sorted(changes))]
+        )
+        changes = dict(changes)
+        beta = changes.pop("beta", kahler["beta"])
+        regulariser = kahler["regulariser"] | changes
+        blocks[name] = ("kahler", {"beta": beta, "regulariser": regulariser})
+    return blocks
+
+
+SWEEPS = {dataset: sweep_blocks(dataset) for dataset in config["datasets"]}
+SWEPT = [
+    f"<results>/{dataset}/{config['datasets'][dataset]['representations'][0]}/sweep/{name}.csv"
+    for dataset, blocks in SWEEPS.items()
+    for name in blocks
+]
+# The table of the choice, where there is one.
+STRENGTHS = ["strengths"] if SWEPT else []
+
+
+def sweep_settings(wildcards):
+    """What trains and scores one setting of the sweep."""
+    _, block = SWEEPS[wildcards.dataset][wildcards.setting]
+    return compact(
+        dataset_settings(wildcards, "model", "training")
+        | {"variant": block, "count": config["sweep"]["count"]}
+        | {"evaluation": evaluation_settings("neighbours", "quantile", "paths")}
+    )
+
+
 def evaluation_settings(*keys):
     """Some keys of the evaluation's configuration."""
     return {key: config["evaluation"][key] for key in keys}
@@ -203,11 +243,14 @@ def benchmarks():
     """
     return sorted(
         {
-            entry.benchmark.apply_wildcards(model | {"architecture": architecture})
+            entry.benchmark.apply_wildcards(
+                model | {"architecture": architecture, "setting": setting}
+            )
             for entry in workflow.rules
             if entry.benchmark
             and entry.name not in ("runtime", "figure_runtime", "provenance")
             for model in MODELS
             for architecture in config["evaluation"]["oracles"]
+            for setting in SWEEPS[model["dataset"]] or ["none"]
         }
     )

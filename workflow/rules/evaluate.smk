@@ -125,7 +125,7 @@ GATHERED = {
     "samples": of_models("samples.csv"),
     "paths": of_models("paths.csv"),
     "reference": of_oracles(".csv"),
-}
+} | ({"sweep": SWEPT} if SWEPT else {})
 
 for table, parts in GATHERED.items():
 

@@ -34,6 +34,11 @@ FIGURES = {
         ["<results>/tables/runtime.csv", "<results>/tables/efficiency.csv"],
     ),
 }
+if STRENGTHS:
+    FIGURES["strengths"] = (
+        "1 Training",
+        ["<results>/tables/sweep.csv", "<results>/tables/strengths.csv"],
+    )
 
 for figure, (section, sources) in FIGURES.items():
 
@@ -112,6 +117,7 @@ PAGES = [
 SHOWN = {
     "reconstruction": "1 Training",
     "steps": "1 Training",
+    **dict.fromkeys(STRENGTHS, "1 Training"),
     "agreement": "2 Geometry",
     "identities": "2 Geometry",
     "cost": "2 Geometry",

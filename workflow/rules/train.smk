@@ -34,6 +34,65 @@ rule train:
         " --out {output.model:q} --history {output.history:q} > {log:q} 2>&1"
 
 
+rule sweep:
+    """One setting of the sweep, trained with a seed of its own and scored on validation data."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        oracles=oracles,
+        code=code("sweep"),
+    output:
+        "<results>/{dataset}/{representation}/sweep/{setting}.csv",
+    log:
+        "<logs>/sweep/{dataset}/{representation}/{setting}.log",
+    benchmark:
+        "<benchmarks>/sweep/{dataset}/{representation}/{setting}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        variant=lambda wildcards: SWEEPS[wildcards.dataset][wildcards.setting][0],
+        seed=config["sweep"]["seed"],
+        settings=sweep_settings,
+        checkpoint=lambda wildcards, output: str(
+            Path(output[0]).with_suffix(".checkpoint.safetensors")
+        ),
+        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+    shell:
+        "kahlervae sweep --data {input.data:q} {params.oracles:q} --dataset {wildcards.dataset}"
+        " --representation {wildcards.representation} --variant {params.variant}"
+        " --seed {params.seed} --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule choose:
+    """Strengths of `kahler` and `beta` by the rule of the configuration."""
+    input:
+        sweep="<results>/tables/sweep.csv",
+        code=code("choose"),
+    output:
+        "<results>/tables/strengths.csv",
+    log:
+        "<logs>/choose.log",
+    benchmark:
+        "<benchmarks>/choose.tsv"
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        settings=compact(config["sweep"]),
+    shell:
+        "kahlervae choose --sweep {input.sweep:q} --settings {params.settings:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
 rule step_cost:
     """Time of a training step with and without regulariser."""
     input:

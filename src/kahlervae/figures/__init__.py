@@ -25,6 +25,7 @@ _MODULES = {
     "agreement_summary": "metric",
     "cost": "metric",
     "training": "scores",
+    "strengths": "scores",
     "smoothness": "scores",
     "pareto": "scores",
     "claims": "scores",

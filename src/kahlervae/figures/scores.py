@@ -31,7 +31,7 @@ from kahlervae.figures.style import (
     table,
 )
 
-__all__ = ["claims", "pareto", "smoothness", "training"]
+__all__ = ["claims", "pareto", "smoothness", "strengths", "training"]
 
 
 def training(inputs: Sequence[Path]) -> Figure:
@@ -144,6 +144,58 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
             f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; "
             f"bars: {summary(seeds)}; dashed: real images"
         ),
+    )
+    return figure
+
+
+def strengths(inputs: Sequence[Path]) -> Figure:
+    """The sweep from which strengths were chosen: what smoothness and fewer outliers cost.
+
+    ``inputs``: the gathered ``sweep.csv`` (scores on validation data, averaged over oracles); then
+    ``strengths.csv``, if a choice is to be marked. One point is one trained setting.
+    """
+    panels = {
+        "acceleration": "relative acceleration",
+        "knn_outliers": "outliers among prior samples",
+        "midpoint_outliers": "outliers among midpoints",
+        "recall": "recall of prior samples",
+    }
+    path, *choices = inputs
+    keys = ["beta", "form", "strength", "tie"]
+    frame = table(path, [*MODEL, *keys, "oracle", "mse", *panels])
+    chosen = [
+        table(choice, [*MODEL, *keys, "chosen"]).query("variant == 'kahler' and chosen")
+        for choice in choices
+    ]
+    means = (
+        frame.groupby([*MODEL, *keys], sort=False, dropna=False)[["mse", *panels]]
+        .mean()
+        .reset_index()
+    )
+    groups = grouped(means)
+    figure, axes = canvas(
+        2 * len(groups), 2, width=TWO_COLUMNS, height=4.2 * len(groups) + 0.3, sharex=True
+    )
+    for i, (group, held) in enumerate(groups):
+        best = pd.concat([held.merge(choice[[*MODEL, *keys]]) for choice in chosen] or [held[:0]])
+        for (column, label), ax in zip(panels.items(), axes[2 * i : 2 * i + 2].flat, strict=True):
+            for variant in ordered(held["variant"], VARIANTS):
+                part, kind = held[held["variant"] == variant].sort_values("mse"), VARIANTS[variant]
+                line = kind.line if variant == "beta" else "none"
+                ax.plot(part["mse"], part[column], kind.marker, ls=line, color=kind.color)
+            ax.plot(best["mse"], best[column], "o", ms=10, mfc="none", mec="#222222", mew=1.0)
+            ax.set_ylabel(label)
+        axes[2 * i, 0].set_title(group, loc="left")
+        for ax in axes[2 * i + 1]:
+            ax.set_xlabel("MSE of validation images (per pixel)")
+    variants = ordered(means["variant"], VARIANTS)
+    legend(
+        figure,
+        [
+            *(handle(VARIANTS[name]) for name in variants),
+            handle(Look("chosen", "#222222", "o"), fillstyle="none", markersize=9),
+        ],
+        title=f"one model a point; scores: mean of {counted(frame['oracle'].nunique(), 'oracle')}",
     )
     return figure
 
