@@ -123,28 +123,12 @@ def train(
 
 
 @app.command()
-def sweep(
-    dataset: Dataset,
-    representation: Annotated[str, typer.Option(help="What the model sees of an image.")],
-    variant: Annotated[str, typer.Option(help="complex, beta or kahler.")],
-    seed: Annotated[int, typer.Option(help="Of everything random in the model.")],
-    data: Data,
-    oracle: Oracles,
-    settings: Settings,
-    checkpoint: Out,
-    out: Out,
-) -> None:
-    """Train one setting of the sweep and score it on validation data."""
+def sweep(data: Data, model: Model, oracle: Oracles, settings: Settings, out: Out) -> None:
+    """Score one setting of the sweep on validation data."""
     from kahlervae.evaluate.sweep import score_setting
     from kahlervae.storage import write_table
 
-    identity = {
-        "dataset": dataset,
-        "representation": representation,
-        "variant": variant,
-        "seed": seed,
-    }
-    write_table(out, score_setting(data, oracle, identity, settings, checkpoint))
+    write_table(out, score_setting(data, oracle, model, settings))
 
 
 @app.command()

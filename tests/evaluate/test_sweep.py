@@ -10,12 +10,13 @@ import torch
 from kahlervae.errors import InputError
 from kahlervae.evaluate.oracle import Oracle, save_oracle
 from kahlervae.evaluate.sweep import GOALS, choose, match_beta, score_setting
+from kahlervae.models import build_model, save_model
 from kahlervae.storage import write_tensors
 
 IDENTITY = {"dataset": "d", "representation": "pixels", "variant": "kahler", "seed": 9}
 
 
-def row(variant: str, mse: float, goals: tuple[float, float, float] = (1, 1, 1), **strengths):
+def row(variant: str, mse: float, goals: tuple[float, ...] = (1, 1, 1, 1), **strengths):
     blank = dict.fromkeys(("beta", "form", "strength", "tie"))
     scores = dict(zip(GOALS, goals, strict=True))
     # Two oracles that disagree by a constant: means decide.
@@ -34,9 +35,9 @@ SETTINGS = (
     row("complex", 0.010, beta=1.0),
     row("beta", 0.011, beta=2.0),
     row("beta", 0.020, beta=8.0),
-    row("kahler", 0.012, (3.0, 0.2, 0.3), beta=2.0, form="volume", strength=1.0, tie=1.0),
-    row("kahler", 0.0125, (2.0, 0.1, 0.2), beta=2.0, form="volume", strength=2.0, tie=1.0),
-    row("kahler", 0.030, (1.0, 0.0, 0.0), beta=2.0, form="volume", strength=9.0, tie=1.0),
+    row("kahler", 0.012, (3.0, 0.2, 0.4, 0.3), beta=2.0, form="volume", strength=1.0, tie=1.0),
+    row("kahler", 0.0125, (2.0, 0.1, 0.4, 0.2), beta=2.0, form="volume", strength=2.0, tie=1.0),
+    row("kahler", 0.030, (1.0, 0.0, 0.3, 0.0), beta=2.0, form="volume", strength=9.0, tie=1.0),
 )
 
 
@@ -79,26 +80,21 @@ def test_test_images_are_never_read(tmp_path: Path):
         tensors[f"{split}_images"] = torch.rand(40, 8, 8, generator=stream)
         tensors[f"{split}_labels"] = torch.arange(40) % 10
     save_oracle(tmp_path / "mlp.safetensors", Oracle("mlp", (8, 8), 10, 1.0))
+    sizes = {"latent_dim": 2, "width": 8, "depth": 1}
+    model = build_model(IDENTITY | {"variant": "beta"}, (8, 8), "complex", **sizes)
+    save_model(tmp_path / "model.safetensors", model)
     settings = {
-        "model": {"latent_dim": 2, "width": 8, "depth": 1, "likelihood_variance": "constant"},
-        "training": {
-            "epochs": 1,
-            "batch_size": 16,
-            "learning_rate": 1e-3,
-            "gradient_clip": 100.0,
-            "kl_warmup_epochs": 0,
-            "checkpoint_every": 5,
-        },
         "variant": {"beta": 3.0},
         "count": 30,
-        "evaluation": {"neighbours": 3, "quantile": 0.9, "paths": {"count": 4, "steps": 4}},
+        "neighbours": 3,
+        "quantile": 0.9,
+        "paths": {"count": 4, "steps": 4},
     }
     tables = []
     for _ in range(2):
         write_tensors(tmp_path / "data.safetensors", tensors)
         where = (tmp_path / "data.safetensors", [tmp_path / "mlp.safetensors"])
-        identity = IDENTITY | {"variant": "beta"}
-        tables.append(score_setting(*where, identity, settings, tmp_path / "checkpoint"))
+        tables.append(score_setting(*where, tmp_path / "model.safetensors", settings))
         tensors["test_images"] = torch.rand(40, 8, 8, generator=stream)
     assert tables[0]["beta"].tolist() == [3.0]
     assert set(GOALS) < set(tables[0].columns)

@@ -343,6 +343,7 @@ class Results:
             point |= {"form": "volume", "tie": 30.0} if strength is not None else {}
             point |= {"mse": 0.01 * cost, "acceleration": 4 / cost, "recall": 0.9 / cost}
             point |= {"knn_outliers": 0.2 / cost, "midpoint_outliers": 0.1 / cost}
+            point |= {"entropy_outliers": 0.5 / cost}
             rows += [
                 identity(variant, 1000) | {"form": None, "tie": None} | point | {"oracle": oracle}
                 for oracle in ("cnn", "mlp")

@@ -170,7 +170,7 @@ def sweep_blocks(dataset):
 
 SWEEPS = {dataset: sweep_blocks(dataset) for dataset in config["datasets"]}
 SWEPT = [
-    f"<results>/{dataset}/{config['datasets'][dataset]['representations'][0]}/sweep/{name}.csv"
+    f"<results>/{dataset}/{config['datasets'][dataset]['representations'][0]}/sweep/{name}/scores.csv"
     for dataset, blocks in SWEEPS.items()
     for name in blocks
 ]
@@ -178,13 +178,20 @@ SWEPT = [
 STRENGTHS = ["strengths"] if SWEPT else []
 
 
-def sweep_settings(wildcards):
-    """What trains and scores one setting of the sweep."""
+def sweep_train_settings(wildcards):
+    """What one setting of the sweep is trained with: all as usual but the variant's block."""
     _, block = SWEEPS[wildcards.dataset][wildcards.setting]
     return compact(
-        dataset_settings(wildcards, "model", "training")
-        | {"variant": block, "count": config["sweep"]["count"]}
-        | {"evaluation": evaluation_settings("neighbours", "quantile", "paths")}
+        dataset_settings(wildcards, "model", "training") | {"variant": block}
+    )
+
+
+def sweep_settings(wildcards):
+    """What one setting of the sweep is scored with."""
+    _, block = SWEEPS[wildcards.dataset][wildcards.setting]
+    return compact(
+        {"variant": block, "count": config["sweep"]["count"]}
+        | evaluation_settings("neighbours", "quantile", "paths")
     )
 
 

@@ -17,7 +17,7 @@ from kahlervae.storage import read_table, write_table
 
 __all__ = ["choose", "make_choice", "match_beta", "score_setting"]
 
-GOALS = ("acceleration", "knn_outliers", "midpoint_outliers")
+GOALS = ("acceleration", "knn_outliers", "entropy_outliers", "midpoint_outliers")
 """What a setting is ranked by, all of them better when smaller."""
 
 STRENGTHS = ("beta", "form", "strength", "tie")
@@ -26,59 +26,49 @@ STRENGTHS = ("beta", "form", "strength", "tie")
 def score_setting(
     data: Path | str,
     oracles: Sequence[Path | str],
-    identity: Mapping[str, Any],
+    model: Path | str,
     settings: Mapping[str, Any],
-    checkpoint: Path,
 ) -> pd.DataFrame:
-    """Train one setting and score it on the validation split.
+    """Score the model of one setting on the validation split.
 
     Args:
         data: what the data stage wrote.
         oracles: files of the oracles.
-        identity: dataset, representation, variant and seed.
-        settings: ``model``, ``training`` and ``variant`` as training takes them, ``evaluation``
-            (``neighbours``, ``quantile`` and ``paths``), ``count`` of prior samples.
-        checkpoint: where the state of an unfinished training is kept; removed at the end.
+        model: what the training stage wrote.
+        settings: ``variant``, the block with which it was trained; ``count`` of prior samples;
+            ``neighbours``, ``quantile`` and ``paths`` of the evaluation.
 
     Returns:
         One row per oracle: identity, the strengths, then the scores of reconstruction, of lines
         between posteriors, and of prior samples.
 
     Raises:
-        InputError: a file cannot be read, or the training diverged.
+        InputError: a file cannot be read.
     """
     # Imported here, for the choice itself reads tables alone.
-    import torch
-
     from kahlervae.data import load_split
     from kahlervae.evaluate.reconstruction import reconstruction_scores
     from kahlervae.evaluate.score import load_references, score_paths, score_samples
+    from kahlervae.models import load_model
+    from kahlervae.sample import Prior
     from kahlervae.seeding import generator
-    from kahlervae.train import train
 
-    splits = {name: load_split(data, name) for name in ("train", "validation")}
-    model, _ = train(splits, identity, settings, checkpoint)
-    evaluation, seed, images = settings["evaluation"], identity["seed"], splits["validation"].images
-    references = load_references(data, oracles, evaluation)
-    reconstruction = reconstruction_scores(model, images, generator(seed, "reconstruction"))
-    paths = score_paths(model, {}, images, references, evaluation["paths"])
-    noise = torch.randn(
-        settings["count"],
-        model.latent_dim,
-        generator=generator(seed, "sample", "prior:default"),
-        dtype=torch.complex64,
-    )
-    samples = score_samples(model, {"prior:default": noise}, references)
-    variant = settings["variant"]
-    strengths = {**variant.get("regulariser", {}), "beta": variant.get("beta", 1.0)}
-    keys = list(identity)
+    vae, images = load_model(model), load_split(data, "validation").images
+    seed, keys = vae.identity["seed"], list(vae.identity)
+    references = load_references(data, oracles, settings)
+    reconstruction = reconstruction_scores(vae, images, generator(seed, "reconstruction"))
+    paths = score_paths(vae, {}, images, references, settings["paths"])
+    prior = Prior(vae.latent_dim)
+    draws = prior.sample(settings["count"], generator(seed, "sample", prior.key))
+    samples = score_samples(vae, {prior.key: draws.latents}, references)
     table = paths.drop(columns="endpoints").merge(
         samples.drop(columns=["sampler", "setting"]), on=[*keys, "oracle"]
     )
+    variant = settings["variant"]
+    strengths = {**variant.get("regulariser", {}), "beta": variant.get("beta", 1.0)}
     columns = {key: strengths.get(key) for key in STRENGTHS} | reconstruction
     for position, (name, value) in enumerate(columns.items(), start=len(keys)):
         table.insert(position, name, value)
-    checkpoint.unlink(missing_ok=True)
     return table
 
 
@@ -87,8 +77,8 @@ def choose(sweep: pd.DataFrame, mse_limit: float) -> pd.DataFrame:
 
     ``kahler``: of the settings whose validation MSE is at most ``mse_limit`` times that of
     ``complex``, the one with the smallest sum of ranks by relative acceleration, outliers among
-    prior samples and outliers among midpoints of lines (means over oracles; ties go to the smaller
-    MSE). ``beta``: by :func:`match_beta`, so that its validation MSE is that of the chosen setting.
+    prior samples (by distance and by entropy) and outliers among midpoints of lines (means over
+    oracles; ties go to the smaller MSE). ``beta``: by :func:`match_beta`, so that its validation MSE is that of the chosen setting.
 
     Args:
         sweep: the gathered table of :func:`score_setting`, with a row of ``complex``.
@@ -117,9 +107,9 @@ def choose(sweep: pd.DataFrame, mse_limit: float) -> pd.DataFrame:
         allowed = kahler[kahler["mse_ratio"] <= mse_limit]
         if allowed.empty:
             raise InputError(
-                f"no setting of the sweep on {dataset} ({representation}) has at most {mse_limit:g} "
-                f"times the MSE of complex; the least has {kahler['mse_ratio'].min():.2f}: add "
-                "weaker ones to its sweep, or raise sweep.mse."
+                f"no setting of the sweep on {dataset} has at most {mse_limit:g} times the MSE of "
+                f"complex; the least has {kahler['mse_ratio'].min():.2f}: add weaker ones to its "
+                "sweep, or raise sweep.mse."
             )
         ranks = allowed[list(GOALS)].rank().sum(axis=1)
         order = pd.DataFrame({"rank": ranks, "mse": allowed["mse"]}).sort_values(["rank", "mse"])

@@ -89,7 +89,7 @@ class FisherRegulariser(nn.Module):
 def build_regulariser(
     settings: Mapping[str, Any], latent_dim: int, generator: torch.Generator
 ) -> PotentialRegulariser | FisherRegulariser:
-    """The regulariser on the metric of a potential where the settings have a ``tie``, else exact."""
+    """The regulariser on a potential's metric where the settings have a ``tie``, else exact."""
     form, epsilon = settings["form"], settings["epsilon"]
     if "tie" not in settings:
         return FisherRegulariser(form, epsilon)
