@@ -327,6 +327,26 @@ def claims(
 
 
 @app.command()
+def check(
+    reference: Annotated[Path, typer.Option(help="Folder of the run to hold against.")] = Path(
+        "reference"
+    ),
+    results: Annotated[Path, typer.Option(help="Folder of the fresh run.")] = Path("results"),
+) -> None:
+    """Hold the claims of a fresh run against a reference; fails if one flips or drifts."""
+    from rich.console import Console
+
+    from kahlervae.evaluate.check import FAILURES, compare_claims, print_comparison
+
+    comparison = compare_claims(reference, results)
+    console = Console()
+    # Piped into a file, the table is as wide as it needs to be.
+    print_comparison(comparison, console if console.is_terminal else Console(width=140))
+    if comparison["status"].isin(FAILURES).any():
+        raise typer.Exit(1)
+
+
+@app.command()
 def cost(settings: Settings, out: Out, device: Device = "cpu") -> None:
     """Time potential and exact metric."""
     from kahlervae.device import resolve_device

@@ -1,5 +1,6 @@
 """Checks of the configuration, whose failures are sentences for people."""
 
+import copy
 import difflib
 import functools
 import itertools
@@ -16,7 +17,14 @@ import yaml
 
 from kahlervae.errors import InputError
 
-__all__ = ["check_config", "check_repetitions", "check_writable", "data_sources", "drop_absent"]
+__all__ = [
+    "check_config",
+    "check_repetitions",
+    "check_writable",
+    "data_sources",
+    "drop_absent",
+    "fill_in",
+]
 
 TABLE = Path(__file__).parent / "data/datasets.yaml"
 """The data sets that come with the package, and beside it the schema of such tables."""
@@ -95,6 +103,36 @@ def check_repetitions(file: Path | str) -> None:
                 )
             keys.add(key.value)
             stack.append(value)
+
+
+def fill_in(config: dict[str, Any]) -> None:
+    """Give data sets that are ``like`` another one its settings, but for those that they change.
+
+    Raises:
+        InputError: the other one is off, unknown, or has no settings of its own.
+    """
+    datasets = config.get("datasets")
+    for name, options in datasets.items() if isinstance(datasets, dict) else ():
+        if not isinstance(options, dict) or "like" not in options:
+            continue
+        like = options["like"]
+        settings = datasets.get(like) if isinstance(like, str) else None
+        if not isinstance(settings, dict) or "like" in settings:
+            raise InputError(
+                f"config: datasets.{name}.like must be a data set with settings of its own under "
+                f"datasets, not {_shown(like)}."
+            )
+        changes = {key: value for key, value in options.items() if key != "like"}
+        datasets[name] = _merge(settings, changes)
+
+
+def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the settings with the changes made in it, block by block."""
+    merged = copy.deepcopy(dict(settings))
+    for key, value in changes.items():
+        blocks = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if blocks else value
+    return merged
 
 
 def drop_absent(config: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kahlervae.config import COMPLEX_DATA, TABLE, check_config, check_writable, drop_absent
+from kahlervae.config import COMPLEX_DATA, TABLE, check_config, check_writable, drop_absent, fill_in
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
 
@@ -42,15 +42,45 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def overlaid(*names: str) -> dict[str, Any]:
+    """The default configuration under some of config/, as the workflow takes it."""
+    config = copy.deepcopy(DEFAULT)
+    for name in names:
+        config = merge(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
+    fill_in(config)
+    drop_absent(config)
+    return config
+
+
 def test_shipped_configurations_are_sound() -> None:
     check_config(DEFAULT, SCHEMA)
     for overlay in ("smoke", "bench"):
         settings = yaml.safe_load((ROOT / f"config/{overlay}.yaml").read_text())
         check_config(merge(DEFAULT, settings), SCHEMA)
-    mnist = merge(DEFAULT, yaml.safe_load((ROOT / "config/mnist.yaml").read_text()))
-    drop_absent(mnist)
-    check_config(mnist, SCHEMA)
+    paper = overlaid("paper")
+    check_config(paper, SCHEMA)
+    assert list(paper["datasets"]) == ["digits", "mnist"]
+    assert paper["datasets"]["mnist"]["representations"] == ["pixels", "kspace"]
     check_config(yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text()), SCHEMA)
+
+
+def test_overlays_of_the_paper_are_sound() -> None:
+    paper, reduced, fashion = (
+        overlaid("paper"),
+        overlaid("paper", "reduced"),
+        overlaid("paper", "fashion"),
+    )
+    check_config(reduced, SCHEMA)
+    check_config(fashion, SCHEMA)
+    assert fashion["datasets"]["fashion_mnist"] == paper["datasets"]["mnist"]
+    assert reduced["results"] != paper["results"] == fashion["results"]
+    assert len(reduced["seeds"]) >= reduced["claims"]["minimum_seeds"]
+    digits, mnist = reduced["datasets"]["digits"], reduced["datasets"]["mnist"]
+    assert digits == paper["datasets"]["digits"]
+    # What is left out would be missing when the claims are compared.
+    assert mnist["variants"].keys() == paper["datasets"]["mnist"]["variants"].keys() - {
+        "holomorphic"
+    }
 
 
 DIGITS = "datasets/digits"
@@ -195,6 +225,39 @@ def test_null_switches_a_data_set_or_a_variant_off() -> None:
         before = copy.deepcopy(wrong)
         drop_absent(wrong)
         assert wrong == before
+
+
+def test_a_data_set_like_another_one_has_its_settings_but_for_its_own() -> None:
+    digits = DEFAULT["datasets"]["digits"]
+    changes = {
+        "training": {"epochs": 7},
+        "variants": {"fisher": None},
+        "representations": ["kspace"],
+    }
+    config = changed("datasets/mnist", {"like": "digits"} | changes)
+    fill_in(config)
+    mnist = config["datasets"]["mnist"]
+    assert mnist["training"] == digits["training"] | {"epochs": 7}
+    assert mnist["representations"] == ["kspace"]
+    assert mnist["variants"] == digits["variants"] | {"fisher": None}
+    assert mnist["split"] == digits["split"]
+    assert config["datasets"]["digits"] == digits
+    mnist["oracle"]["epochs"] = 1
+    assert config["datasets"]["digits"] == digits
+    for wrong in ({}, {"datasets": 1}, {"datasets": {"a": 1, "b": None}}):
+        before = copy.deepcopy(wrong)
+        fill_in(wrong)
+        assert wrong == before
+
+
+@pytest.mark.parametrize("like", ["digitz", "k", "off", None, ["digits"], {}])
+def test_a_data_set_like_none_is_refused(like: Any) -> None:
+    config = changed("datasets/k", {"like": like})
+    config["datasets"]["off"] = None
+    with pytest.raises(
+        InputError, match=r"config: datasets\.k\.like must be a data set with settings"
+    ):
+        fill_in(config)
 
 
 def test_a_data_set_of_a_user_is_known() -> None:

@@ -16,12 +16,14 @@ from kahlervae.config import (
     check_writable,
     data_sources,
     drop_absent,
+    fill_in,
 )
 from kahlervae.errors import InputError
 from kahlervae.sources import imported
 
-drop_absent(config)
 try:
+    fill_in(config)
+    drop_absent(config)
     for file in workflow.configfiles:
         check_repetitions(file)
     check_config(config, "workflow/schemas/config.schema.yaml")
