@@ -249,9 +249,7 @@ class Results:
 
     def _geodesic_scores(self):
         rows = []
-        for m, oracle, curve in product(
-            self._models(), ("cnn", "mlp"), ("straight", "geodesic")
-        ):
+        for m, oracle, curve in product(self._models(), ("cnn", "mlp"), ("straight", "geodesic")):
             if m["variant"] == "real":
                 continue
             wobble, gain = 0.02 * self.random.normal(), 0.1 * (curve == "geodesic")

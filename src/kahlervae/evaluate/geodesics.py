@@ -12,7 +12,7 @@ from kahlervae.errors import InputError
 from kahlervae.evaluate import smoothness
 from kahlervae.evaluate.reference import Reference
 from kahlervae.geometry import MixturePotential, fisher_metric
-from kahlervae.geometry.geodesic import curve_energy, curve_length, geodesics
+from kahlervae.geometry.geodesic import Metric, curve_energy, curve_length, geodesics
 from kahlervae.models import VAE
 from kahlervae.seeding import generator
 
@@ -43,7 +43,7 @@ def join_posteriors(
         settings: ``epsilon``; ``count`` of the pairs, ``steps`` and free ``points`` of each curve.
 
     Raises:
-        InputError: there are fewer than two images, or a curve is not finite.
+        InputError: there are fewer than two images, or the metric is not finite.
     """
     if len(images) < 2:
         raise InputError(f"a curve joins two images, but there are {len(images)}: enlarge test.")
@@ -51,17 +51,16 @@ def join_posteriors(
     random = generator(model.identity["seed"], "paths")
     first, second = smoothness.pairs(len(means), settings["count"], random)
     start, end, steps = means[first], means[second], settings["steps"]
+    metric = _regularised(potential, settings["epsilon"])
     curves = {
         "straight": smoothness.latent_lines(start, end, steps),
-        "geodesic": geodesics(
-            _regularised(potential, settings["epsilon"]), start, end, steps, settings["points"]
-        ),
+        "geodesic": geodesics(metric, start, end, steps, settings["points"]),
     }
-    if not curves["geodesic"].isfinite().all():
+    if not all(curve_energy(metric, curve).isfinite().all() for curve in curves.values()):
         identity = f"{model.identity['variant']} (seed {model.identity['seed']})"
         raise InputError(
-            f"the geodesics of {identity} are not finite: fit its potential again with a lower "
-            "geometry.potential.learning_rate."
+            f"the metric of the potential of {identity} is not finite along curves: fit it again "
+            "with a lower geometry.potential.learning_rate."
         )
     return curves
 
@@ -123,7 +122,7 @@ def compare_curves(
     return pd.DataFrame(rows), decoded
 
 
-def _regularised(potential: MixturePotential, epsilon: float) -> Any:
+def _regularised(potential: MixturePotential, epsilon: float) -> Metric:
     """g + εI as a function of z."""
 
     def metric(z: Tensor) -> Tensor:

@@ -29,7 +29,16 @@ from kahlervae.figures.style import (
     table,
 )
 
-__all__ = ["geodesics", "key_label", "models", "paths", "reconstructions", "sample_sheets", "show", "tile"]
+__all__ = [
+    "geodesics",
+    "key_label",
+    "models",
+    "paths",
+    "reconstructions",
+    "sample_sheets",
+    "show",
+    "tile",
+]
 
 INK = mpl.colormaps["gray_r"].with_extremes(bad="white")
 """Dark strokes on white paper; the gaps between tiles are NaN and stay white."""
@@ -240,7 +249,9 @@ def geodesics(inputs: Sequence[Path]) -> Figure:
         for k in range(min(len(content["straight"]) for content, _ in held.values()))
     ]
     width, across = TWO_COLUMNS, min(2, len(blocks))
-    points = max(content["straight"].shape[1] for *_, held in blocks for content, _ in held.values())
+    points = max(
+        content["straight"].shape[1] for *_, held in blocks for content, _ in held.values()
+    )
     rows = -(-len(blocks) // across)
     tall = 2 * max(map(len, galleries.values())) * (width - 2.0) / across / points + 0.25
     heights = [rows * tall, 1.5 * len(panels)]

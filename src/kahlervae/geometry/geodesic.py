@@ -11,9 +11,10 @@ from torch import Tensor
 
 from kahlervae.geometry.wirtinger import wirtinger
 
-__all__ = ["christoffel", "curve_energy", "curve_length", "geodesics"]
+__all__ = ["Metric", "christoffel", "curve_energy", "curve_length", "geodesics"]
 
 Metric = Callable[[Tensor], Tensor]
+"""Points (n, d) to Hermitian matrices (n, d, d), row by row."""
 
 
 def curve_energy(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float[Tensor, " n"]:
