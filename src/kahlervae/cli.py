@@ -262,6 +262,36 @@ def score(
 
 
 @app.command()
+def geodesics(
+    data: Data,
+    model: Model,
+    potential: Potentials,
+    oracle: Oracles,
+    settings: Settings,
+    out: Out,
+    curves: Out,
+    device: Device = "cpu",
+) -> None:
+    """Compare geodesics of the fitted potential with straight lines."""
+    from kahlervae.data import load_split
+    from kahlervae.device import resolve_device
+    from kahlervae.evaluate.geodesics import compare_curves
+    from kahlervae.evaluate.score import load_references
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_table, write_tensors
+    from kahlervae.train.potentials import load_potentials
+
+    where = resolve_device(device)
+    vae = load_model(model).to(where)
+    images = load_split(data, "test").images.to(where)
+    references = load_references(data, oracle, settings, where)
+    fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
+    table, decoded = compare_curves(vae, fitted, images, references, settings)
+    write_table(out, table)
+    write_tensors(curves, decoded, vae.identity)
+
+
+@app.command()
 def atlas(
     data: Data,
     model: Model,

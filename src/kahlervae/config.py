@@ -343,6 +343,12 @@ def _contradictions(
         # They name their samples in files and tables, where :g writes them.
         if long := [value for value in values if float(f"{value:g}") != value]:
             yield f"sampling.{key} must have six significant digits at most, not {long[0]!r}."
+    curves = config["evaluation"]["geodesics"]
+    if curves["points"] >= curves["steps"]:
+        yield (
+            f"evaluation.geodesics.points = {curves['points']} must be less than "
+            f"evaluation.geodesics.steps = {curves['steps']}: lower the one or raise the other."
+        )
     for dataset, options in config["datasets"].items():
         at = f"datasets.{dataset}"
         if dataset not in sources:

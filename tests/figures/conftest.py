@@ -54,7 +54,7 @@ class Results:
     def arrays(self, name):
         paths = []
         for variant in self.variants:
-            if name == "slice" and variant == "real":
+            if name in ("slice", "geodesics") and variant == "real":
                 continue
             for seed in self.seeds:
                 path = self.root / variant / f"seed={seed}" / f"{name}.safetensors"
@@ -71,6 +71,16 @@ class Results:
             "originals": originals,
             "reconstructions": (originals + noise).clamp(0, 1),
             "paths": (1 - t) * ends[0] + t * ends[1],
+        }
+
+    def _geodesics(self, variant=None):
+        if variant is None:
+            return self._geodesic_scores()
+        ends = digits(self.random, 2, 2, 1)
+        t = torch.linspace(0, 1, 17)[:, None, None]
+        return {
+            "straight": (1 - t) * ends[0] + t * ends[1],
+            "geodesic": (1 - t**2) * ends[0] + t**2 * ends[1],
         }
 
     def _sheet(self, variant):
@@ -238,6 +248,24 @@ class Results:
                 )
         return pd.DataFrame(rows)
 
+    def _geodesic_scores(self):
+        rows = []
+        for m, oracle, curve in product(self._models(), ("cnn", "mlp"), ("straight", "geodesic")):
+            if m["variant"] == "real":
+                continue
+            wobble, gain = 0.02 * self.random.normal(), 0.1 * (curve == "geodesic")
+            rows.append(
+                m
+                | {
+                    "curve": curve,
+                    "oracle": oracle,
+                    "fisher_length": 10 - gain,
+                    "acceleration": 2 + gain + wobble,
+                    "midpoint_outliers": 0.3 - gain + wobble,
+                }
+            )
+        return pd.DataFrame(rows)
+
     def _cost(self):
         base = {"output_dim": 256, "latent_dim": 4, "batch": 256, "components": 256}
         sweeps = {"output_dim": (64, 1024), "latent_dim": (2, 8), "batch": (1, 16)}
@@ -359,6 +387,7 @@ class Results:
             "reconstructions": lambda: [*self.arrays("gallery"), self.table("reconstruction")],
             "sample_sheets": lambda: self.arrays("sheet"),
             "paths": lambda: self.arrays("gallery"),
+            "geodesics": lambda: [*self.arrays("geodesics"), self.table("geodesics")],
             "latent_slice": lambda: self.arrays("slice"),
             "agreement": lambda: [self.table("probes")],
             "agreement_summary": lambda: [self.table("agreement")],

@@ -14,7 +14,7 @@ from kahlervae.storage import write_table
 
 def test_captions_say_the_means_of_the_tables(results, tmp_path):
     results = results()
-    for name in ("reconstruction", "cost", "samples", "paths", "claims"):
+    for name in ("reconstruction", "cost", "samples", "paths", "geodesics", "claims"):
         results.table(name)
     results.table("agreement", results.frame("agreement").assign(logdet_spearman=0.876))
     outputs = [tmp_path / f"{name}.rst" for name in (*MEASURED, "claims")]
@@ -29,6 +29,8 @@ def test_captions_say_the_means_of_the_tables(results, tmp_path):
     counts = pd.read_csv(results.root / "tables/claims.csv")["verdict"].value_counts()
     assert f"{counts['supported']} supported" in said["claims"]
     assert "complex 0.88" in said["latent_slice"]
+    assert "geodesics: complex 9.9, β-VAE 9.9" in said["geodesics"]
+    assert "straight lines: complex 10, β-VAE 10" in said["geodesics"]
     assert not any("nan" in text for text in said.values())
 
 

@@ -70,6 +70,12 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                     cli.latent_slice(
                         data, model, potential, settings_slice, folder / f"{name}.slice.safetensors"
                     )
+                    settings_curves = evaluation["geodesics"] | {"epsilon": geometry["epsilon"]}
+                    settings_curves |= {key: evaluation[key] for key in ("neighbours", "quantile")}
+                    cli.geodesics(
+                        *(data, model, potential, oracles, settings_curves),
+                        *(part("geodesics", name), folder / f"{name}.geodesics.safetensors"),
+                    )
                 cli.sample(data, model, settings, samples, folder / f"{name}.d.csv", potential)
                 cli.score(
                     *(data, model, samples, oracles, evaluation, part("samples", name)),

@@ -227,6 +227,7 @@ EDGES = {
             "neighbours": 1,
             "quantile": 1e-9,
             "paths": {"count": 1, "steps": 2},
+            "geodesics": {"count": 1, "points": 1, "steps": 2},
         },
         "claims__confidence": 1 - 1e-12,
     },

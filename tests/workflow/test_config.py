@@ -145,6 +145,8 @@ WRONG = [
     (f"{DIGITS}/oracle/minimum_accuracy", 95, "minimum_accuracy must be at most 1, not 95."),
     ("evaluation/quantile", 1, "evaluation.quantile must be less than 1, not 1."),
     ("evaluation/paths/steps", 15, "evaluation.paths.steps must be a multiple of 2, not 15."),
+    ("evaluation/geodesics/steps", 15, "evaluation.geodesics.steps must be a multiple of 2, not"),
+    ("evaluation/geodesics/points", 16, "points = 16 must be less than evaluation.geodesics.steps"),
     ("sampling/volume/alphas", [0], "sampling.volume.alphas[0] must be anything but 0, not 0."),
     ("seeds", [0, 0], "seeds must be a list without repetitions, not [0, 0]."),
     ("seeds", [], "seeds must be not empty, not []."),

@@ -71,6 +71,46 @@ rule score:
         " --reconstruction {output.reconstruction:q} --gallery {output.gallery:q} > {log:q} 2>&1"
 
 
+rule geodesics:
+    """Curves between test images along the metric of the fitted potential, and straight lines."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        potential="<model>/potential.safetensors",
+        oracles=oracles,
+        code=code("geodesics"),
+    output:
+        scores="<model>/geodesics.csv",
+        curves="<model>/geodesics.safetensors",
+    log:
+        "<logs>/geodesics/<each>.log",
+    benchmark:
+        "<benchmarks>/geodesics/<each>.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    group:
+        "model"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=GPUS,
+    params:
+        device=config["device"],
+        settings=compact(
+            config["evaluation"]["geodesics"]
+            | {"epsilon": config["geometry"]["epsilon"]}
+            | evaluation_settings("neighbours", "quantile")
+        ),
+        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+    shell:
+        "kahlervae geodesics --device {params.device} --data {input.data:q} --model {input.model:q} --potential {input.potential:q}"
+        " {params.oracles:q} --settings {params.settings:q}"
+        " --out {output.scores:q} --curves {output.curves:q} > {log:q} 2>&1"
+
+
 rule atlas:
     """Geometry, decoded images and samples with their outliers on a plane of the latent space."""
     input:
@@ -124,6 +164,7 @@ GATHERED = {
     "sampler_diagnostics": of_models("sampler_diagnostics.csv", COMPLEX),
     "samples": of_models("samples.csv"),
     "paths": of_models("paths.csv"),
+    "geodesics": of_models("geodesics.csv", COMPLEX),
     "reference": of_oracles(".csv"),
 } | ({"sweep": SWEPT} if SWEPT else {})
 

@@ -24,6 +24,13 @@ FIGURES = {
     "sample_sheets": ("4 Sampling", of_models("sheet.safetensors", seeds=FIRST)),
     "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
     "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"]),
+    "geodesics": (
+        "5 Evaluation",
+        [
+            *of_models("geodesics.safetensors", COMPLEX, FIRST),
+            "<results>/tables/geodesics.csv",
+        ],
+    ),
     "pareto": (
         "5 Evaluation",
         ["<results>/tables/samples.csv", "<results>/tables/reference.csv"],
@@ -124,6 +131,7 @@ SHOWN = {
     "sampler_diagnostics": "4 Sampling",
     "samples": "5 Evaluation",
     "paths": "5 Evaluation",
+    "geodesics": "5 Evaluation",
     "pareto": "5 Evaluation",
     "reference": "5 Evaluation",
     "claims": "6 Claims",
@@ -177,6 +185,7 @@ MEASURED = [
     "cost",
     "sample_sheets",
     "smoothness",
+    "geodesics",
     "pareto",
     "claims",
 ]
@@ -187,7 +196,14 @@ rule captions:
     input:
         tables=[
             f"<results>/tables/{table}.csv"
-            for table in ("reconstruction", "agreement", "cost", "samples", "paths")
+            for table in (
+                "reconstruction",
+                "agreement",
+                "cost",
+                "samples",
+                "paths",
+                "geodesics",
+            )
         ],
         claims="<results>/claims.csv",
         code=code("captions"),

@@ -20,6 +20,7 @@ _MODULES = {
     "reconstructions": "images",
     "sample_sheets": "images",
     "paths": "images",
+    "geodesics": "images",
     "latent_slice": "metric",
     "agreement": "metric",
     "agreement_summary": "metric",

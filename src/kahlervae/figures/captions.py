@@ -65,6 +65,20 @@ def _acceleration(frame: pd.DataFrame) -> str:
     )
 
 
+def _geodesics(frame: pd.DataFrame) -> str:
+    measured = ["fisher_length", "acceleration", "midpoint_outliers"]
+    means = frame.groupby(["variant", "curve"], as_index=False)[measured].mean()
+    geodesic, straight = (means[means["curve"] == name] for name in ("geodesic", "straight"))
+    return (
+        f"Length in the Fisher metric, geodesics: {_by(geodesic, 'variant', 'fisher_length')}; "
+        f"straight lines: {_by(straight, 'variant', 'fisher_length')}. Relative acceleration, "
+        f"geodesics: {_by(geodesic, 'variant', 'acceleration')}; straight lines: "
+        f"{_by(straight, 'variant', 'acceleration')}. Outliers among midpoints, geodesics: "
+        f"{_by(geodesic, 'variant', 'midpoint_outliers', '{:.2f}')}; straight lines: "
+        f"{_by(straight, 'variant', 'midpoint_outliers', '{:.2f}')}."
+    )
+
+
 def _outliers(frame: pd.DataFrame) -> str:
     prior = frame[frame["sampler"] == "prior"]
     return (
@@ -96,6 +110,11 @@ MEASURED: dict[str, tuple[str, Sequence[str], Callable[[pd.DataFrame], str]]] = 
         "paths",
         ["variant", "endpoints", "acceleration", "midpoint_outliers", "sharpness"],
         _acceleration,
+    ),
+    "geodesics": (
+        "geodesics",
+        ["variant", "curve", "fisher_length", "acceleration", "midpoint_outliers"],
+        _geodesics,
     ),
     "pareto": ("samples", ["variant", "sampler", "knn_outliers", "recall"], _outliers),
 }
