@@ -26,7 +26,10 @@ FIGURES = {
     "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"]),
     "pareto": (
         "5 Evaluation",
-        ["<results>/tables/samples.csv", "<results>/tables/reference.csv"],
+        [
+            f"<results>/tables/{table}.csv"
+            for table in ("samples", "chosen", "reference")
+        ],
     ),
     "claims": ("6 Claims", ["<results>/claims.csv"]),
     "runtime": (
@@ -118,7 +121,8 @@ SHOWN = {
     "sampler_diagnostics": "4 Sampling",
     "samples": "5 Evaluation",
     "paths": "5 Evaluation",
-    "pareto": "5 Evaluation",
+    "chosen": "5 Evaluation",
+    "hypervolume": "5 Evaluation",
     "reference": "5 Evaluation",
     "claims": "6 Claims",
     "runtime": "7 Run",

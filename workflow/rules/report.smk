@@ -30,7 +30,7 @@ rule tables:
     input:
         expand(
             "<results>/tables/{table}.csv",
-            table=[*GATHERED, "pareto", "cost", "steps"],
+            table=[*GATHERED, "pareto", "hypervolume", "chosen", "cost", "steps"],
         ),
 
 
