@@ -252,7 +252,7 @@ class _Run:
     def identities(self) -> Iterator[dict[str, Any] | None]:
         """Claims by tolerance, over all models."""
         for name, identity in IDENTITIES.items():
-            rows = self.tables["identities"].query("identity_name == @name")
+            rows = _where(self.tables["identities"], identity_name=name)
             if rows.empty:
                 yield None
                 continue
@@ -273,7 +273,7 @@ class _Run:
 
     def tracking(self) -> Iterator[dict[str, Any] | None]:
         """Claims that the fitted potential tracks the Fisher metric of ``complex`` decoders."""
-        rows = self.tables["agreement"].query("variant == 'complex' and probe_set == 'posterior'")
+        rows = _where(self.tables["agreement"], variant="complex", probe_set="posterior")
         by_potential = rows.set_index(["potential", "seed"])
         if not {"fitted", "constant"} <= set(rows["potential"]):
             yield from (None, None)
@@ -371,10 +371,7 @@ class _Run:
                     yield None
                     continue
                 ours, theirs = (
-                    _by_seed(
-                        table[(table["variant"] == variant) & (table["curve"] == curve)],
-                        effect.metric,
-                    )
+                    _by_seed(_where(table, variant=variant, curve=curve), effect.metric)
                     for curve in ("geodesic", "straight")
                 )
                 yield self._difference(
@@ -410,29 +407,22 @@ class _Run:
     def _of_variant(self, variant: str, effect: Effect) -> "pd.Series[float]":
         if effect.table == "samples":
             return self._samples(variant, "prior", "default", effect.metric)
-        rows = self.tables[effect.table].query("variant == @variant")
-        if effect.table == "paths":
-            rows = rows.query("endpoints == 'posterior'")
-        return _by_seed(rows, effect.metric)
+        ends = {"endpoints": "posterior"} if effect.table == "paths" else {}
+        return _by_seed(_where(self.tables[effect.table], variant=variant, **ends), effect.metric)
 
     def _samples(self, variant: str, sampler: str, setting: str, metric: str) -> "pd.Series[float]":
         """A score of the test draws of one sampler."""
-        rows = self.tables["samples"].query(
-            "split == 'test' and variant == @variant and sampler == @sampler "
-            "and setting == @setting"
-        )
-        return _by_seed(rows, metric)
+        what = {"split": "test", "variant": variant, "sampler": sampler, "setting": setting}
+        return _by_seed(_where(self.tables["samples"], **what), metric)
 
     def _chosen(self, variant: str, family: str) -> str | None:
         """The setting of a family that was chosen on validation rows, if there is one."""
-        table = self.tables["chosen"]
-        rows = table[(table["variant"] == variant) & (table["family"] == family)]
+        rows = _where(self.tables["chosen"], variant=variant, family=family)
         return str(rows["setting"].iloc[0]) if len(rows) else None
 
     def _best(self, variant: str) -> str | None:
         """The best family of volume samplers on validation rows, if there is one."""
-        table = self.tables["chosen"]
-        rows = table[(table["variant"] == variant) & table["best"].astype(bool)]
+        rows = _where(self.tables["chosen"], variant=variant, best=True)
         return str(rows["family"].iloc[0]) if len(rows) else None
 
     def _matched_claim(
@@ -442,10 +432,15 @@ class _Run:
         best = name.startswith("best")
         family = self._best(variant) if best else PLAIN
         setting = self._chosen(variant, family) if family else None
-        rows = self.tables["pareto"].query(
-            "split == 'test' and variant == @variant and family == @family "
-            "and setting == @setting and score == @effect.metric and variation == @variation "
-            "and control == @control"
+        rows = _where(
+            self.tables["pareto"],
+            split="test",
+            variant=variant,
+            control=control,
+            variation=variation,
+            score=effect.metric,
+            setting=setting,
+            family=family,
         )
         if rows.empty:
             return None
@@ -539,6 +534,13 @@ class _Run:
 
 def _setting(setting: str) -> str:
     return f"setting {setting}, chosen on validation draws"
+
+
+def _where(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows with those values."""
+    for column, value in values.items():
+        table = table[table[column] == value]
+    return table
 
 
 def _by_seed(rows: pd.DataFrame, column: str) -> "pd.Series[float]":

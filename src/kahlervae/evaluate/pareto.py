@@ -6,6 +6,7 @@ mixture at a temperature of its own.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -176,32 +177,37 @@ def compare_to_controls(samples: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: a setting has a knob that is not a number.
     """
+    table = with_families(samples).reset_index(drop=True)
     controls = [name for names in CONTROLS.values() for name in names]
-    parts = []
-    for _, model in with_families(samples).groupby([*IDENTITY, "oracle", "split"], sort=False):
+    parts = []  # per model and comparison: rows of the table, what was compared, the control there
+    for _, model in table.groupby([*IDENTITY, "oracle", "split"], sort=False):
         held = model[~model["sampler"].isin(controls)]
-        kept = held[[*IDENTITY, "oracle", "split", "family", "setting"]]
+        numbers = {name: held[name].to_numpy(float) for name in (*SCORES, *VARIATIONS)}
         for control, names in CONTROLS.items():
             on_curve = model[model["sampler"].isin(names)].sort_values("knob", kind="stable")
-            curves = [curve for _, curve in on_curve.groupby("family")]
-            for score in SCORES:
-                for variation in VARIATIONS:
-                    values = held[variation].to_numpy(float)
-                    found = envelope_outliers(
-                        values, [(c[variation].to_numpy(), c[score].to_numpy()) for c in curves]
-                    )
-                    parts.append(
-                        kept.assign(
-                            score=score,
-                            variation=variation,
-                            outliers=held[score],
-                            variation_value=values,
-                            control=control,
-                            control_outliers=found,
-                            difference=held[score] - found,
-                        )
-                    )
-    return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
+            curves = [
+                {name: curve[name].to_numpy(float) for name in numbers}
+                for _, curve in on_curve.groupby("family")
+            ]
+            for score, variation in product(SCORES, VARIATIONS):
+                values = numbers[variation]
+                found = envelope_outliers(values, [(c[variation], c[score]) for c in curves])
+                what = np.broadcast_to([score, variation, control], (len(held), 3))
+                parts.append((held.index, what, numbers[score], values, found))
+    if not parts:
+        return pd.DataFrame(columns=COLUMNS)
+    rows, what, outliers, values, found = map(np.concatenate, zip(*parts, strict=True))
+    return (
+        table.loc[rows, [*IDENTITY, "oracle", "split", "family", "setting"]]
+        .reset_index(drop=True)
+        .assign(
+            **dict(zip(("score", "variation", "control"), what.T, strict=True)),
+            outliers=outliers,
+            variation_value=values,
+            control_outliers=found,
+            difference=outliers - found,
+        )[COLUMNS]
+    )
 
 
 def hypervolume(points: Float[np.ndarray, "n 2"]) -> float:
