@@ -149,7 +149,8 @@ def samples():
 
 def test_difference_to_the_curves_of_the_same_model_and_oracle(samples):
     table = compare_to_controls(samples)
-    assert len(table) == 3 * 4 * 4 * 2  # scores, variations, controls
+    # Two settings and both controls for cnn, one of each for mlp; 4 scores, 4 variations.
+    assert len(table) == (2 * 2 + 1) * 4 * 4
     table = table.set_index(["oracle", "family", "score", "variation", "control"]).sort_index()
     plain = "volume:base=prior,weight=global,metric=fitted"
     row = table.loc[("cnn", plain, "knn_outliers", "recall", "truncated")]

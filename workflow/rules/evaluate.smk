@@ -212,9 +212,7 @@ rule claims:
         mem_mb=1500,
         runtime=10,
     params:
-        settings=compact(
-            {k: v for k, v in config["claims"].items() if k != "choice"}
-        ),
+        settings=compact({k: v for k, v in config["claims"].items() if k != "choice"}),
         tables=lambda wildcards, input: str(Path(input.samples).parent),
     shell:
         "kahlervae claims --tables {params.tables:q} --settings {params.settings:q}"

@@ -162,7 +162,7 @@ def envelope_outliers(
 
 
 def compare_to_controls(samples: pd.DataFrame) -> pd.DataFrame:
-    """One row per model, oracle, split, setting, outlier score, measure of variation and control.
+    """One row per model, oracle, split, setting, score, measure of variation and sampled control.
 
     Args:
         samples: The table of sample scores. The rows of :data:`CONTROLS` make the curves: of
@@ -185,6 +185,8 @@ def compare_to_controls(samples: pd.DataFrame) -> pd.DataFrame:
         numbers = {name: held[name].to_numpy(float) for name in (*SCORES, *VARIATIONS)}
         for control, names in CONTROLS.items():
             on_curve = model[model["sampler"].isin(names)].sort_values("knob", kind="stable")
+            if on_curve.empty:
+                continue
             curves = [
                 {name: curve[name].to_numpy(float) for name in numbers}
                 for _, curve in on_curve.groupby("family")
