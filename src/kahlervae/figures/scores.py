@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -182,8 +183,8 @@ def pareto(inputs: Sequence[Path]) -> Figure:
         means["family"].replace("gmm:.*", "gmm", regex=True),
     )
     means = means[means["family"].isin(FAMILIES)]
-    means = means.groupby([*MODEL, "family", "curve", "knob", "setting"], sort=False, dropna=False)
-    means = means[scores].mean().reset_index()
+    keys = [*MODEL, "family", "curve", "knob", "setting"]
+    means = means.groupby(keys, sort=False, dropna=False)[scores].mean().reset_index()
     real = [table(reference, ["dataset", *scores]) for reference in references]
     seeds = frame["seed"].nunique()
     groups = grouped(means)
@@ -252,18 +253,16 @@ def _ticks(top: float) -> list[float]:
 def _curve(ax: Axes, curve: pd.DataFrame, kind: Look, score: str) -> None:
     """Means over seeds of one family, in the order of its knob, and rings at what was chosen."""
     points = [
-        (mean_interval(part["recall"]), mean_interval(part[score]), part["ringed"].any())
+        (mean_interval(part["recall"]), mean_interval(part[score]))
         for _, part in curve.groupby("knob", dropna=False)
     ]
-    x, y = ([point[axis][0] for point in points] for axis in (0, 1))
-    ax.plot(x, y, color=kind.color, lw=1.0, alpha=0.9)
-    for horizontal, vertical, ringed in points:
-        x, y = horizontal[0], vertical[0]
+    ax.plot([x[0] for x, _ in points], [y[0] for _, y in points], color=kind.color, lw=1.0)
+    for x, y in points:
         ax.errorbar(
-            x,
-            y,
-            xerr=_arms(horizontal),
-            yerr=_arms(vertical),
+            x[0],
+            y[0],
+            xerr=_arms(x),
+            yerr=_arms(y),
             color=kind.color,
             marker=kind.marker,
             ms=3,
@@ -272,8 +271,9 @@ def _curve(ax: Axes, curve: pd.DataFrame, kind: Look, score: str) -> None:
             elinewidth=0.5,
             zorder=3,
         )
-        if ringed:
-            ax.plot(x, y, "o", ms=7, mfc="none", mec=kind.color, mew=0.9, zorder=4)
+    for _, part in curve[curve["ringed"]].groupby("knob", dropna=False):
+        where = part[["recall", score]].mean()
+        ax.plot(*where, "o", ms=7, mfc="none", mec=kind.color, mew=0.9, zorder=4)
 
 
 def _arms(interval: tuple[float, float, float]) -> list[list[float]] | None:
@@ -298,6 +298,7 @@ def claims(inputs: Sequence[Path]) -> Figure:
     frame = table(path, ["claim", "dataset", "topic", *numbers, "verdict", "adjusted"])
     verdicts = ordered(frame["verdict"], VERDICTS)
     scale = frame["control"].fillna(frame["bound"]).abs().replace(0, np.nan)
+    scale = scale.mask(frame["topic"] == "identities")
     for column in numbers[:3]:
         frame[f"{column}_relative"] = 100 * (frame[column] - frame["bound"]) / scale
     frame["number"] = frame["claim"].str.extract(r"^C(\d+)_")[0].astype(int)
@@ -345,28 +346,23 @@ def _forest(ax: Axes, part: pd.DataFrame, heights: dict[str, float], limit: floa
     """The claims of one data set at their heights."""
     ax.axvline(0, color="#333333", lw=0.7)
     ax.set_xlim(-limit, limit)
-    for row in part.itertuples():
-        kind, y = VERDICTS[row.verdict], heights[row.claim]
-        hollow = {"mfc": "white" if row.adjusted != row.verdict else kind.color}
-        style = {"color": kind.color, "ms": 3.6, "mew": 0.8, **hollow}
-        x = row.estimate_relative
+    for row in part.to_dict("records"):
+        kind, y, x = VERDICTS[row["verdict"]], heights[row["claim"]], row["estimate_relative"]
+        stands = row["adjusted"] == row["verdict"]
+        style: dict[str, Any] = {"color": kind.color, "marker": kind.marker, "ms": 3.6, "mew": 0.8}
+        style["mfc"] = kind.color if stands else "white"
         if np.isfinite(x):
-            ax.hlines(y, row.ci_low_relative, row.ci_high_relative, color=kind.color, lw=1.1)
-            marker = kind.marker if abs(x) < limit else ("$<$" if x < 0 else "$>$")
-            ax.plot([np.clip(x, -0.97 * limit, 0.97 * limit)], [y], marker=marker, **style)
-        else:
-            style["transform"] = ax.get_yaxis_transform()
-            ax.plot([0.05], [y], marker=kind.marker, **style)
-            text = f"{row.estimate:.1g}" if np.isfinite(row.estimate) else "no estimate"
-            ax.text(
-                0.1,
-                y,
-                text.replace("-", "−"),
-                transform=ax.get_yaxis_transform(),
-                va="center",
-                fontsize=5.5,
-                color="#555555",
-            )
+            ends = row["ci_low_relative"], row["ci_high_relative"]
+            ax.hlines(y, *ends, color=kind.color, lw=1.1)
+            if abs(x) > limit:
+                style["marker"] = "<" if x < 0 else ">"
+            ax.plot([np.clip(x, -0.97 * limit, 0.97 * limit)], [y], **style)
+            continue
+        beside = ax.get_yaxis_transform()
+        ax.plot([0.05], [y], transform=beside, **style)
+        text = f"{row['estimate']:.1g}" if np.isfinite(row["estimate"]) else "no estimate"
+        text = text.replace("-", "−")
+        ax.text(0.1, y, text, transform=beside, va="center", fontsize=5.5, color="#555555")
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "−"))
     ax.tick_params(axis="y", length=0)
