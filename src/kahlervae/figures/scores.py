@@ -173,18 +173,19 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     path, chosen_path, *references = inputs
     scores = [*SCORES, "recall"]
     frame = table(path, [*MODEL, "split", "sampler", "setting", "oracle", *scores])
-    chosen = read_table(chosen_path, [*GROUP, "variant", "family", "setting"])
+    columns = [*GROUP, "variant", "family", "setting"]
+    chosen = read_table(chosen_path, columns)[columns]
     frame = frame[frame["split"] == "test"]
     present = frame["variant"].unique()
     variants = [name for name in SHOWN if name in present] or ordered(present, VARIANTS)[:3]
     means = with_families(frame[frame["variant"].isin(variants)])
-    means["curve"], means["family"] = (
-        means["family"],
-        means["family"].replace("gmm:.*", "gmm", regex=True),
-    )
+    means["curve"] = means["family"]
+    means["family"] = means["family"].replace("gmm:.*", "gmm", regex=True)
     means = means[means["family"].isin(FAMILIES)]
     keys = [*MODEL, "family", "curve", "knob", "setting"]
     means = means.groupby(keys, sort=False, dropna=False)[scores].mean().reset_index()
+    where = pd.MultiIndex.from_frame(means[[*GROUP, "variant", "curve", "setting"]])
+    means["ringed"] = where.isin(pd.MultiIndex.from_frame(chosen))
     real = [table(reference, ["dataset", *scores]) for reference in references]
     seeds = frame["seed"].nunique()
     groups = grouped(means)
@@ -200,16 +201,8 @@ def pareto(inputs: Sequence[Path]) -> Figure:
         for (score, label), line in zip(SCORES.items(), axes[2 * i : 2 * i + 2], strict=True):
             for variant, ax in zip(variants, line, strict=True):
                 part = held[held["variant"] == variant]
-                where = pd.MultiIndex.from_frame(part[[*GROUP, "variant", "curve", "setting"]])
-                ringed = where.isin(
-                    pd.MultiIndex.from_frame(chosen[[*GROUP, "variant", "family", "setting"]])
-                )
-                for name in ordered(part["family"], FAMILIES):
-                    of_family = part["family"] == name
-                    for _, curve in (
-                        part[of_family].assign(ringed=ringed[of_family]).groupby("curve")
-                    ):
-                        _curve(ax, curve, FAMILIES[name], score)
+                for (name, _), curve in part.groupby(["family", "curve"]):
+                    _curve(ax, curve, FAMILIES[str(name)], score)
                 for reference in real:
                     images = reference[reference["dataset"].isin(held["dataset"])]
                     x, y = images["recall"].mean(), images[score].mean()
