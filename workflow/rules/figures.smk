@@ -111,7 +111,8 @@ PAGES = [
 ]
 
 
-# Table: section of the report. Those with a row for every epoch or probe are left to the figures.
+# Table: section of the report. Those with a row for every epoch, probe or comparison are left to the
+# figures.
 SHOWN = {
     "reconstruction": "1 Training",
     "steps": "1 Training",
@@ -122,7 +123,6 @@ SHOWN = {
     "samples": "5 Evaluation",
     "paths": "5 Evaluation",
     "chosen": "5 Evaluation",
-    "hypervolume": "5 Evaluation",
     "reference": "5 Evaluation",
     "claims": "6 Claims",
     "runtime": "7 Run",
@@ -185,7 +185,14 @@ rule captions:
     input:
         tables=[
             f"<results>/tables/{table}.csv"
-            for table in ("reconstruction", "agreement", "cost", "samples", "paths")
+            for table in (
+                "reconstruction",
+                "agreement",
+                "cost",
+                "samples",
+                "hypervolume",
+                "paths",
+            )
         ],
         claims="<results>/claims.csv",
         code=code("captions"),

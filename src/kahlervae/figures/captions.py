@@ -71,12 +71,11 @@ def _acceleration(frame: pd.DataFrame) -> str:
     )
 
 
-def _outliers(frame: pd.DataFrame) -> str:
-    prior = frame[(frame["sampler"] == "prior") & (frame["split"] == "test")]
-    return (
-        f"Samples of the prior, kNN outliers: {_by(prior, 'variant', 'knn_outliers', '{:.2f}')}; "
-        f"recall: {_by(prior, 'variant', 'recall', '{:.2f}')}."
-    )
+def _hypervolume(frame: pd.DataFrame) -> str:
+    rows = frame.query("split == 'test' and score == 'knn_outliers' and variation == 'recall'")
+    means = rows.groupby("family")["hypervolume"].mean().sort_values(ascending=False)
+    listed = ", ".join(f"``{family}`` {value:.3f}" for family, value in means.items())
+    return f"Hypervolume of recall and kNN outliers, mean over the models: {listed}."
 
 
 def _samplers(frame: pd.DataFrame) -> str:
@@ -104,7 +103,11 @@ MEASURED: dict[str, tuple[str, Sequence[str], Callable[[pd.DataFrame], str]]] = 
         ["variant", "endpoints", "acceleration", "midpoint_outliers", "sharpness"],
         _acceleration,
     ),
-    "pareto": ("samples", ["variant", "sampler", "split", "knn_outliers", "recall"], _outliers),
+    "pareto": (
+        "hypervolume",
+        ["split", "family", "score", "variation", "hypervolume"],
+        _hypervolume,
+    ),
 }
 """Figure: (table, columns that it needs, sentence)."""
 
