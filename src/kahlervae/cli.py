@@ -337,11 +337,18 @@ def table(parts: list[Path], out: Out) -> None:
 
 
 @app.command()
-def pareto(samples: Annotated[Path, typer.Option(help="Gathered scores.")], out: Out) -> None:
-    """Compare samplers with truncation at equal variation."""
+def pareto(
+    samples: Annotated[Path, typer.Option(help="Gathered scores.")],
+    diagnostics: Annotated[Path, typer.Option(help="Gathered diagnostics of the chains.")],
+    settings: Settings,
+    out: Out,
+    hypervolume: Out,
+    chosen: Out,
+) -> None:
+    """Compare samplers at equal variation and choose their settings."""
     from kahlervae.evaluate.pareto import make_pareto
 
-    make_pareto(samples, out)
+    make_pareto(samples, diagnostics, settings, out, hypervolume, chosen)
 
 
 @app.command()

@@ -86,8 +86,16 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
             *("--paths", out / "c", "--reconstruction", out / "d", "--gallery", out / "e"),
         ],
     ),
+    "pareto": (
+        TINY["claims"]["choice"],
+        lambda run, out: [
+            *("--samples", run / "tables/samples.csv"),
+            *("--diagnostics", run / "tables/sampler_diagnostics.csv"),
+            *("--out", out / "a", "--hypervolume", out / "b", "--chosen", out / "c"),
+        ],
+    ),
     "claims": (
-        TINY["claims"],
+        {key: value for key, value in TINY["claims"].items() if key != "choice"},
         lambda run, out: ["--tables", run / "tables", "--out", out / "a"],
     ),
     "cost": (TINY["cost"], lambda _, out: ["--out", out / "a"]),

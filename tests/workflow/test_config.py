@@ -137,6 +137,13 @@ WRONG = [
     # values
     ("sampling/samplers", ["prior", "volum"], "one of prior, truncated, posterior_mixture, volume"),
     ("evaluation/oracles", ["vgg"], "evaluation.oracles[0] must be one of cnn, mlp, not"),
+    ("claims/choice/controls", [], "claims.choice.controls must be not empty, not []."),
+    (
+        "claims/choice/controls",
+        ["prior"],
+        "claims.choice.controls[0] must be one of truncated, gmm",
+    ),
+    ("claims/choice/score", "density", "claims.choice.score must be one of knn_outliers, entropy_"),
     (f"{DIGITS}/representations", ["fourier"], "representations[0] must be one of pixels, kspace,"),
     (f"{DIGITS}/model/likelihood_variance", 1, "must be one of constant, diagonal, not 1."),
     (f"{DIGITS}/variants/kahler/regulariser/form", "area", "must be one of volume, flatness, not"),
@@ -164,7 +171,6 @@ WRONG = [
         {"representations": ["kspace"]},
         "real.representations holds kspace, which datasets.digits.representations does not (pixels",
     ),
-    ("claims/alpha", -3, "claims.alpha must be one of sampling.volume.alphas (-2.0, -1.0"),
     ("sampling/volume/draws", 4, "chains × draws = 64 states, fewer than sampling.count"),
     (f"{DIGITS}/split/oracle", 1797, "of 1797 images aside, which leaves 0 for training"),
     (f"{DIGITS}/training/batch_size", 1797, "for training, fewer than one batch of"),

@@ -195,12 +195,15 @@ for table, parts in GATHERED.items():
 
 
 rule pareto:
-    """Outliers of every sampler against those of plain truncation at equal variation."""
+    """Samplers against the simple ways at equal variation; settings chosen on validation rows."""
     input:
         samples="<results>/tables/samples.csv",
+        diagnostics="<results>/tables/sampler_diagnostics.csv",
         code=code("pareto"),
     output:
-        "<results>/tables/pareto.csv",
+        pareto="<results>/tables/pareto.csv",
+        hypervolume="<results>/tables/hypervolume.csv",
+        chosen="<results>/tables/chosen.csv",
     log:
         "<logs>/pareto.log",
     benchmark:
@@ -211,10 +214,14 @@ rule pareto:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=5,
+    params:
+        settings=compact(config["claims"]["choice"]),
     shell:
-        "kahlervae pareto --samples {input.samples:q} --out {output:q} > {log:q} 2>&1"
+        "kahlervae pareto --samples {input.samples:q} --diagnostics {input.diagnostics:q}"
+        " --settings {params.settings:q} --out {output.pareto:q}"
+        " --hypervolume {output.hypervolume:q} --chosen {output.chosen:q} > {log:q} 2>&1"
 
 
 rule claims:
@@ -226,6 +233,10 @@ rule claims:
         paths="<results>/tables/paths.csv",
         reconstruction="<results>/tables/reconstruction.csv",
         pareto="<results>/tables/pareto.csv",
+        chosen="<results>/tables/chosen.csv",
+        geodesics=expand(
+            "<results>/tables/{table}.csv", table=GATHERED.keys() & {"geodesics"}
+        ),
         code=code("claims"),
     output:
         "<results>/claims.csv",
@@ -239,10 +250,10 @@ rule claims:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=10,
     params:
-        settings=compact(config["claims"]),
+        settings=compact({k: v for k, v in config["claims"].items() if k != "choice"}),
         tables=lambda wildcards, input: str(Path(input.samples).parent),
     shell:
         "kahlervae claims --tables {params.tables:q} --settings {params.settings:q}"

@@ -33,7 +33,10 @@ FIGURES = {
     ),
     "pareto": (
         "5 Evaluation",
-        ["<results>/tables/samples.csv", "<results>/tables/reference.csv"],
+        [
+            f"<results>/tables/{table}.csv"
+            for table in ("samples", "chosen", "reference")
+        ],
     ),
     "claims": ("6 Claims", ["<results>/claims.csv"]),
     "runtime": (
@@ -120,7 +123,8 @@ PAGES = [
 ]
 
 
-# Table: section of the report. Those with a row for every epoch or probe are left to the figures.
+# Table: section of the report. Those with a row for every epoch, probe or comparison are left to the
+# figures.
 SHOWN = {
     "reconstruction": "1 Training",
     "steps": "1 Training",
@@ -132,7 +136,7 @@ SHOWN = {
     "samples": "5 Evaluation",
     "paths": "5 Evaluation",
     "geodesics": "5 Evaluation",
-    "pareto": "5 Evaluation",
+    "chosen": "5 Evaluation",
     "reference": "5 Evaluation",
     "claims": "6 Claims",
     "runtime": "7 Run",
@@ -201,6 +205,7 @@ rule captions:
                 "agreement",
                 "cost",
                 "samples",
+                "hypervolume",
                 "paths",
                 "geodesics",
             )

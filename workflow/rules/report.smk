@@ -30,7 +30,15 @@ rule tables:
     input:
         expand(
             "<results>/tables/{table}.csv",
-            table=[*GATHERED, *STRENGTHS, "pareto", "cost", "steps"],
+            table=[
+                *GATHERED,
+                *STRENGTHS,
+                "pareto",
+                "hypervolume",
+                "chosen",
+                "cost",
+                "steps",
+            ],
         ),
 
 
