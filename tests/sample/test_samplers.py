@@ -28,7 +28,9 @@ def samplers(metric):
         Prior(2),
         Truncated(2, 0.7),
         PosteriorMixture(posterior()),
-        Volume(Prior(2), metric, -0.5, 1e-3, **FAST),
+        Volume(Prior(2), metric, -1.0, 1e-3, **FAST),
+        GaussianMixture.fit(posterior().mean, 3, 0).at_temperature(0.85),
+        Riemannian(posterior(), 1e-3, **FAST),
     ]
 
 
@@ -37,7 +39,7 @@ def test_all_samplers_share_one_interface(growing):
         draws = sampler.sample(100, generator(0))
         assert draws.latents.shape == (100, 2)
         assert draws.latents.dtype == torch.complex64
-        assert (draws.diagnostics is None) == (sampler.name != "volume")
+        assert (draws.diagnostics is None) == (not isinstance(sampler, ChainSampler))
         again = sampler.sample(100, generator(0)).latents
         assert torch.equal(draws.latents, again)
         assert not torch.equal(draws.latents, sampler.sample(100, generator(1)).latents)
@@ -49,11 +51,13 @@ def test_keys(growing):
         "prior:default",
         "truncated:temperature=0.7",
         "posterior_mixture:default",
-        "volume:alpha=-0.5",
+        "volume:base=prior,weight=global,metric=fitted,power=-1",
+        "gmm:components=3,temperature=0.85",
+        "riemannian:default",
     ]
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(6))
 def test_no_samples_are_refused(growing, index):
     with pytest.raises(InputError, match="ask for at least 1"):
         samplers(growing)[index].sample(0, generator(0))
@@ -103,7 +107,7 @@ def mean_and_error(quantity):
 @pytest.mark.parametrize("alpha", [-2.0, -0.5, 0.0, 1.0])
 def test_volume_has_the_moments_of_its_density(growing, alpha, latent_dim):
     """r = |z|² has density ∝ r^{d−1} e^{−r} (1 + ε + r)^{dα}; α = 0 gives back the prior."""
-    volume = Volume(Prior(latent_dim, torch.complex128), growing, alpha, 1e-3)
+    volume = Volume(Prior(latent_dim, torch.complex128), growing, latent_dim * alpha, 1e-3)
     stream = generator(2)
     start = volume.base.sample(16, stream).latents
     chains = run_chains(

@@ -1,5 +1,6 @@
 """Samplers that run Markov chains on an unnormalised density."""
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -15,6 +16,8 @@ __all__ = ["ChainSampler"]
 
 POOL = 4096
 """Draws of the base from which the normaliser is estimated and the chains' starts are chosen."""
+EFFECTIVE = 3
+"""Effective draws that the candidates of an iteration hold, if no more are needed than allowed."""
 
 
 class ChainSampler(Sampler):
@@ -32,7 +35,8 @@ class ChainSampler(Sampler):
         warmup: iterations that are dropped.
         draws: kept iterations of every chain.
         leapfrog: largest number of steps of a trajectory.
-        candidates: from which every iteration chooses, beside the state.
+        candidates: from which every iteration chooses beside the state, at most; fewer where the
+            weights of the base's draws vary little.
         rhat: largest R-hat that is not flagged.
     """
 
@@ -45,7 +49,7 @@ class ChainSampler(Sampler):
         warmup: int = 60,
         draws: int = 100,
         leapfrog: int = 3,
-        candidates: int = 4,
+        candidates: int = 16,
         rhat: float = 1.01,
     ) -> None:
         self.base = base
@@ -76,6 +80,8 @@ class ChainSampler(Sampler):
             )
         pool = self.base.propose(POOL, generator)
         log_weights = self.log_weight(pool)
+        normaliser = estimate_normaliser(log_weights)
+        needed = EFFECTIVE * POOL / max(normaliser.normaliser_ess, 1.0)
         # Chains that start where nothing is finite end with a sentence below.
         chances = log_weights.double().nan_to_num(-torch.inf, posinf=-torch.inf).cpu()
         chances = (chances - chances.max()).exp().nan_to_num(1.0)
@@ -90,11 +96,11 @@ class ChainSampler(Sampler):
                 generator=generator,
                 scale=self.base.scale,
                 proposal=self.proposal,
-                candidates=self.candidates,
+                candidates=min(self.candidates, math.ceil(needed)),
             )
         except InputError as error:
             raise InputError(f"{self.key}: {error}") from error
         every = torch.arange(count) * total // count
         order = torch.randperm(count, generator=generator)
         latents = chains.latents.flatten(0, 1)[every][order]
-        return Draws(latents, diagnose(chains, self.rhat, estimate_normaliser(log_weights)))
+        return Draws(latents, diagnose(chains, self.rhat, normaliser))

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from arviz_stats.base.array import array_stats
-
 from jaxtyping import Float
 from torch import Tensor
 

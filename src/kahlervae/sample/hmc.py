@@ -197,9 +197,7 @@ def run_chains(
             values += len(start) * candidates
             if jumped.any():
                 value, gradient = value.clone(), gradient.clone()
-                value[jumped], gradient[jumped] = _value_and_gradient(
-                    log_density, position[jumped]
-                )
+                value[jumped], gradient[jumped] = _value_and_gradient(log_density, position[jumped])
                 gradients += int(jumped.sum())
         if adapting:
             averaging.update(float(acceptance.mean()))

@@ -71,7 +71,7 @@ class Base(Sampler):
     @property
     @abstractmethod
     def scale(self) -> Float[Tensor, " d"]:
-        """Standard deviation √E|z − m|² of every coordinate, that within components of a mixture."""
+        """Standard deviation √E|z − m|² of every coordinate, in mixtures that within components."""
 
 
 class Truncated(Base):
