@@ -171,8 +171,8 @@ class Volume(ChainSampler):
         ray = reach * ray / ray.abs().square().sum(-1, keepdim=True).sqrt()
         with torch.no_grad():
             near, far = (self.log_density(factor * ray) for factor in (16, 32))
-        # |z|^2d more volume comes with every direction.
-        if not (far + 2 * self.latent_dim * math.log(2) < near).all():
+        # A shell at twice the radius has 2^2d of the volume.
+        if (far + 2 * self.latent_dim * math.log(2) >= near).any():
             raise InputError(
                 f"{self.key} cannot be normalised: far from the base, det(g + εI)^{self.alpha:g} "
                 "grows faster than the base falls. Use a negative power, or a metric that grows "
