@@ -219,6 +219,7 @@ def sample(
     settings: Settings,
     out: Out,
     diagnostics: Out,
+    speed: Out,
     potential: Annotated[Path | None, typer.Option(help="Needed by `volume`.")] = None,
     device: Device = "cpu",
 ) -> None:
@@ -232,11 +233,35 @@ def sample(
 
     where = resolve_device(device)
     vae = load_model(model).to(where)
-    fitted = load_potentials(potential, vae.latent_dim, where)["fitted"] if potential else None
+    potentials = load_potentials(potential, vae.latent_dim, where) if potential else None
     images = load_split(data, "train").images.to(where)
-    latents, table = sample_model(vae, images, fitted, settings)
-    write_tensors(out, latents, vae.identity)
-    write_table(diagnostics, table)
+    samples = sample_model(vae, images, potentials, settings)
+    write_tensors(out, samples.latents, vae.identity)
+    write_table(diagnostics, samples.diagnostics)
+    write_table(speed, samples.speed)
+
+
+@app.command(name="sampler-cost")
+def sampler_cost(
+    model: Annotated[list[Path], typer.Option(help="What `kahlervae train` wrote; repeatable.")],
+    potential: Annotated[list[Path], typer.Option(help="Their potentials, in the same order.")],
+    settings: Settings,
+    out: Out,
+) -> None:
+    """Time volume sampling on the potential and on the exact metric."""
+    import pandas as pd
+
+    from kahlervae.models import load_model
+    from kahlervae.sample.cost import measure_samplers
+    from kahlervae.storage import write_table
+    from kahlervae.train.potentials import load_potentials
+
+    tables = []
+    for path, fitted in zip(model, potential, strict=True):
+        vae = load_model(path)
+        element = load_potentials(fitted, vae.latent_dim)["fitted"]
+        tables.append(measure_samplers(vae, element, settings))
+    write_table(out, pd.concat(tables, ignore_index=True))
 
 
 @app.command()

@@ -143,10 +143,11 @@ def dataset_settings(wildcards, *keys):
 
 
 def train_settings(wildcards):
-    """Networks, optimisation and the variant's own block, but for where else it is trained."""
+    """Networks, optimisation and the variant's own block, but for what is done with it."""
     blocks = dataset_settings(wildcards, "model", "training", "variants")
     variant = dict(blocks.pop("variants")[wildcards.variant])
-    variant.pop("representations", None)
+    for key in ("representations", "samplers"):
+        variant.pop(key, None)
     return compact(blocks | {"variant": variant})
 
 
@@ -202,14 +203,30 @@ def evaluation_settings(*keys):
     return {key: config["evaluation"][key] for key in keys}
 
 
+def samplers_of(wildcards):
+    """The samplers of a model: those of its variant's block, if that restricts them.
+
+    Without `volume` for `real`, which has no potential.
+    """
+    block = config["datasets"][wildcards.dataset]["variants"][wildcards.variant]
+    allowed = block.get("samplers", config["sampling"]["samplers"])
+    return [
+        name
+        for name in config["sampling"]["samplers"]
+        if name in allowed and (name != "volume" or wildcards.variant in COMPLEX)
+    ]
+
+
 def sample_settings(wildcards):
-    """The samplers; `real` has no potential, so that nothing of `volume` concerns it."""
-    settings = config["sampling"] | {"epsilon": config["geometry"]["epsilon"]}
-    if wildcards.variant == "real":
-        del settings["volume"], settings["epsilon"]
-        settings["samplers"] = [
-            name for name in settings["samplers"] if name != "volume"
-        ]
+    """The samplers of a model and what concerns them."""
+    sampling, samplers = config["sampling"], samplers_of(wildcards)
+    needed = {"count", "validation_count", *samplers}
+    if "volume" in samplers:  # its bases
+        needed |= {target["base"] for target in sampling["volume"]["targets"]}
+    settings = {key: value for key, value in sampling.items() if key in needed}
+    settings["samplers"] = samplers
+    if "volume" in samplers:
+        settings["epsilon"] = config["geometry"]["epsilon"]
     return compact(settings)
 
 
