@@ -72,6 +72,37 @@ def test_github_runs_what_every_commit_must_pass():
     assert steps[-1]["run"] == "bash .ci/run"
 
 
+def test_reference_is_small():
+    assert sum(path.stat().st_size for path in (ROOT / "reference").rglob("*")) < 20e6
+
+
+def test_the_last_runs_are_kept_as_reference(tmp_path):
+    """Those that there are: here that of the paper, and not that of `make reproduce`."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    run, kept = tmp_path / "results/paper", tmp_path / "reference/paper"
+    for name in (
+        *("claims.csv", "provenance.json", "report.html", "figures/pareto.png"),
+        *("figures/pareto.pdf", "tables/paths.csv", "tables/history.csv", "tables/probes.csv"),
+        *("../../reference/claims.csv", "../../reference/paper/tables/of_an_older_run.csv"),
+    ):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(name)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/claims_table.py").write_text("print('tables written')")
+    for name in ("requirements.txt", "pyproject.toml", ".venv/.installed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    make = ["make", "--silent", "reference"]
+    out = subprocess.run(make, cwd=tmp_path, env={"PATH": path}, check=True, capture_output=True)
+    assert out.stdout == b"tables written\n"
+    files = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
+    assert files == {"claims.csv", "provenance.json", "figures/pareto.png", "tables/paths.csv"}
+    assert (kept / "claims.csv").read_text() == "claims.csv"
+    others = [path.name for path in kept.parent.iterdir()]
+    assert sorted(others) == ["claims.csv", "paper"]
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
     """The unpacked archive of the last commit."""

@@ -46,9 +46,7 @@ class Objective(nn.Module):
         self.weights = variant.get("regulariser")
         if self.weights is not None:
             stream = generator(model.identity["seed"], "potential")
-            self.regulariser = build_regulariser(
-                model.identity["variant"], self.weights, model.latent_dim, stream
-            )
+            self.regulariser = build_regulariser(self.weights, model.latent_dim, stream)
 
     def forward(
         self, images: Float[Tensor, "n height width"], epoch: int, generator: torch.Generator

@@ -109,23 +109,22 @@ class FisherRegulariser(nn.Module):
 
 
 def build_regulariser(
-    variant: str, settings: Mapping[str, Any], latent_dim: int, generator: torch.Generator
+    settings: Mapping[str, Any], latent_dim: int, generator: torch.Generator
 ) -> PotentialRegulariser | FisherRegulariser:
-    """The regulariser of the variant ``kahler`` (potential) or ``fisher`` (exact metric).
+    """The regulariser on a potential's metric where the settings have a ``tie``, else exact.
 
     Args:
-        variant: ``fisher``; any other has a potential.
         settings: the variant's ``regulariser`` block of the configuration.
         latent_dim: d.
         generator: for the potential's start.
 
     Example:
         >>> settings = {"form": "volume", "epsilon": 1e-3}
-        >>> type(build_regulariser("fisher", settings, 2, torch.Generator())).__name__
+        >>> type(build_regulariser(settings, 2, torch.Generator())).__name__
         'FisherRegulariser'
     """
     form, epsilon = settings["form"], settings["epsilon"]
-    if variant == "fisher":
+    if "tie" not in settings:
         return FisherRegulariser(form, epsilon)
     potential = MixturePotential.random(
         latent_dim, settings["groups"], settings["components"], settings["scale"], generator
