@@ -1,6 +1,7 @@
 """Mathematics as MathML, which browsers draw themselves: no script and no network."""
 
 import re
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
@@ -16,14 +17,33 @@ def _mathml(node: nodes.math | nodes.math_block, block: bool) -> str:
     text = node.astext().strip().strip("`")
     # Fences stretch in MathML; docutils knows no sizes of theirs.
     text = re.sub(r"\\[bB]igg?[lr]?(?![a-zA-Z])", "", text)
+    text = re.sub(r"\\([td]?frac)(\d)(\w)", r"\\\1{\2}{\3}", text)  # it reads 12 in \frac12
     aligned = r"\\" in text or "&" in text
     if block and aligned and not text.startswith(r"\begin"):
         text = rf"\begin{{aligned}}{text}\end{{aligned}}"
     try:
-        return str(latex2mathml.tex2mathml(text, as_block=block))
+        return _accented(str(latex2mathml.tex2mathml(text, as_block=block)))
     except MathError as error:
         logger.warning("cannot be set as MathML (%s): %s", error, text, location=node)
         return f"<code>{text}</code>"
+
+
+def _accented(mathml: str) -> str:
+    """An index of an accented letter beside it: docutils sets that of \\bar z_i below."""
+    ElementTree.register_namespace("", NAMESPACE)
+    root = ElementTree.fromstring(mathml)
+    for element in root.iter(f"{{{NAMESPACE}}}munderover"):
+        letter, index, accent = element
+        if accent.tag == f"{{{NAMESPACE}}}mo" and accent.text in ("ˉ", "~", "˜", "^"):
+            element.tag = f"{{{NAMESPACE}}}msub"
+            element.attrib.clear()
+            over = ElementTree.Element(f"{{{NAMESPACE}}}mover", accent="true")
+            over.extend([letter, accent])
+            element[:] = [over, index]
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+NAMESPACE = "http://www.w3.org/1998/Math/MathML"
 
 
 def inline(self: HTML5Translator, node: nodes.math) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from docutils import nodes
 
 from kahlervae import geometry
 from kahlervae.geometry import fit
@@ -117,6 +118,22 @@ def test_sections_that_the_code_cites_exist():
     for path in (ROOT / "src").rglob("*.py"):
         for number in re.findall(r"docs/theory\.md, section (\d+)", path.read_text()):
             assert number in numbers, path
+
+
+@pytest.mark.parametrize(
+    ("formula", "mathml"),
+    [
+        (r"`\tfrac12(a)`", "<mfrac><mn>1</mn><mn>2</mn></mfrac><mo>(</mo><mi>a</mi><mo>)</mo>"),
+        (r"\bar z_i", "<msub><mover><mi>z</mi><mo>ˉ</mo></mover><mi>i</mi></msub>"),
+        (r"\Bigl(a\Bigr)", "<mo>(</mo><mi>a</mi><mo>)</mo>"),
+    ],
+)
+def test_pages_set_what_docutils_does_not(formula, mathml, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    page = importlib.import_module("mathml")
+    text = page._mathml(nodes.math(formula, formula), block=False)
+    bare = re.sub(r"(<\w+)[^>]*>", r"\1>", re.sub(r"\s+<", "<", text))
+    assert bare == f"<math>{mathml}</math>"
 
 
 PUBLIC = [(module.__name__, name) for module in (geometry, fit) for name in module.__all__]
