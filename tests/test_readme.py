@@ -3,9 +3,11 @@
 import re
 import runpy
 import shutil
+import tomllib
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 ROOT = Path(__file__).parents[1]
 TABLES = runpy.run_path(str(ROOT / "docs/claims_table.py"))
@@ -84,6 +86,55 @@ def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
     assert "`snakemake --cores all --configfile config/paper.yaml -- results/paper/fig" in page
     assert "**mnist/kspace**, by `make paper`" in short
     assert "(paper/figures/smoothness.png)" in short
+
+
+def test_messages_of_troubleshooting_are_those_of_the_program():
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition("## Troubleshooting")[2].partition("\n## ")[0]
+    messages = [
+        message
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for message in re.findall(r"`([^`]+)`", row)
+    ]
+    assert len(messages) >= 10
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk"), ROOT / "Makefile"]
+    # A sentence that is split over lines is put together, and what is filled in is left open.
+    source = re.sub(r'"\s*\n\s*f?"', "", "\n".join(file.read_text() for file in files))
+    source = re.sub(r'\{[^{}\n]*\}|" \+ .*? \+ "', "…", source)
+    for message in messages:
+        pattern = ".{0,200}".join(re.escape(part.strip()) for part in message.split("…"))
+        assert re.search(pattern, source), message
+
+
+def test_how_to_cite_is_as_in_the_citation_file():
+    readme = (ROOT / "README.md").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    (software, paper) = re.findall(r"^@\w+\{.*?^\}", readme, re.DOTALL | re.MULTILINE)
+    fields = [
+        {
+            key: value.replace('{\\"a}', "ä")
+            for key, value in re.findall(r"(\w+) += \{(.*)\}", entry)
+        }
+        for entry in (software, paper)
+    ]
+    (reference,) = citation["references"]
+    (author,) = reference["authors"]
+    assert fields[0]["title"] == citation["title"]
+    assert fields[0]["author"] == f"{{{citation['authors'][0]['name']}}}"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert fields[0]["version"] == project["version"]
+    assert fields[1]["title"] == reference["title"]
+    assert fields[1]["author"] == f"{author['family-names']}, {author['given-names']}"
+    assert f"arXiv:{fields[1]['eprint']}" == reference["identifiers"][0]["value"]
+
+
+def test_commands_are_targets_of_make():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(
+        r"(?m)(?:^|`)make (?:[A-Z]+=\S+ )?([a-z-]+)", (ROOT / "README.md").read_text()
+    )
+    assert set(named) >= {"smoke", "reproduce", "paper", "test", "check"}
+    assert set(named) <= targets
 
 
 def test_links_lead_somewhere():

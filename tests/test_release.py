@@ -22,6 +22,7 @@ def test_citation_names_this_version_and_the_paper():
     assert citation["version"] == PROJECT["version"]
     assert citation["license"] == PROJECT["license"]
     (paper,) = citation["references"]
+    assert paper["title"] == "Complex variational autoencoders admit Kähler structure"
     assert {"type": "other", "value": "arXiv:2511.15172"} in paper["identifiers"]
 
 
@@ -31,6 +32,38 @@ def test_hooks_have_the_versions_of_the_lock():
     held = {repo["repo"].rpartition("/")[2]: repo.get("rev") for repo in repositories}
     assert held["ruff-pre-commit"] == f"v{lock['ruff']}"
     assert held["snakefmt"] == f"v{lock['snakefmt']}"
+
+
+def test_hooks_are_the_checks_of_make_lint():
+    recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    checks = [line.strip() for line in recipe.splitlines()[1:]]
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook["id"] for repo in repositories for hook in repo["hooks"]]
+    spoken = {
+        "ruff check": "ruff-check",
+        "ruff format --check": "ruff-format",
+        "snakefmt --check Snakefile workflow": "snakefmt",
+        "mypy": "mypy",
+        "snakemake --lint": "snakemake-lint",
+    }
+    assert sorted(spoken[check] for check in checks) == sorted(hooks)
+
+
+def test_catalog_entry_has_what_the_catalog_asks_for():
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
+    assert set(usage["software-stack-deployment"]) <= {"conda", "apptainer", "apptainer+conda"}
+    for needed in ("workflow/Snakefile", "config/README.md", "LICENSE"):
+        assert (ROOT / needed).exists(), needed
+
+
+def test_image_is_built_from_the_lock_and_of_a_python_that_will_do():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert lines[0] == "FROM python:3.11-slim"
+    copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
+    assert {"requirements.txt", "pyproject.toml", "Makefile"} <= set(copied)
+    assert all((ROOT / path).exists() for path in copied)
 
 
 def test_github_runs_what_every_commit_must_pass():
