@@ -112,7 +112,9 @@ def fill_in(config: dict[str, Any]) -> None:
         InputError: the other one is off, unknown, or has no settings of its own.
     """
     datasets = config.get("datasets")
-    for name, options in datasets.items() if isinstance(datasets, dict) else ():
+    if not isinstance(datasets, dict):
+        return
+    for name, options in datasets.items():
         if not isinstance(options, dict) or "like" not in options:
             continue
         like = options["like"]
