@@ -232,13 +232,13 @@ DIFFERENCES = {
 def geodesics(inputs: Sequence[Path]) -> Figure:
     """Decoded geodesics and straight lines between the same test images, and what they differ in.
 
-    ``inputs``: ``geodesics.safetensors`` of each model, of which the lowest seed is shown; then
+    ``inputs``: ``geodesics.safetensors`` of each model, of which the lowest seed is shown, and
     the gathered ``geodesics.csv``, averaged over oracles. Points are seeds; bars their mean and its
     95 % interval. Dashed: no difference.
     """
-    *files, path = inputs
     names = ["straight", "geodesic"]
-    galleries = models(files, names)
+    galleries = models([path for path in inputs if path.suffix != ".csv"], names)
+    (path,) = (path for path in inputs if path.suffix == ".csv")
     frame = table(path, [*MODEL, "curve", "oracle", *DIFFERENCES])
     means = frame.groupby([*MODEL, "curve"], sort=False)[list(DIFFERENCES)].mean()
     panels = grouped(_differences(means))
@@ -256,21 +256,22 @@ def geodesics(inputs: Sequence[Path]) -> Figure:
     tall = 2 * max(map(len, galleries.values())) * (width - 2.0) / across / points + 0.25
     heights = [rows * tall, 1.5 * len(panels)]
     figure = blank(width, sum(heights) + 0.3)
-    above, below = figure.add_gridspec(2, 1, height_ratios=heights)
-    grid = above.subgridspec(rows, across)
-    for cell, (group, k, held) in zip(grid, blocks, strict=False):
-        ax = figure.add_subplot(cell)
+    parts = figure.add_gridspec(2, 1, height_ratios=heights)
+    grid = parts[0].subgridspec(rows, across)
+    for i, (group, k, held) in enumerate(blocks):
+        ax = figure.add_subplot(grid[i // across, i % across])
         images = [content[name][k] for content, _ in held.values() for name in names]
         labels = [f"{VARIANTS[variant].label}, {name}" for variant in held for name in names]
         show(ax, np.concatenate(images), len(images[0]), labels)
         ax.set_title(f"pair {k + 1}" + (f" ({group})" if len(galleries) > 1 else ""))
-    grid = below.subgridspec(len(panels), len(DIFFERENCES))
-    for i, (group, held) in enumerate(panels):
-        variants = ordered(held["variant"], VARIANTS)
+    grid = parts[1].subgridspec(len(panels), len(DIFFERENCES))
+    for i, (group, differences) in enumerate(panels):
+        variants = ordered(differences["variant"], VARIANTS)
         for j, (column, label) in enumerate(DIFFERENCES.items()):
             ax = figure.add_subplot(grid[i, j])
             for x, variant in enumerate(variants):
-                seeds(ax, x, held[held["variant"] == variant][column], VARIANTS[variant])
+                part = differences[differences["variant"] == variant]
+                seeds(ax, x, part[column], VARIANTS[variant])
             ax.axhline(column == "fisher_length", color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
             ax.set_xticks(range(len(variants)), [VARIANTS[name].label for name in variants])
             ax.set_xlim(-0.6, len(variants) - 0.4)

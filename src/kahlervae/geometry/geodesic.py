@@ -99,14 +99,14 @@ def geodesics(
             (gradient,) = torch.autograd.grad(energy, free)
         return energy.item(), gradient.flatten().double().cpu().numpy()
 
-    # As far as the precision goes: of the energy to its last digit, of the curves to half of them.
+    # As far as the precision goes: the energy to its last digits, the curves to half of them.
     eps = torch.finfo(t.dtype).eps
     found = minimize(
         objective,
         np.zeros(2 * start.numel() * points),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": ITERATIONS, "ftol": eps, "gtol": eps**0.5},
+        options={"maxiter": ITERATIONS, "ftol": 10 * eps, "gtol": eps**0.5},
     )
     return curves(torch.from_numpy(found.x).to(t).reshape(len(start), points, -1, 2))
 
