@@ -62,7 +62,7 @@ figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables fro
 	kahlervae figure agreement_summary reference/tables/agreement.csv --out figures/agreement_summary.png
 	kahlervae figure cost reference/tables/cost.csv --out figures/cost.png
 	kahlervae figure smoothness reference/tables/paths.csv --out figures/smoothness.png
-	kahlervae figure pareto reference/tables/samples.csv reference/tables/reference.csv --out figures/pareto.png
+	kahlervae figure pareto reference/tables/samples.csv reference/tables/chosen.csv reference/tables/reference.csv --out figures/pareto.png
 	kahlervae figure claims reference/claims.csv --out figures/claims.png
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
