@@ -33,6 +33,7 @@ smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into resu
 	snakemake --configfile config/smoke.yaml --report results/smoke/report.html
 
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
+	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
 test: $(INSTALLED) ## run the tests
