@@ -225,8 +225,8 @@ def test_snakemake_prints_the_sentence_and_nothing_else(project: Project) -> Non
     assert run.returncode == 1
     sentences = [line for line in run.stdout.splitlines() if line.startswith("config: ")]
     assert sentences == [
-        "config: sampling.samplers[0] must be one of prior, truncated, posterior_mixture, gmm, volume, "
-        '(did you mean prior?), not "priro".'
+        "config: sampling.samplers[0] must be one of prior, truncated, posterior_mixture, gmm, "
+        'volume, riemannian (did you mean prior?), not "priro".'
     ]
     assert "Traceback" not in run.stdout
     assert "File " not in run.stdout
