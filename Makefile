@@ -41,6 +41,7 @@ reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds,
 	snakemake --configfile config/paper.yaml config/reduced.yaml --report results/reduced/report.html
 
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
+	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
 check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance

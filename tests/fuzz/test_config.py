@@ -145,12 +145,20 @@ def assert_sound(config: dict[str, Any]) -> None:
     assert all(type(value) is int and 0 <= value < 2**63 for value in whole)
     assert len(set(config["seeds"])) == len(config["seeds"]) > 0
     settings = [f"{t:g}" for t in sampling["truncated"]["temperatures"]]
-    settings += [f"alpha {a:g}" for a in volume["alphas"]]
+    for target in volume["targets"]:
+        names = " ".join(target[key] for key in ("base", "weight", "metric"))
+        assert not names.startswith("prior local")
+        settings += [f"{names} {power:g}" for power in target["powers"]]
     assert len(set(settings)) == len(settings)
-    assert not {"1", "alpha 0"} & set(settings)
+    assert "1" not in settings
+    assert all(power for target in volume["targets"] for power in target["powers"])
+    assert min(sampling["gmm"]["temperatures"]) > 0
     assert min(sampling["truncated"]["temperatures"]) > 0
     assert 1 <= len(set(choice["controls"])) == len(choice["controls"])
-    assert volume["chains"] * volume["draws"] >= count > config["evaluation"]["neighbours"] >= 1
+    least = min(count, sampling["validation_count"])
+    assert least > config["evaluation"]["neighbours"] >= 1
+    kept = (block["chains"] * block["draws"] for block in (volume, sampling["riemannian"]))
+    assert min(kept) >= count + sampling["validation_count"]
     assert min(len(config["evaluation"]["oracles"]), len(sampling["samplers"])) >= 1
     assert config["evaluation"]["paths"]["steps"] % 2 == 0
     assert config["cost"]["base"]["components"] % 16 == 0
@@ -199,8 +207,17 @@ ONE_TERM = {
     "learning_rate": 1.0,
     "anchors": 2,
 }
-SMALLEST = {"count": 16, "samplers": ["volume"], "truncated": {"temperatures": [0.001]}}
-CHAINS = {"chains": 2, "warmup": 1, "draws": 8, "leapfrog": 1, "rhat": 1.5, "alphas": [-0.5, 100]}
+CHAINS = {"chains": 2, "warmup": 1, "draws": 16, "leapfrog": 1, "candidates": 0, "rhat": 1.5}
+PRIOR = {"base": "prior", "weight": "global", "metric": "fitted", "powers": [-0.5, 100]}
+SMALLEST = {
+    "count": 16,
+    "validation_count": 16,
+    "samplers": ["volume"],
+    "truncated": {"temperatures": [0.001]},
+    "gmm": {"components": [1], "temperatures": [0.001]},
+    "volume": CHAINS | {"targets": [PRIOR]},
+    "riemannian": CHAINS | {"anchors": 2, "regularisation": 1e-9},
+}
 TRAINING = TINY["datasets"]["digits"]["training"]
 REGULARISER = TINY["datasets"]["digits"]["variants"]["kahler"]["regulariser"]
 EDGES = {
@@ -221,7 +238,7 @@ EDGES = {
         "geometry__probes": 8,
         "geometry__potential": ONE_TERM,
         "geometry__slice": {"extent": 0.001, "resolution": 2, "images": 2},
-        "sampling": SMALLEST | {"volume": CHAINS},
+        "sampling": SMALLEST,
         "evaluation": {
             "oracles": ["cnn"],
             "neighbours": 1,
@@ -297,7 +314,7 @@ def test_a_name_too_long_for_the_file_system_is_refused() -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sampling__count": 64.0}, "sampling.count must be a whole number, written without a point"),
-    ({"sampling__volume__alphas": [-0.5, -1 / 3]}, "must have six significant digits at most"),
+    ({"sampling__gmm__temperatures": [0.5, 1 / 3]}, "must have six significant digits at most"),
     ({"sampling__truncated__temperatures": [1.0000001]}, "must have six significant digits"),
     ({"sampling__samplers": ["volume"]}, "variants.real: it has no potential"),
     ({"digits__model__latent_dim": 17}, "latent_dim = 17 must be at most datasets.digits.model"),

@@ -6,29 +6,45 @@ import torch
 from kahlervae.errors import InputError
 from kahlervae.models import build_model
 from kahlervae.sample import Diagnostics, sample_model
+from kahlervae.sample.cost import measure_samplers
 
+CHAINS = {"chains": 4, "warmup": 20, "draws": 20, "leapfrog": 2, "candidates": 4, "rhat": 1.01}
+TARGETS = [
+    {"base": "prior", "weight": "global", "metric": "fitted", "powers": [-2.0, 0.5]},
+    {"base": "gmm", "weight": "local", "metric": "posterior", "powers": [-2.0]},
+    {"base": "posterior_mixture", "weight": "local", "metric": "fisher", "powers": [-2.0]},
+]
 SETTINGS = {
     "count": 50,
+    "validation_count": 20,
     "epsilon": 1e-3,
-    "samplers": ["prior", "truncated", "posterior_mixture", "volume"],
+    "samplers": ["prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian"],
     "truncated": {"temperatures": [0.5, 1]},
-    "volume": {
-        "alphas": [-1.0, 0.25],
-        "chains": 4,
-        "warmup": 30,
-        "draws": 40,
-        "leapfrog": 3,
-        "rhat": 1.01,
-    },
+    "gmm": {"components": [2, 3], "temperatures": [0.4, 1.0]},
+    "volume": {"targets": TARGETS, **CHAINS},
+    "riemannian": {"anchors": 8, "regularisation": 1e-3, **CHAINS},
 }
 KEYS = [
     "prior:default",
     "truncated:temperature=0.5",
     "truncated:temperature=1",
     "posterior_mixture:default",
-    "volume:alpha=-1",
-    "volume:alpha=0.25",
+    "gmm:components=2,temperature=0.4",
+    "gmm:components=2,temperature=1",
+    "gmm:components=3,temperature=0.4",
+    "gmm:components=3,temperature=1",
+    "volume:base=prior,weight=global,metric=fitted,power=-2",
+    "volume:base=prior,weight=global,metric=fitted,power=0.5",
+    "volume:base=gmm,weight=local,metric=posterior,power=-2",
+    "volume:base=posterior_mixture,weight=local,metric=fisher,power=-2",
+    "riemannian:default",
 ]
+CHAIN_KEYS = KEYS[8:]
+
+
+@pytest.fixture
+def potentials(growing):
+    return {"fitted": growing, "posterior": growing}
 
 
 def model(variant="complex", seed=0):
@@ -40,38 +56,46 @@ def model(variant="complex", seed=0):
 IMAGES = torch.rand(20, 8, 8)
 
 
-def test_every_setting_has_its_samples_and_every_chain_its_row(growing):
-    latents, table = sample_model(model(), IMAGES, growing, SETTINGS)
-    assert list(latents) == KEYS
-    assert all(z.shape == (50, 2) and z.dtype == torch.complex64 for z in latents.values())
-    assert list(table.columns) == [
-        *("dataset", "representation", "variant", "seed", "sampler", "setting"),
-        *Diagnostics._fields,
-    ]
-    assert list(table.setting) == ["alpha=-1", "alpha=0.25"]
+def test_every_setting_has_its_samples_and_every_chain_its_row(potentials):
+    samples = sample_model(model(), IMAGES, potentials, SETTINGS)
+    assert list(samples.latents) == KEYS
+    assert all(z.shape == (70, 2) and z.dtype == torch.complex64 for z in samples.latents.values())
+    names = ["dataset", "representation", "variant", "seed", "sampler", "setting"]
+    assert list(samples.diagnostics.columns) == [*names, *Diagnostics._fields]
+    assert list(samples.speed.columns) == [*names, "seconds", "ess_bulk", "ess_per_second"]
+    for table in samples.diagnostics, samples.speed:
+        assert list(table.sampler + ":" + table.setting) == CHAIN_KEYS
+    assert (samples.speed.seconds > 0).all()
 
 
-def test_seeds_decide_and_other_samplers_do_not(growing):
+def test_seeds_decide_and_other_samplers_do_not(potentials):
     vae = model()
-    latents, table = sample_model(vae, IMAGES, growing, SETTINGS)
-    again, same_table = sample_model(vae, IMAGES, growing, SETTINGS)
+    latents, table, _ = sample_model(vae, IMAGES, potentials, SETTINGS)
+    again, same_table, _ = sample_model(vae, IMAGES, potentials, SETTINGS)
     assert all(torch.equal(latents[key], again[key]) for key in KEYS)
     assert table.equals(same_table)
 
     fewer = copy.deepcopy(SETTINGS) | {"samplers": ["volume"]}
-    fewer["volume"]["alphas"] = [0.25]
-    alone, _ = sample_model(vae, IMAGES, growing, fewer)
-    assert torch.equal(alone["volume:alpha=0.25"], latents["volume:alpha=0.25"])
+    fewer["volume"]["targets"] = fewer["volume"]["targets"][1:2]
+    alone, *_ = sample_model(vae, IMAGES, potentials, fewer)
+    assert list(alone) == KEYS[10:11]
+    assert torch.equal(alone[KEYS[10]], latents[KEYS[10]])
 
     vae.identity["seed"] = 1
-    other, _ = sample_model(vae, IMAGES, growing, SETTINGS)
+    other, *_ = sample_model(vae, IMAGES, potentials, SETTINGS)
     assert not any(torch.equal(latents[key], other[key]) for key in KEYS)
 
 
 def test_a_real_latent_space_has_no_volume_samples():
-    latents, table = sample_model(model("real"), IMAGES, None, SETTINGS)
-    assert list(latents) == KEYS[:4]
+    latents, table, _ = sample_model(model("real"), IMAGES, None, SETTINGS)
+    assert list(latents) == [key for key in KEYS if not key.startswith("volume")]
+    assert list(table.sampler) == ["riemannian"]
+
+
+def test_independent_draws_alone_have_empty_tables():
+    _, table, speed = sample_model(model(), IMAGES, None, SETTINGS | {"samplers": ["prior"]})
     assert table.empty
+    assert speed.empty
     assert "rhat" in table.columns
 
 
@@ -80,6 +104,19 @@ def test_a_complex_model_needs_its_potential():
         sample_model(model(), IMAGES, None, SETTINGS)
 
 
-def test_an_unknown_sampler_is_named_with_the_allowed_ones(growing):
-    with pytest.raises(InputError, match=r"'gibbs'.*prior, truncated, posterior_mixture, volume"):
-        sample_model(model(), IMAGES, growing, SETTINGS | {"samplers": ["prior", "gibbs"]})
+def test_an_unknown_sampler_is_named_with_the_allowed_ones(potentials):
+    settings = SETTINGS | {"samplers": ["prior", "gibbs"]}
+    with pytest.raises(InputError, match=r"'gibbs'.*prior, truncated, .*, volume, riemannian"):
+        sample_model(model(), IMAGES, potentials, settings)
+
+
+def test_cost_compares_the_same_trajectories(growing):
+    table = measure_samplers(model(), growing, CHAINS | {"epsilon": 1e-3})
+    assert list(table.metric) == ["fisher", "fitted", "fitted"]
+    assert list(table["sampler"]) == ["trajectories", "trajectories", "configured"]
+    assert (table.variant == "complex").all()
+    assert table.gradients[0] == table.gradients[1]
+    assert list(table["values"] > 0) == [False, False, True]
+    assert table.relative[0] == 1.0
+    assert table.relative[1] == pytest.approx(table.ess_per_second[1] / table.ess_per_second[0])
+    assert table.seconds_per_1000[1] == pytest.approx(1000 / table.ess_per_second[1])

@@ -26,7 +26,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     *parents, key = path.split("/")
     block = config
     for parent in parents:
-        block = block[parent]
+        block = block[int(parent) if isinstance(block, list) else parent]
     if value is None:
         del block[key]
     else:
@@ -135,7 +135,11 @@ WRONG = [
     (f"{DIGITS}/training/learning_rate", "1e-3", "YAML takes this for a text: write 0.001"),
     (f"{DIGITS}/variants/real", 0, "variants.real must be a mapping of keys to values, not 0."),
     # values
-    ("sampling/samplers", ["prior", "volum"], "one of prior, truncated, posterior_mixture, volume"),
+    (
+        "sampling/samplers",
+        ["prior", "volum"],
+        "one of prior, truncated, posterior_mixture, gmm, vol",
+    ),
     ("evaluation/oracles", ["vgg"], "evaluation.oracles[0] must be one of cnn, mlp, not"),
     ("claims/choice/controls", [], "claims.choice.controls must be not empty, not []."),
     (
@@ -154,7 +158,9 @@ WRONG = [
     ("evaluation/paths/steps", 15, "evaluation.paths.steps must be a multiple of 2, not 15."),
     ("evaluation/geodesics/steps", 15, "evaluation.geodesics.steps must be a multiple of 2, not"),
     ("evaluation/geodesics/points", 16, "points = 16 must be less than evaluation.geodesics.steps"),
-    ("sampling/volume/alphas", [0], "sampling.volume.alphas[0] must be anything but 0, not 0."),
+    ("sampling/volume/targets/0/powers", [0], "targets[0].powers[0] must be anything but 0, not"),
+    ("sampling/volume/targets/1/weight", "both", "targets[1].weight must be one of global, local"),
+    ("sampling/gmm/temperatures", [0], "sampling.gmm.temperatures[0] must be at least 0.001"),
     ("seeds", [0, 0], "seeds must be a list without repetitions, not [0, 0]."),
     ("seeds", [], "seeds must be not empty, not []."),
     ("seeds", [-1], "seeds[0] must be at least 0, not -1."),
@@ -171,7 +177,16 @@ WRONG = [
         {"representations": ["kspace"]},
         "real.representations holds kspace, which datasets.digits.representations does not (pixels",
     ),
-    ("sampling/volume/draws", 4, "chains × draws = 64 states, fewer than sampling.count"),
+    ("sampling/volume/draws", 4, "chains × draws = 256 states, fewer than sampling.validation_c"),
+    ("sampling/riemannian/draws", 4, "sampling.riemannian keeps chains × draws = 256 states"),
+    ("sampling/volume/targets/0/weight", "local", "must be global, not local, for the base prior"),
+    ("sampling/volume/targets/2/weight", "local", "sampling.volume.targets[2] is there already"),
+    ("sampling/gmm/components", [10, 901], "sampling.gmm.components = 901 must be at most the 900"),
+    (
+        f"{DIGITS}/variants/real/samplers",
+        ["volume"],
+        "datasets.digits.variants.real.samplers must hold more than volume",
+    ),
     (f"{DIGITS}/split/oracle", 1797, "of 1797 images aside, which leaves 0 for training"),
     (f"{DIGITS}/training/batch_size", 1797, "for training, fewer than one batch of"),
     (f"{DIGITS}/training/epochs", 1, "training.kl_warmup_epochs = 30 is longer than"),
@@ -282,8 +297,8 @@ def test_snakemake_prints_the_sentence_and_nothing_else(project: Project) -> Non
     assert run.returncode == 1
     sentences = [line for line in run.stdout.splitlines() if line.startswith("config: ")]
     assert sentences == [
-        "config: sampling.samplers[0] must be one of prior, truncated, posterior_mixture, volume "
-        '(did you mean prior?), not "priro".'
+        "config: sampling.samplers[0] must be one of prior, truncated, posterior_mixture, gmm, "
+        'volume, riemannian (did you mean prior?), not "priro".'
     ]
     assert "Traceback" not in run.stdout
     assert "File " not in run.stdout

@@ -45,9 +45,8 @@ def estimate_normaliser(log_weights: Float[Tensor, " draws"]) -> Normaliser:
     """
     values = log_weights.double().cpu()
     total = values.logsumexp(0)
-    k = array_stats.pareto_khat(
-        values.numpy()[None], chain_axis=0, draw_axis=1, r_eff=1.0, log_weights=True
-    )
+    weights = (values - values.max()).exp().numpy()[None]
+    k = array_stats.pareto_khat(weights, chain_axis=0, draw_axis=1, r_eff=1.0, tail="right")
     return Normaliser(
         log_normaliser=float(total) - math.log(len(values)),
         normaliser_ess=float((2 * total - (2 * values).logsumexp(0)).exp()),
