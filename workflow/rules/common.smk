@@ -153,6 +153,15 @@ def evaluation_settings(*keys):
     return {key: config["evaluation"][key] for key in keys}
 
 
+def sample_counts():
+    """How many draws of every sampler belong to the validation and to the test split."""
+    return {
+        "sampling": {
+            key: config["sampling"][key] for key in ("validation_count", "count")
+        }
+    }
+
+
 def sample_settings(wildcards):
     """The samplers; `real` has no potential, so that nothing of `volume` concerns it."""
     settings = config["sampling"] | {"epsilon": config["geometry"]["epsilon"]}
