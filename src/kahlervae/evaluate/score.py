@@ -188,14 +188,16 @@ def score_samples(
     Raises:
         InputError: decoded images are not finite, or fewer than the neighbours asked for.
     """
-    rows, agreements, pictures = [], [], {}
+    rows, agreements = [], []
+    pictures: dict[str, Tensor] = {}
     shown = shown_keys(list(samples["test"]), flagged)
     for split, latents in samples.items():
         for key, z in latents.items():
             sampler, setting = key.split(":", 1)
             where = {"sampler": sampler, "setting": setting}
             images = model.decode_images(z)
-            scores, flags = {}, {}
+            scores: dict[tuple[str, str], Tensor] = {}
+            flags: dict[tuple[str, str], Tensor] = {}
             for reference in references:
                 oracle = reference.oracle.architecture
                 seen = reference.see(images)
