@@ -137,8 +137,8 @@ def test_sheets_show_a_middling_setting_of_every_sampler_and_base(results):
         "truncated prior\nT = 0.7",
         "aggregated posterior",
         "Gaussian mixture\nK = 10, T = 0.55",
-        "volume−weighted\ngmm, local\npower −4",
-        "volume−weighted\nprior, global\npower −4",
+        "volume-weighted\ngmm, local\npower −4",
+        "volume-weighted\nprior, global\npower −4",
     ]
 
 
@@ -151,7 +151,7 @@ def test_flagged_samples_are_shown_by_who_flags_them(results):
         "flagged by kNN only\n0.2%", "by entropy only\n12.5%", "by both\n0.0%",
         "by neither\n87.2%",
     ]  # fmt: skip
-    assert axes[-1, 0].get_ylabel() == "Kähler\nvolume−weighted\ngmm, local\npower −8"
+    assert axes[-1, 0].get_ylabel() == "Kähler\nvolume-weighted\ngmm, local\npower −8"
     content, _ = read_tensors(inputs[0])
     drawn = axes[0, 0].images[0].get_array()
     np.testing.assert_array_equal(drawn[:8, :8], content["images/knn/prior:default"][0])

@@ -165,9 +165,9 @@ def _shown(keys: Sequence[str]) -> list[str]:
 
         return min(sorted(held), key=rank)
 
-    looks = list(SAMPLERS)
+    samplers = ordered((sampler for sampler, _ in columns), SAMPLERS)
     ordered(({sampler for sampler, _ in columns}), SAMPLERS)  # refuses unknown ones
-    order = sorted(columns, key=lambda column: (looks.index(column[0]), column[1]))
+    order = sorted(columns, key=lambda column: (samplers.index(column[0]), column[1]))
     return [representative(columns[column]) for column in order]
 
 
@@ -178,10 +178,14 @@ def key_label(key: str) -> str:
     weight = [setting["weight"]] if "weight" in setting else []
     metric = [setting["metric"]] if setting.get("metric", "fitted") != "fitted" else []
     knobs = {"components": "K = ", "temperature": "T = ", "power": "power "}
-    values = [symbol + setting[name] for name, symbol in knobs.items() if name in setting]
+    values = [
+        symbol + setting[name].replace("-", "−")
+        for name, symbol in knobs.items()
+        if name in setting
+    ]
     label = SAMPLERS[ordered([key.partition(":")[0]], SAMPLERS)[0]].label
     lines = [[label], base + weight + metric, values]
-    return "\n".join(", ".join(line) for line in lines if line).replace("-", "−")
+    return "\n".join(", ".join(line) for line in lines if line)
 
 
 def sample_sheets(inputs: Sequence[Path]) -> Figure:
