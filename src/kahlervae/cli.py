@@ -272,7 +272,9 @@ def score(
     oracle: Oracles,
     settings: Settings,
     out: Out,
+    agreement: Out,
     sheet: Out,
+    flagged: Out,
     paths: Out,
     reconstruction: Out,
     gallery: Out,
@@ -282,7 +284,7 @@ def score(
     from kahlervae.device import resolve_device
     from kahlervae.evaluate.score import score_model
 
-    outputs = (out, sheet, paths, reconstruction, gallery)
+    outputs = (out, agreement, sheet, flagged, paths, reconstruction, gallery)
     score_model(data, model, samples, oracle, settings, *outputs, resolve_device(device))
 
 
@@ -339,7 +341,7 @@ def atlas(
     where = resolve_device(device)
     vae = load_model(model).to(where)
     images = load_split(data, "test").images.to(where)
-    latents = load_samples(samples, vae.latent_dim, where)
+    latents = load_samples(samples, vae.latent_dim, settings["sampling"], where)["test"]
     references = load_references(data, oracle, settings, where)
     fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
     write_tensors(

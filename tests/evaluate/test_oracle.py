@@ -1,5 +1,7 @@
 """Oracles: the gate on real digits, what is read from images, files, bad input."""
 
+import math
+
 import pytest
 import torch
 
@@ -61,8 +63,7 @@ def test_reads_images_of_any_shape_in_any_batches(architecture, shape):
     whole, parts = oracle.read(images), oracle.read(images, batch=2)
     assert whole.features.shape == (7, 64)
     torch.testing.assert_close(whole.features, parts.features)
-    torch.testing.assert_close(whole.log_probabilities.exp().sum(1), torch.ones(7))
-    torch.testing.assert_close(whole.log_probabilities, oracle(images).log_softmax(1))
+    torch.testing.assert_close(whole.logits, oracle(images))
 
 
 def test_entropy_and_labels():
@@ -71,6 +72,18 @@ def test_entropy_and_labels():
     expected = [torch.log(torch.tensor(2.0)).item(), 0.0, 0.8018186]
     torch.testing.assert_close(reading.entropy, torch.tensor(expected))
     assert reading.labels.tolist()[1:] == [2, 1]
+    shifted = Reading(reading.features, reading.logits + 3)
+    torch.testing.assert_close(shifted.entropy, reading.entropy)
+
+
+def test_energy_is_minus_the_log_of_the_summed_exponentials():
+    logits = torch.tensor([[0.0, 0.0, 0.0], [5.0, 5.0, -90.0], [1000.0, 0.0, 0.0]])
+    energy = Reading(torch.zeros(3, 1), logits).energy
+    expected = [-math.log(3), -5 - math.log(2), -1000.0]
+    torch.testing.assert_close(energy, torch.tensor(expected))
+    random = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    naive = torch.tensor([-math.log(sum(math.exp(x) for x in row)) for row in random.tolist()])
+    torch.testing.assert_close(Reading(torch.zeros(20, 1), random).energy, naive)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

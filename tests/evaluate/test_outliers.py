@@ -1,17 +1,28 @@
-"""Outlier scores against double loops and closed forms."""
+"""Outlier scores against double loops, closed forms, scipy and scikit-learn."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import mahalanobis
+from scipy.stats import chi2
+from sklearn.covariance import ledoit_wolf
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import cohen_kappa_score
 
 from kahlervae.errors import InputError
 from kahlervae.evaluate.outliers import (
+    ClassGaussians,
+    cohen_kappa,
     density,
-    neighbour_distance,
+    nearest_distances,
     neighbour_radii,
     outlier_share,
     pairwise_distances,
+    shrunk_covariance,
     threshold,
 )
 
@@ -40,9 +51,9 @@ def test_radii_and_density_against_loops(seed, k):
     inside = sum((real[i] - x).norm().item() <= radii[i] for i in range(12) for x in samples)
     distances = pairwise_distances(real, samples)
     assert density(distances, found, k) == pytest.approx(inside / (k * 9))
-    nearest = [sorted((x - r).norm().item() for r in real)[k - 1] for x in samples]
+    nearest = [sorted((x - r).norm().item() for r in real)[:k] for x in samples]
     torch.testing.assert_close(
-        neighbour_distance(distances.T, k), torch.tensor(nearest, dtype=torch.float64)
+        nearest_distances(distances.T, k), torch.tensor(nearest, dtype=torch.float64)
     )
 
 
@@ -56,12 +67,13 @@ def test_duplicates_count_as_neighbours():
 def test_real_data_score_one_minus_the_quantile():
     reference, held_out, test = cloud(0, 1000), cloud(1, 4000), cloud(2, 4000)
     knn = [
-        neighbour_distance(pairwise_distances(x, reference), 5) for x in (held_out, test, 4 * test)
+        nearest_distances(pairwise_distances(x, reference), 5)[:, -1]
+        for x in (held_out, test, 4 * test)
     ]
     limit = threshold(knn[0], 0.95)
-    assert outlier_share(knn[0], limit) == pytest.approx(0.05)
-    assert outlier_share(knn[1], limit) == pytest.approx(0.05, abs=0.015)
-    assert outlier_share(knn[2], limit) > 0.9
+    assert outlier_share(knn[0] > limit) == pytest.approx(0.05)
+    assert outlier_share(knn[1] > limit) == pytest.approx(0.05, abs=0.015)
+    assert outlier_share(knn[2] > limit) > 0.9
 
 
 def test_density_of_real_data_is_one():
@@ -71,10 +83,81 @@ def test_density_of_real_data_is_one():
     assert density(pairwise_distances(real, more + 100), radii, 5) == 0
 
 
+def classes(seed, n=400, features=5, k=3):
+    """Points of k correlated Gaussians with one covariance, and their labels."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(k, (n,), generator=random)
+    mixing, means = cloud(seed + 1, features, features), 3 * cloud(seed + 2, k, features)
+    return means[labels] + cloud(seed + 3, n, features) @ mixing, labels
+
+
+@pytest.mark.parametrize(("n", "features"), [(400, 5), (12, 30), (6, 1)])
+def test_shrunk_covariance_is_that_of_scikit_learn(n, features):
+    x = cloud(0, n, features) @ cloud(1, features, features)
+    x = x - x.mean(0)
+    expected, _ = ledoit_wolf(x.numpy(), assume_centered=True)
+    found = shrunk_covariance(x)
+    torch.testing.assert_close(found, torch.from_numpy(expected))
+    torch.linalg.cholesky(found)
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_mahalanobis_distance_is_that_of_scipy(dead):
+    """Features that are zero for all real images included."""
+    features, labels = classes(0)
+    features = torch.cat([features, torch.zeros(400, dead)], 1)
+    means = {c: features[labels == c].mean(0) for c in range(3)}
+    deviations = torch.stack([x - means[int(c)] for x, c in zip(features, labels, strict=True)])
+    precision = np.linalg.inv(shrunk_covariance(deviations).numpy())
+    points = cloud(9, 50, 5 + dead)
+    expected = [
+        min(mahalanobis(x.numpy(), mean.numpy(), precision) ** 2 for mean in means.values())
+        for x in points
+    ]
+    # Names of the classes are of no matter.
+    found = ClassGaussians(features, 7 * labels + 2).distance(points)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_mahalanobis_distance_is_that_of_linear_discriminants(monkeypatch):
+    """Without shrinkage: the largest log density of a class by scikit-learn's discriminants."""
+    monkeypatch.setattr("kahlervae.evaluate.outliers.shrunk_covariance", lambda x: x.T @ x / len(x))
+    features, labels = classes(3)
+    lda = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True)
+    lda.fit(features.numpy(), labels.numpy())
+    points = cloud(8, 40, 5).numpy()
+    log_density = lda.decision_function(points) - np.log(lda.priors_)
+    square = np.einsum("ni,ni->n", points, np.linalg.solve(lda.covariance_, points.T).T)
+    found = ClassGaussians(features, labels).distance(torch.from_numpy(points))
+    np.testing.assert_allclose(found, square - 2 * log_density.max(1))
+
+
+def test_mahalanobis_distance_of_real_data_is_a_chi_square():
+    features, labels = classes(5, n=20_000, k=1)
+    distances = ClassGaussians(features[:10_000], labels[:10_000]).distance(features[10_000:])
+    for quantile in (0.05, 0.5, 0.95):
+        share = (distances <= chi2.ppf(quantile, 5)).double().mean().item()
+        assert share == pytest.approx(quantile, abs=0.01)
+
+
+def test_kappa_is_that_of_scikit_learn():
+    random = torch.Generator().manual_seed(0)
+    first, noise, turned = (torch.rand(500, generator=random) for _ in range(3))
+    first = first < 0.1
+    for second in (first, noise < 0.2, first ^ (turned < 0.05), ~first):
+        expected = cohen_kappa_score(first.numpy(), second.numpy())
+        assert cohen_kappa(first, second) == pytest.approx(expected)
+    assert cohen_kappa(first, first) == pytest.approx(1)
+    nothing = torch.zeros(5, dtype=torch.bool)
+    assert math.isnan(cohen_kappa(nothing, nothing))
+
+
 def test_bad_input():
+    with pytest.raises(InputError, match="3 training images of 3 classes are too alike"):
+        ClassGaussians(cloud(0, 3), torch.arange(3))
     distances = torch.zeros(3, 4)
     with pytest.raises(InputError, match="4 points cannot give 5 nearest neighbours"):
-        neighbour_distance(distances, 5)
+        nearest_distances(distances, 5)
     with pytest.raises(InputError, match="nearest neighbours"):
         neighbour_radii(torch.zeros(5, 5), 5)
     with pytest.raises(InputError, match="validation"):

@@ -7,12 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kahlervae.evaluate.outliers import neighbour_radii, pairwise_distances
+from kahlervae.evaluate.outliers import (
+    nearest_distances,
+    neighbour_radii,
+    pairwise_distances,
+)
 from kahlervae.evaluate.variation import (
     class_entropy,
     coverage,
     mean_distance,
-    nearest_distance,
+    novelty,
     recall,
     vendi_score,
 )
@@ -47,7 +51,8 @@ def test_against_loops(seed, k, scale):
     assert recall(distances, sample_radii) == pytest.approx(naive_recall)
     assert coverage(distances, real_radii) == pytest.approx(naive_coverage)
     medians = sorted(min((r - x).norm().item() for r in real) for x in samples)
-    assert nearest_distance(distances) == pytest.approx(medians[4])
+    nearest = nearest_distances(distances.T, 3)
+    assert novelty(nearest) == pytest.approx(medians[4])
     pairs = [(samples[i] - samples[j]).norm().item() for i in range(9) for j in range(9) if i != j]
     within = pairwise_distances(samples, samples)
     assert mean_distance(within) == pytest.approx(sum(pairs) / 72, rel=1e-6)

@@ -19,6 +19,19 @@ SAMPLERS = {
     "posterior_mixture": ["default"],
     "volume": [f"alpha={a}" for a in (-1.0, -0.5, -0.25, 0.25)],
 }
+SHEETS = [
+    "prior:default",
+    *(f"truncated:temperature={t / 10}" for t in range(3, 10)),
+    "posterior_mixture:default",
+    *(f"gmm:components={k},temperature={t}" for k in (10, 50) for t in (0.55, 0.85, 1)),
+    *(
+        f"volume:base={base},weight={weight},metric=fitted,power={power}"
+        for base, weight in (("prior", "global"), ("gmm", "global"), ("gmm", "local"))
+        for power in (-8, -4, -2, 2)
+    ),
+    "volume:base=gmm,weight=local,metric=posterior,power=-4",
+]
+"""Keys of the samples that are shown."""
 
 
 def identity(variant, seed):
@@ -89,11 +102,24 @@ class Results:
 
     def _sheet(self, variant):
         return {
-            f"{sampler}:{setting}": digits(self.random, 64)
-            for sampler, settings in SAMPLERS.items()
-            for setting in settings
-            if not (variant == "real" and sampler == "volume")
+            key: digits(self.random, 64)
+            for key in SHEETS
+            if not (variant == "real" and key.startswith("volume"))
         }
+
+    def _flagged(self, variant):
+        keys = ["prior:default", "gmm:components=10,temperature=1"]
+        content = {}
+        for key in keys if variant == "real" else [*keys, SHEETS[-4]]:
+            for group, count, share in zip(
+                ("knn", "entropy", "both", "neither"),
+                (5, 16, 0, 16),
+                (0.0025, 0.125, 0, 0.8725),
+                strict=True,
+            ):
+                content[f"images/{group}/{key}"] = digits(self.random, count)
+                content[f"share/{group}/{key}"] = torch.tensor(share)
+        return content
 
     def _slice(self, variant):
         axis = np.linspace(-2.5, 2.5, 31)
@@ -411,6 +437,7 @@ class Results:
         return {
             "reconstructions": lambda: [*self.arrays("gallery"), self.table("reconstruction")],
             "sample_sheets": lambda: self.arrays("sheet"),
+            "flagged": lambda: self.arrays("flagged"),
             "paths": lambda: self.arrays("gallery"),
             "geodesics": lambda: [*self.arrays("geodesics"), self.table("geodesics")],
             "latent_slice": lambda: self.arrays("slice"),

@@ -128,7 +128,35 @@ def test_missing_numbers(results, name):
 
 def test_sheets_without_volume_samples(results):
     figure = laid_out("sample_sheets", results(variants=("real",)).inputs("sample_sheets"))
-    assert len(figure.axes) == 3
+    assert len(figure.axes) == 4
+
+
+def test_sheets_show_a_middling_setting_of_every_sampler_and_base(results):
+    figure = laid_out("sample_sheets", results(variants=("kahler",)).inputs("sample_sheets"))
+    assert [ax.get_title() for ax in figure.axes] == [
+        "prior",
+        "truncated prior\nT = 0.7",
+        "aggregated posterior",
+        "Gaussian mixture\nK = 10, T = 0.55",
+        "volume-weighted\ngmm, local\npower −4",
+        "volume-weighted\nprior, global\npower −4",
+    ]
+
+
+def test_flagged_samples_are_shown_by_who_flags_them(results):
+    results = results(variants=("real", "kahler"))
+    inputs = results.inputs("flagged")
+    figure = laid_out("flagged", inputs)
+    axes = np.reshape(figure.axes, (2 + 3, 4))
+    assert [ax.get_title() for ax in axes[0]] == [
+        "flagged by kNN only\n0.2%", "by entropy only\n12.5%", "by both\n0.0%",
+        "by neither\n87.2%",
+    ]  # fmt: skip
+    assert axes[-1, 0].get_ylabel() == "Kähler\nvolume-weighted\ngmm, local\npower −8"
+    content, _ = read_tensors(inputs[0])
+    drawn = axes[0, 0].images[0].get_array()
+    np.testing.assert_array_equal(drawn[:8, :8], content["images/knn/prior:default"][0])
+    assert np.isnan(drawn[9:].filled(np.nan)).all()  # five images fill a part of the first row
 
 
 def test_absent_sampler_is_said(results):

@@ -78,8 +78,9 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                     )
                 cli.sample(data, model, settings, samples, folder / f"{name}.d.csv", potential)
                 cli.score(
-                    *(data, model, samples, oracles, evaluation, part("samples", name)),
-                    folder / f"{name}.sheet.safetensors",
+                    *(data, model, samples, oracles, evaluation | {"sampling": config["sampling"]}),
+                    *(part("samples", name), part("score_agreement", name)),
+                    *(folder / f"{name}.{kind}.safetensors" for kind in ("sheet", "flagged")),
                     *(part("paths", name), part("reconstruction", name)),
                     folder / f"{name}.gallery.safetensors",
                 )

@@ -78,12 +78,14 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         ],
     ),
     "score": (
-        {key: value for key, value in EVALUATION.items() if key != "geodesics"},
+        {key: value for key, value in EVALUATION.items() if key != "geodesics"}
+        | {"sampling": {key: TINY["sampling"][key] for key in ("validation_count", "count")}},
         lambda run, out: [
             *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),
             *("--samples", run / "kahler0.samples.safetensors"),
             *("--oracle", run / "mlp.safetensors", "--out", out / "a", "--sheet", out / "b"),
             *("--paths", out / "c", "--reconstruction", out / "d", "--gallery", out / "e"),
+            *("--agreement", out / "f", "--flagged", out / "g"),
         ],
     ),
     "pareto": (

@@ -67,6 +67,9 @@ def write_potential(path: Path) -> None:
     save_potentials(path, potentials, IDENTITY)
 
 
+COUNTS = {"validation_count": 2, "count": 3}
+
+
 def write_samples(path: Path) -> None:
     write_tensors(path, {"prior:default": torch.randn(5, 2, dtype=torch.complex64)}, IDENTITY)
 
@@ -93,7 +96,7 @@ KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], list[torch.Tensor
         write_potential,
         lambda p: [t for k in load_potentials(p, 2).values() for t in parameters(k)],
     ),
-    "samples": (write_samples, lambda p: list(load_samples(p, 2).values())),
+    "samples": (write_samples, lambda p: list(load_samples(p, 2, COUNTS)["test"].values())),
     "oracle": (
         lambda p: save_oracle(p, Oracle("mlp", (4, 4), 3, 0.5)),
         lambda p: parameters(load_oracle(p)),

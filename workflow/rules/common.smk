@@ -222,6 +222,15 @@ def samplers_of(wildcards):
     ]
 
 
+def sample_counts():
+    """How many draws of every sampler belong to the validation and to the test split."""
+    return {
+        "sampling": {
+            key: config["sampling"][key] for key in ("validation_count", "count")
+        }
+    }
+
+
 def sample_settings(wildcards):
     """The samplers of a model and what concerns them."""
     sampling, samplers = config["sampling"], samplers_of(wildcards)

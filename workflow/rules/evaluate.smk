@@ -43,7 +43,9 @@ rule score:
         code=code("score"),
     output:
         scores="<model>/samples.csv",
+        agreement="<model>/score_agreement.csv",
         sheet="<model>/sheet.safetensors",
+        flagged="<model>/flagged.safetensors",
         paths="<model>/paths.csv",
         reconstruction="<model>/reconstruction.csv",
         gallery="<model>/gallery.safetensors",
@@ -62,12 +64,16 @@ rule score:
         gpu=GPUS,
     params:
         device=config["device"],
-        settings=compact(evaluation_settings("neighbours", "quantile", "paths")),
+        settings=lambda wildcards: compact(
+            evaluation_settings("neighbours", "quantile", "paths", "flagged")
+            | sample_counts()
+        ),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
         "kahlervae score --device {params.device} --data {input.data:q} --model {input.model:q} --samples {input.samples:q}"
         " {params.oracles:q} --settings {params.settings:q}"
-        " --out {output.scores:q} --sheet {output.sheet:q} --paths {output.paths:q}"
+        " --out {output.scores:q} --agreement {output.agreement:q} --sheet {output.sheet:q}"
+        " --flagged {output.flagged:q} --paths {output.paths:q}"
         " --reconstruction {output.reconstruction:q} --gallery {output.gallery:q} > {log:q} 2>&1"
 
 
@@ -139,13 +145,14 @@ rule atlas:
         gpu=GPUS,
     params:
         device=config["device"],
-        settings=compact(
+        settings=lambda wildcards: compact(
             config["geometry"]["atlas"]
             | {
                 "extent": config["geometry"]["slice"]["extent"],
                 "epsilon": config["geometry"]["epsilon"],
             }
             | evaluation_settings("neighbours", "quantile")
+            | sample_counts()
         ),
         oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
     shell:
@@ -164,6 +171,7 @@ GATHERED = {
     "sampler_diagnostics": of_models("sampler_diagnostics.csv"),
     "sampler_speed": of_models("sampler_speed.csv"),
     "samples": of_models("samples.csv"),
+    "score_agreement": of_models("score_agreement.csv"),
     "paths": of_models("paths.csv"),
     "geodesics": of_models("geodesics.csv", COMPLEX),
     "reference": of_oracles(".csv"),

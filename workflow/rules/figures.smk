@@ -22,6 +22,7 @@ FIGURES = {
     "agreement_summary": ("2 Geometry", ["<results>/tables/agreement.csv"]),
     "cost": ("2 Geometry", ["<results>/tables/cost.csv"]),
     "sample_sheets": ("4 Sampling", of_models("sheet.safetensors", seeds=FIRST)),
+    "flagged": ("4 Sampling", of_models("flagged.safetensors", seeds=FIRST)),
     "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
     "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"]),
     "geodesics": (
@@ -134,6 +135,7 @@ SHOWN = {
     "cost": "2 Geometry",
     "sampler_diagnostics": "4 Sampling",
     "samples": "5 Evaluation",
+    "score_agreement": "5 Evaluation",
     "paths": "5 Evaluation",
     "geodesics": "5 Evaluation",
     "chosen": "5 Evaluation",

@@ -48,7 +48,7 @@ def map_latents(
         model: with complex latents.
         potential: the fitted one.
         test_images: their posterior means span the plane.
-        samples: latents by ``sampler:setting``.
+        samples: latents of the test split by ``sampler:setting``.
         references: real data as seen by each oracle, which tell the outliers.
         settings: ``extent`` (half side), ``resolution``, ``samples`` of each sampler, ``epsilon``.
 
@@ -81,6 +81,6 @@ def map_latents(
         content[f"distances/{key}"] = squares.clamp(min=0).sqrt()
         content[f"images/{key}"] = images
         content[f"outliers/{key}"] = torch.stack(
-            [reference.knn_outliers(images) for reference in references]
+            [reference.flags(reference.see(images))["knn"] for reference in references]
         ).sum(0)
     return content

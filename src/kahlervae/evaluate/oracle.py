@@ -32,17 +32,28 @@ class Reading(NamedTuple):
     """What an oracle sees in a batch of images."""
 
     features: Float[Tensor, "n features"]
-    log_probabilities: Float[Tensor, "n classes"]
+    logits: Float[Tensor, "n classes"]
 
     @property
     def labels(self) -> Int[Tensor, " n"]:
         """The most probable class of each image."""
-        return self.log_probabilities.argmax(1)
+        return self.logits.argmax(1)
 
     @property
     def entropy(self) -> Float[Tensor, " n"]:
         r"""Predictive entropy :math:`-\sum_c p_c \log p_c` of each image, in nats."""
-        return torch.special.entr(self.log_probabilities.exp()).sum(1)
+        return torch.special.entr(self.logits.softmax(1)).sum(1)
+
+    @property
+    def energy(self) -> Float[Tensor, " n"]:
+        r"""Free energy :math:`-\log\sum_c \exp(l_c)` of the logits of each image.
+
+        Unlike entropy it keeps the logits' size: an image that speaks for no class has a large
+        one, an image between two classes that both are sure of has not.
+
+        Source: Liu et al. 2020, *Energy-based out-of-distribution detection*.
+        """
+        return -self.logits.logsumexp(1)
 
 
 def _cnn(height: int, width: int) -> nn.Sequential:
@@ -112,7 +123,7 @@ class Oracle(nn.Module):
 
     @torch.no_grad()
     def read(self, images: Float[Tensor, "n height width"], batch: int = 1000) -> Reading:
-        """Features and class probabilities of images in [0, 1], without gradients.
+        """Features and logits of images in [0, 1], without gradients.
 
         Raises:
             InputError: the images are empty, not finite, or of another shape.
@@ -131,7 +142,7 @@ class Oracle(nn.Module):
                 "the model that decoded them has diverged, train it again."
             )
         features = torch.cat([self.body(part) for part in images.float().split(batch)])
-        return Reading(features, self.head(features).log_softmax(1))
+        return Reading(features, self.head(features))
 
 
 def _jitter(

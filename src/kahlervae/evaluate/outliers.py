@@ -1,20 +1,24 @@
 """Semantic outliers: how many samples lie where no real image lies, in oracle features.
 
-All scores take distances, so that one matrix (:func:`pairwise_distances`) serves several.
+All scores that compare points take distances, so that one matrix (:func:`pairwise_distances`)
+serves several.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
 
 __all__ = [
+    "ClassGaussians",
+    "cohen_kappa",
     "density",
-    "neighbour_distance",
+    "nearest_distances",
     "neighbour_radii",
     "outlier_share",
     "pairwise_distances",
+    "shrunk_covariance",
     "threshold",
 ]
 
@@ -30,8 +34,8 @@ def pairwise_distances(
     return torch.cdist(a.double(), b.double(), compute_mode="use_mm_for_euclid_dist")
 
 
-def neighbour_distance(distances: Float[Tensor, "n m"], neighbours: int) -> Float[Tensor, " n"]:
-    """Distance of each of n points to its k-th nearest of m others.
+def nearest_distances(distances: Float[Tensor, "n m"], neighbours: int) -> Float[Tensor, "n k"]:
+    """Distances of each of n points to its k nearest of m others, the nearest first.
 
     Raises:
         InputError: m < k.
@@ -39,9 +43,9 @@ def neighbour_distance(distances: Float[Tensor, "n m"], neighbours: int) -> Floa
     if distances.shape[1] < neighbours:
         raise InputError(
             f"{distances.shape[1]} points cannot give {neighbours} nearest neighbours: "
-            "lower evaluation.neighbours or take more samples."
+            "lower evaluation.neighbours or take more images."
         )
-    return distances.topk(neighbours, dim=1, largest=False).values[:, -1]
+    return distances.topk(neighbours, dim=1, largest=False).values
 
 
 def neighbour_radii(distances: Float[Tensor, "n n"], neighbours: int) -> Float[Tensor, " n"]:
@@ -51,7 +55,7 @@ def neighbour_radii(distances: Float[Tensor, "n n"], neighbours: int) -> Float[T
         InputError: n ≤ k.
     """
     others = distances.clone().fill_diagonal_(-1)  # a duplicate must not pass for the point itself
-    return neighbour_distance(others, neighbours + 1)
+    return nearest_distances(others, neighbours + 1)[:, -1]
 
 
 def threshold(values: Float[Tensor, " n"], quantile: float) -> float:
@@ -65,9 +69,9 @@ def threshold(values: Float[Tensor, " n"], quantile: float) -> float:
     return torch.quantile(values.double(), quantile).item()
 
 
-def outlier_share(values: Float[Tensor, " n"], limit: float) -> float:
-    """Share of the values beyond the limit; real images score about 1 − quantile."""
-    return (values > limit).double().mean().item()
+def outlier_share(flags: Bool[Tensor, " n"]) -> float:
+    """Share of images beyond a threshold; real images score about 1 − quantile."""
+    return flags.double().mean().item()
 
 
 def density(
@@ -83,4 +87,86 @@ def density(
     Source: Naeem et al. 2020, *Reliable fidelity and diversity metrics for generative models*.
     """
     inside = distances <= real_radii[:, None]
-    return inside.double().sum(0).mean().item() / neighbours
+    return inside.count_nonzero().item() / (neighbours * distances.shape[1])
+
+
+def shrunk_covariance(
+    deviations: Float[Tensor, "n features"],
+) -> Float[Tensor, "features features"]:
+    r"""Covariance of n deviations :math:`x_i \in R^p` from their mean, shrunk to the isotropic.
+
+    .. math::
+        \hat\Sigma = (1 - \rho) S + \rho\mu I, \quad S = \frac1n\sum_i x_ix_i^T, \quad
+        \mu = \frac{\operatorname{tr} S}{p}, \quad
+        \rho = \min\Big(1,\; \frac{\frac1n(\frac1n\sum_i |x_i|^4 - \|S\|^2)}{\|S - \mu I\|^2}\Big)
+
+    It is positive definite where S is not, as with features that no real image switches on.
+
+    Source: Ledoit & Wolf 2004, *A well-conditioned estimator for large-dimensional covariance
+    matrices*; written out, since scikit-learn's takes longer to load than a model to be scored.
+    """
+    x = deviations.double()
+    n, p = x.shape
+    covariance = x.T @ x / n
+    isotropic = covariance.trace() / p * torch.eye(p, dtype=x.dtype, device=x.device)
+    noise = (x.square().sum(1).square().mean() - covariance.square().sum()) / n
+    distance = (covariance - isotropic).square().sum()
+    shrinkage = (noise / distance.clamp_min(torch.finfo(x.dtype).tiny)).clamp(0, 1)
+    return torch.lerp(covariance, isotropic, shrinkage)
+
+
+class ClassGaussians:
+    r"""A Gaussian for every class of real images, all with one covariance, in oracle features.
+
+    The outlier score of a point is its squared Mahalanobis distance to the nearest class,
+
+    .. math:: M(f) = \min_c\, (f - \mu_c)^T\Sigma^{-1}(f - \mu_c),
+
+    which is, up to a constant, minus twice the largest log density of a class. The mean
+    :math:`\mu_c` is that of the class, the covariance that of the deviations from it
+    (:func:`shrunk_covariance`).
+
+    Source: Lee et al. 2018, *A simple unified framework for detecting out-of-distribution samples
+    and adversarial attacks*.
+
+    Args:
+        features: Features of real images.
+        labels: Their true classes.
+
+    Raises:
+        InputError: the images differ within no class, or too few do.
+    """
+
+    def __init__(self, features: Float[Tensor, "n features"], labels: Int[Tensor, " n"]) -> None:
+        features = features.double()
+        members = torch.nn.functional.one_hot(labels.unique(return_inverse=True)[1]).double()
+        means = members.T @ features / members.sum(0)[:, None]
+        factor, failed = torch.linalg.cholesky_ex(shrunk_covariance(features - members @ means))
+        if failed:
+            raise InputError(
+                f"{len(features)} training images of {len(means)} classes are too alike or too few "
+                "for Gaussians of the classes: enlarge the train split."
+            )
+        self.factor = factor
+        self.means = self._whiten(means)
+
+    def _whiten(self, features: Float[Tensor, "n features"]) -> Float[Tensor, "n features"]:
+        return torch.linalg.solve_triangular(self.factor, features.double().T, upper=False).T
+
+    def distance(self, features: Float[Tensor, "n features"]) -> Float[Tensor, " n"]:
+        """Squared Mahalanobis distance to the nearest class, in float64."""
+        return pairwise_distances(self._whiten(features), self.means).amin(1).square()
+
+
+def cohen_kappa(first: Bool[Tensor, " n"], second: Bool[Tensor, " n"]) -> float:
+    r"""Agreement of two judges beyond chance, :math:`\kappa = (p_o - p_e) / (1 - p_e)`.
+
+    :math:`p_o` is the share of points on which they agree and :math:`p_e` the share expected of
+    independent judges that flag as many: 1 for equal flags, 0 for independent ones, NaN where
+    nothing or everything is flagged by both.
+
+    Source: Cohen 1960, *A coefficient of agreement for nominal scales*.
+    """
+    a, b = first.double().mean(), second.double().mean()
+    expected = a * b + (1 - a) * (1 - b)
+    return (((first == second).double().mean() - expected) / (1 - expected)).item()

@@ -1,33 +1,72 @@
 """Real data as one oracle sees them, and the scores of images relative to them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kahlervae.data import Split
 from kahlervae.errors import InputError
 from kahlervae.evaluate import outliers, smoothness, variation
-from kahlervae.evaluate.oracle import Oracle
+from kahlervae.evaluate.oracle import Oracle, Reading
 
-__all__ = ["Reference"]
+__all__ = ["HELD_OUT", "LARGEST", "Reference", "Seen"]
 
 
 LARGEST = 5000
-"""Images that real data are represented by, at most: all pairs of them are compared."""
+"""Images of a split that represent it, at most: all pairs of them are compared."""
+
+HELD_OUT = ("validation", "test")
+"""Splits that samples are compared with: settings are chosen on the one, reported on the other."""
+
+
+class Seen(NamedTuple):
+    """Images as an oracle sees them beside the training images.
+
+    Attributes:
+        features: of the images.
+        labels: predicted classes.
+        nearest: distances to the k nearest training images, the nearest first.
+        outlier_scores: of every image by ``knn`` (distance to the k-th nearest training image),
+            ``entropy``, ``mahalanobis`` and ``energy``; large where no real image lies.
+    """
+
+    features: Float[Tensor, "n features"]
+    labels: Int[Tensor, " n"]
+    nearest: Float[Tensor, "n k"]
+    outlier_scores: dict[str, Float[Tensor, " n"]]
+
+
+class _HeldOut(NamedTuple):
+    """Real images that samples are compared with: their neighbourhoods and what they measure."""
+
+    features: Float[Tensor, "n features"]
+    radii: Float[Tensor, " n"]
+    mean_distance: float
+    novelty: float
 
 
 class Reference:
-    """What is computed once per oracle from real images, for all models.
+    r"""What is computed once per oracle from real images, for all models.
 
-    Neighbourhoods are those of the training images; thresholds are quantiles over the validation
-    images; distances are in units of those between real images, so that oracles can be averaged.
+    Outlier scores are taken from the training images (distances to them, Gaussians of their
+    classes); their thresholds are quantiles over the validation images. Neighbourhoods are those
+    of the held-out split that samples are compared with, validation or test, so that neither the
+    models nor the thresholds have seen what reported samples are held against. Distances are in
+    units of those between real images of that split, so that oracles can be averaged.
+
+    Recall and coverage are shares of that split, with a standard error of up to
+    :math:`1 / (2\sqrt{n})` from the choice of its n images: 0.03 for the 247 test images of the
+    digits. All models and samplers are held against the same images, so that this error is mostly
+    common to them and cancels from their differences; seeds do not average it out. A neighbourhood
+    holds k of the n images: the fewer there are, the wider it is, and coverage is the more easily
+    reached. The two splits, of different sizes, must therefore not be compared with each other.
 
     Args:
         oracle: The classifier through which images are judged.
-        train: Images of the train split, in random order; the first :data:`LARGEST` count.
-        validation: Images of the validation split.
-        test: Images of the test split.
+        splits: ``train``, ``validation`` and ``test``, each in random order; the first
+            :data:`LARGEST` images count.
         settings: ``neighbours`` k and ``quantile``.
 
     Raises:
@@ -35,96 +74,130 @@ class Reference:
     """
 
     def __init__(
-        self,
-        oracle: Oracle,
-        train: Float[Tensor, "n height width"],
-        validation: Float[Tensor, "m height width"],
-        test: Float[Tensor, "l height width"],
-        settings: Mapping[str, Any],
+        self, oracle: Oracle, splits: Mapping[str, Split], settings: Mapping[str, Any]
     ) -> None:
         self.oracle = oracle
         self.neighbours: int = settings["neighbours"]
-        self.features = oracle.read(train[:LARGEST]).features
+        readings = {
+            name: oracle.read(splits[name].images[:LARGEST]) for name in ("train", *HELD_OUT)
+        }
+        self.features = readings["train"].features
         self.centre = self.features.mean(0)
-        within = outliers.pairwise_distances(self.features, self.features)
-        self.radii = outliers.neighbour_radii(within, self.neighbours)
-        self.mean_distance = variation.mean_distance(within)
-        held_out = oracle.read(validation)
-        self.knn_limit = outliers.threshold(self._knn(held_out.features), settings["quantile"])
-        self.entropy_limit = outliers.threshold(held_out.entropy, settings["quantile"])
-        test_features = oracle.read(test).features
-        self.nearest_distance = variation.nearest_distance(
-            outliers.pairwise_distances(self.features, test_features)
-        )
+        nearest = {name: self._nearest(readings[name].features) for name in HELD_OUT}
+        self.held_out = {name: self._hold_out(readings[name], nearest[name]) for name in HELD_OUT}
         scale = self.features.double().norm(dim=1).mean().item()
-        if min(self.mean_distance, self.nearest_distance) <= 1e-6 * scale:  # rounding of distances
+        units = [unit for held in self.held_out.values() for unit in held[-2:]]
+        if min(units) <= 1e-6 * scale:  # rounding of distances
             raise InputError(
                 f"the {oracle.architecture} oracle gives real images the same features: the data "
                 "hold duplicates or the oracle has collapsed, nothing can be told apart by it."
             )
+        labels = splits["train"].labels[:LARGEST]
+        self.gaussians = outliers.ClassGaussians(self.features, labels)
+        scores = self._outlier_scores(readings["validation"], nearest["validation"])
+        self.limits = {
+            name: outliers.threshold(values, settings["quantile"])
+            for name, values in scores.items()
+        }
 
-    def _knn(self, features: Float[Tensor, "n features"]) -> Float[Tensor, " n"]:
+    def _hold_out(self, reading: Reading, nearest: Float[Tensor, "n k"]) -> _HeldOut:
+        within = outliers.pairwise_distances(reading.features, reading.features)
+        return _HeldOut(
+            reading.features,
+            outliers.neighbour_radii(within, self.neighbours),
+            variation.mean_distance(within),
+            variation.novelty(nearest),
+        )
+
+    def _nearest(self, features: Float[Tensor, "n features"]) -> Float[Tensor, "n k"]:
         distances = outliers.pairwise_distances(features, self.features)
-        return outliers.neighbour_distance(distances, self.neighbours)
+        return outliers.nearest_distances(distances, self.neighbours)
 
-    def image_scores(self, images: Float[Tensor, "n height width"]) -> dict[str, float]:
+    def _outlier_scores(
+        self, reading: Reading, nearest: Float[Tensor, "n k"]
+    ) -> dict[str, Float[Tensor, " n"]]:
+        return {
+            "knn": nearest[:, -1],
+            "entropy": reading.entropy,
+            "mahalanobis": self.gaussians.distance(reading.features),
+            "energy": reading.energy,
+        }
+
+    def _see(self, reading: Reading) -> Seen:
+        nearest = self._nearest(reading.features)
+        scores = self._outlier_scores(reading, nearest)
+        return Seen(reading.features, reading.labels, nearest, scores)
+
+    def see(self, images: Float[Tensor, "n height width"]) -> Seen:
+        """Read images and find their outlier scores.
+
+        Raises:
+            InputError: an image is not finite or of another shape, or there are none.
+        """
+        return self._see(self.oracle.read(images))
+
+    def flags(self, seen: Seen) -> dict[str, Bool[Tensor, " n"]]:
+        """Which images lie beyond the threshold of each outlier score, 0.05 of real ones."""
+        return {name: values > self.limits[name] for name, values in seen.outlier_scores.items()}
+
+    def image_scores(self, seen: Seen, split: str) -> dict[str, float]:
         """Outliers, variation and novelty of a set of images (docs/theory.md, section 11).
 
-        - ``knn_outliers``, ``entropy_outliers``: shares beyond the thresholds, 0.05 for real data;
+        - ``knn_outliers``, ``entropy_outliers``, ``mahalanobis_outliers``, ``energy_outliers``:
+          shares beyond the thresholds, 0.05 for real data;
         - ``density``, ``recall``, ``coverage``, ``vendi``, ``class_entropy``: see the functions;
         - ``mean_distance``: mean distance between two images over that between two real ones;
-        - ``novelty``: median distance to the nearest training image over that of real test images;
+        - ``novelty``: median distance to the nearest training image over that of real images;
           well below 1, the images replay the training set.
 
         Recall and coverage rise with the number of images: compare sets of one size.
 
+        Args:
+            seen: The images, as :meth:`see` gives them.
+            split: Whose real images they are compared with: ``validation`` or ``test``.
+
         Raises:
-            InputError: an image is not finite or of another shape, or there are no more than k.
+            InputError: there are no more images than k.
         """
-        reading = self.oracle.read(images)
-        distances = outliers.pairwise_distances(self.features, reading.features)
-        knn = outliers.neighbour_distance(distances.T, self.neighbours)
-        within = outliers.pairwise_distances(reading.features, reading.features)
+        real = self.held_out[split]
+        distances = outliers.pairwise_distances(real.features, seen.features)
+        within = outliers.pairwise_distances(seen.features, seen.features)
+        sample_radii = outliers.neighbour_radii(within, self.neighbours)
         return {
-            "knn_outliers": outliers.outlier_share(knn, self.knn_limit),
-            "entropy_outliers": outliers.outlier_share(reading.entropy, self.entropy_limit),
-            "density": outliers.density(distances, self.radii, self.neighbours),
-            "recall": variation.recall(
-                distances, outliers.neighbour_radii(within, self.neighbours)
-            ),
-            "coverage": variation.coverage(distances, self.radii),
-            "vendi": variation.vendi_score(reading.features, self.centre),
-            "mean_distance": variation.mean_distance(within) / self.mean_distance,
-            "class_entropy": variation.class_entropy(reading.labels),
-            "novelty": variation.nearest_distance(distances) / self.nearest_distance,
+            **{
+                f"{name}_outliers": outliers.outlier_share(flags)
+                for name, flags in self.flags(seen).items()
+            },
+            "density": outliers.density(distances, real.radii, self.neighbours),
+            "recall": variation.recall(distances, sample_radii),
+            "coverage": variation.coverage(distances, real.radii),
+            "vendi": variation.vendi_score(seen.features, self.centre),
+            "mean_distance": variation.mean_distance(within) / real.mean_distance,
+            "class_entropy": variation.class_entropy(seen.labels),
+            "novelty": variation.novelty(seen.nearest) / real.novelty,
         }
-
-    def knn_outliers(self, images: Float[Tensor, "n height width"]) -> Bool[Tensor, " n"]:
-        """Which images lie beyond the kNN threshold, 0.05 of real ones.
-
-        Raises:
-            InputError: an image is not finite or of another shape.
-        """
-        return self._knn(self.oracle.read(images).features) > self.knn_limit
 
     def path_scores(self, paths: Float[Tensor, "n points height width"]) -> dict[str, float]:
         """What happens along paths of images, means over the paths.
 
-        - ``path_length`` in oracle features, in mean distances between real images;
+        - ``path_length`` in oracle features, in mean distances between real test images;
         - ``label_flips``: changes of the predicted class;
-        - ``midpoint_outliers``: share of midpoints beyond the kNN threshold.
+        - ``midpoint_outliers``, ``midpoint_entropy_outliers``, ``midpoint_mahalanobis_outliers``:
+          shares of midpoints beyond the thresholds of kNN distance, entropy, Mahalanobis distance.
 
         Raises:
             InputError: an image is not finite or of another shape.
         """
         count, points = paths.shape[:2]
         reading = self.oracle.read(paths.flatten(0, 1))
-        features = reading.features.unflatten(0, (count, points))
-        length = smoothness.path_length(features).mean().item()
+        along = Reading(*(part.unflatten(0, (count, points)) for part in reading))
+        length = smoothness.path_length(along.features).mean().item()
         flips = smoothness.label_flips(reading.labels.unflatten(0, (count, points)))
-        midpoints = self._knn(features[:, points // 2])
+        flags = self.flags(self._see(Reading(*(part[:, points // 2] for part in along))))
         return {
-            "path_length": length / self.mean_distance,
+            "path_length": length / self.held_out["test"].mean_distance,
             "label_flips": flips.mean().item(),
-            "midpoint_outliers": outliers.outlier_share(midpoints, self.knn_limit),
+            "midpoint_outliers": outliers.outlier_share(flags["knn"]),
+            "midpoint_entropy_outliers": outliers.outlier_share(flags["entropy"]),
+            "midpoint_mahalanobis_outliers": outliers.outlier_share(flags["mahalanobis"]),
         }

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -12,14 +12,16 @@ from torch import Tensor
 from kahlervae.data import load_split
 from kahlervae.errors import InputError
 from kahlervae.evaluate import smoothness
+from kahlervae.evaluate.flagged import flagged_images, score_agreement, shown_keys
 from kahlervae.evaluate.oracle import load_oracle, save_oracle, train_oracle
 from kahlervae.evaluate.reconstruction import reconstruction_scores
-from kahlervae.evaluate.reference import Reference
+from kahlervae.evaluate.reference import HELD_OUT, LARGEST, Reference
 from kahlervae.models import VAE, load_model
 from kahlervae.seeding import generator
-from kahlervae.storage import check_tensors, read_tensors, write_table, write_tensors
+from kahlervae.storage import check_tensors, identified, read_tensors, write_table, write_tensors
 
 __all__ = [
+    "Scored",
     "gallery",
     "load_references",
     "load_samples",
@@ -46,7 +48,9 @@ def make_oracle(
     """Train an oracle, hold it against its gate, and score real test images by it.
 
     Writes the oracle to ``out`` and one row to ``record``: dataset, oracle, accuracy, and the
-    scores of the test split, which say what the scores of samples are to be compared with.
+    scores of the test split, which say what the scores of samples are to be compared with. Test
+    images are held against the validation images, since nothing is to be learned from how well a
+    set covers itself.
 
     Raises:
         InputError: the data cannot be read, or the oracle misses the gate.
@@ -58,7 +62,8 @@ def make_oracle(
     save_oracle(out, oracle)
     (reference,) = load_references(data, [out], evaluation_settings, device)
     row = {"dataset": dataset, "oracle": architecture, "accuracy": oracle.accuracy}
-    write_table(record, pd.DataFrame([row | reference.image_scores(test.images)]))
+    scores = reference.image_scores(reference.see(test.images[:LARGEST]), "validation")
+    write_table(record, pd.DataFrame([row | scores]))
 
 
 def score_model(
@@ -68,7 +73,9 @@ def score_model(
     oracles: Sequence[Path | str],
     settings: Mapping[str, Any],
     out: Path | str,
+    agreement: Path | str,
     sheet: Path | str,
+    flagged: Path | str,
     paths: Path | str,
     reconstruction: Path | str,
     gallery_out: Path | str,
@@ -76,19 +83,38 @@ def score_model(
 ) -> None:
     """Score the samples, the paths and the reconstructions of a model, and keep pictures of each.
 
+    Args:
+        data: What the data stage wrote.
+        model: What the train stage wrote.
+        samples: What the sample stage wrote.
+        oracles: What the oracle stage wrote.
+        settings: ``neighbours``, ``quantile``, ``paths``, ``flagged`` (the beginnings of the
+            sampler settings whose flagged samples are shown) and ``sampling`` with the counts.
+        out: Table of the scores of samples.
+        agreement: Table of the agreement of outlier scores.
+        sheet: Samples of every sampler setting.
+        flagged: Samples by the scores that flag them.
+        paths: Table of the scores of decoded lines.
+        reconstruction: Table of the scores of reconstructions.
+        gallery_out: Reconstructions and decoded lines.
+        device: Where tensors are computed.
+
     Raises:
         InputError: a file cannot be read, or decoded images are not finite.
     """
     vae = load_model(model).to(device)
-    latents = load_samples(samples, vae.latent_dim, device)
+    latents = load_samples(samples, vae.latent_dim, settings["sampling"], device)
     references = load_references(data, oracles, settings, device)
-    write_table(out, score_samples(vae, latents, references))
+    scored = score_samples(vae, latents, references, settings["flagged"])
+    write_table(out, scored.scores)
+    write_table(agreement, scored.agreement)
+    write_tensors(flagged, scored.flagged, vae.identity)
     with torch.no_grad():
-        sheets = {key: vae.decode_images(z[:SHEET]) for key, z in latents.items()}
+        sheets = {key: vae.decode_images(z[:SHEET]) for key, z in latents["test"].items()}
     write_tensors(sheet, sheets, vae.identity)
 
     images = load_split(data, "test").images.to(device)
-    write_table(paths, score_paths(vae, latents, images, references, settings["paths"]))
+    write_table(paths, score_paths(vae, latents["test"], images, references, settings["paths"]))
     random = generator(vae.identity["seed"], "reconstruction")
     scores = reconstruction_scores(vae, images, random)
     write_table(reconstruction, pd.DataFrame([vae.identity | scores]))
@@ -96,56 +122,97 @@ def score_model(
 
 
 def load_samples(
-    path: Path | str, latent_dim: int, device: torch.device | None = None
-) -> dict[str, Complex[Tensor, "n d"]]:
-    """Latents by ``sampler:setting``, as the sampling stage wrote them.
+    path: Path | str,
+    latent_dim: int,
+    counts: Mapping[str, int],
+    device: torch.device | None = None,
+) -> dict[str, dict[str, Complex[Tensor, "n d"]]]:
+    """Latents by split and ``sampler:setting``, as the sampling stage wrote them.
+
+    Args:
+        path: The file; every tensor holds the draws of the validation split, then those of the
+            test split.
+        latent_dim: Of the model.
+        counts: ``validation_count`` and ``count``, draws of the two splits.
+        device: Where the latents go.
 
     Raises:
-        InputError: the file is missing, damaged or does not hold latents in that dimension.
+        InputError: the file is missing, damaged or does not hold so many latents in that
+            dimension.
     """
     latents, _ = read_tensors(path)
     if not all(":" in key and z.dim() == 2 for key, z in latents.items()):
         raise InputError(f"{path} does not hold samples: draw them again.")
-    counts = {key: len(z) for key, z in latents.items()}
-    check_tensors(
-        path,
-        latents,
-        {
-            key: torch.empty(count, latent_dim, dtype=torch.complex64, device="meta")
-            for key, count in counts.items()
-        },
-    )
-    return {key: z.to(device) for key, z in latents.items()}
+    sizes = [counts["validation_count"], counts["count"]]
+    expected = torch.empty(sum(sizes), latent_dim, dtype=torch.complex64, device="meta")
+    check_tensors(path, latents, dict.fromkeys(latents, expected))
+    parts = {key: z.to(device).split(sizes) for key, z in latents.items()}
+    return {
+        split: {key: part[i] for key, part in parts.items()} for i, split in enumerate(HELD_OUT)
+    }
+
+
+class Scored(NamedTuple):
+    """What is found of samples.
+
+    Attributes:
+        scores: one row per split, sampler setting and oracle; see :meth:`Reference.image_scores`.
+        agreement: of the outlier scores on test samples; see
+            :func:`~kahlervae.evaluate.flagged.score_agreement`.
+        flagged: test samples by the scores of the first oracle that flag them, under
+            ``<what>/<group>/<sampler:setting>``; see
+            :func:`~kahlervae.evaluate.flagged.flagged_images`.
+    """
+
+    scores: pd.DataFrame
+    agreement: pd.DataFrame
+    flagged: dict[str, Tensor]
 
 
 @torch.no_grad()
 def score_samples(
     model: VAE,
-    samples: Mapping[str, Complex[Tensor, "n d"]],
+    samples: Mapping[str, Mapping[str, Complex[Tensor, "n d"]]],
     references: Sequence[Reference],
-) -> pd.DataFrame:
-    """One row per sampler setting and oracle; see :meth:`Reference.image_scores`.
+    flagged: Sequence[str],
+) -> Scored:
+    """Score samples of both splits, each against the real images of its own.
 
     Args:
         model: The model that decodes.
-        samples: Latents by ``sampler:setting``.
+        samples: Latents by split and ``sampler:setting``.
         references: Real data as seen by each oracle.
+        flagged: Beginnings of the sampler settings whose outlier scores are compared, see
+            :func:`~kahlervae.evaluate.flagged.shown_keys`.
 
     Raises:
         InputError: decoded images are not finite, or fewer than the neighbours asked for.
     """
-    rows = []
-    for key, z in samples.items():
-        sampler, setting = key.split(":", 1)
-        images = model.decode_images(z)
-        for reference in references:
-            where = {
-                "sampler": sampler,
-                "setting": setting,
-                "oracle": reference.oracle.architecture,
-            }
-            rows.append(model.identity | where | reference.image_scores(images))
-    return pd.DataFrame(rows)
+    rows, agreements = [], []
+    pictures: dict[str, Tensor] = {}
+    shown = shown_keys(list(samples["test"]), flagged)
+    for split, latents in samples.items():
+        for key, z in latents.items():
+            sampler, setting = key.split(":", 1)
+            where = {"sampler": sampler, "setting": setting}
+            images = model.decode_images(z)
+            scores: dict[tuple[str, str], Tensor] = {}
+            flags: dict[tuple[str, str], Tensor] = {}
+            for reference in references:
+                oracle = reference.oracle.architecture
+                seen = reference.see(images)
+                found = reference.image_scores(seen, split)
+                rows.append(model.identity | {"split": split, "oracle": oracle} | where | found)
+                scores |= {(oracle, name): x for name, x in seen.outlier_scores.items()}
+                flags |= {(oracle, name): x for name, x in reference.flags(seen).items()}
+            if split == "test" and key in shown:
+                agreements.append(identified(score_agreement(scores, flags), where))
+                first = references[0].oracle.architecture
+                by_first = {name: x for (oracle, name), x in flags.items() if oracle == first}
+                groups = flagged_images(images, by_first)
+                pictures |= {f"{name}/{key}": tensor for name, tensor in groups.items()}
+    agreement = identified(pd.concat(agreements, ignore_index=True), model.identity)
+    return Scored(pd.DataFrame(rows), agreement, pictures)
 
 
 @torch.no_grad()
@@ -164,7 +231,8 @@ def score_paths(
 
     Args:
         model: The model that decodes.
-        samples: Latents by ``sampler:setting``; samplers other than prior and volume are skipped.
+        samples: Latents of the test split by ``sampler:setting``; samplers other than prior and
+            volume are skipped.
         test_images: Images of the test split.
         references: Real data as seen by each oracle.
         settings: ``count`` of the paths and ``steps`` of each.
@@ -229,10 +297,5 @@ def load_references(
     Raises:
         InputError: a file cannot be read.
     """
-    train, validation, test = (
-        load_split(data, split).images.to(device) for split in ("train", "validation", "test")
-    )
-    return [
-        Reference(load_oracle(path).to(device), train, validation, test, settings)
-        for path in oracles
-    ]
+    splits = {name: load_split(data, name).to(device) for name in ("train", *HELD_OUT)}
+    return [Reference(load_oracle(path).to(device), splits, settings) for path in oracles]

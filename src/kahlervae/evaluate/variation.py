@@ -8,7 +8,7 @@ __all__ = [
     "class_entropy",
     "coverage",
     "mean_distance",
-    "nearest_distance",
+    "novelty",
     "recall",
     "vendi_score",
 ]
@@ -70,6 +70,10 @@ def class_entropy(labels: Int[Tensor, " n"]) -> float:
     return torch.special.entr(labels.bincount().double() / len(labels)).sum().item()
 
 
-def nearest_distance(distances: Float[Tensor, "real samples"]) -> float:
-    """Median over the samples of the distance to the nearest real image."""
-    return distances.amin(0).median().item()
+def novelty(nearest: Float[Tensor, "n k"]) -> float:
+    """Median distance of images to their nearest training image; ``nearest`` holds it first.
+
+    Its ratio to that of real images tells a sampler that replays the training set from one that
+    does not.
+    """
+    return nearest[:, 0].median().item()

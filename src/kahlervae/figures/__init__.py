@@ -19,6 +19,7 @@ __all__ = ["FIGURES", "draw"]
 _MODULES = {
     "reconstructions": "images",
     "sample_sheets": "images",
+    "flagged": "images",
     "paths": "images",
     "geodesics": "images",
     "latent_slice": "metric",

@@ -1,7 +1,7 @@
 """Figures of decoded images: reconstructions, samples, latent lines."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -30,6 +30,7 @@ from kahlervae.figures.style import (
 )
 
 __all__ = [
+    "flagged",
     "geodesics",
     "key_label",
     "models",
@@ -42,6 +43,14 @@ __all__ = [
 
 INK = mpl.colormaps["gray_r"].with_extremes(bad="white")
 """Dark strokes on white paper; the gaps between tiles are NaN and stay white."""
+
+FLAGGED = {
+    "knn": "flagged by kNN only",
+    "entropy": "by entropy only",
+    "both": "by both",
+    "neither": "by neither",
+}
+"""Titles of the groups of samples in the order of the columns."""
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -130,37 +139,66 @@ def reconstructions(inputs: Sequence[Path]) -> Figure:
     return figure
 
 
-def _shown(keys: list[str]) -> list[str]:
+def _setting(key: str) -> dict[str, str]:
+    """``gmm:components=10,temperature=0.7`` → components and temperature; nothing for defaults."""
+    pairs = key.partition(":")[2].split(",")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def _shown(keys: Sequence[str]) -> list[str]:
     """The columns of the sample sheets, out of all ``sampler:setting`` keys.
 
-    The truncation nearest to T = 0.7, the strongest volume weight, and the one nearest to half of
-    it.
+    One of each sampler, and of the volume samplers one of each base: at the temperature nearest to
+    0.7 or the power nearest to half of the strongest, with the fewest components, the local weight
+    and the fitted metric where there are several.
     """
-    shown: list[str] = [
-        key for key in ("prior:default", "posterior_mixture:default") if key in keys
-    ]
-    truncated = {float(key.partition("=")[2]): key for key in keys if key.startswith("truncated:")}
-    if truncated:
-        shown.insert(1, truncated[min(truncated, key=lambda temperature: abs(temperature - 0.7))])
-    volume = {float(key.partition("=")[2]): key for key in keys if key.startswith("volume:")}
-    if volume:
-        shown += dict.fromkeys([volume[half_weight(volume)], volume[max(volume, key=abs)]])
-    return shown
+    settings = {key: _setting(key) for key in keys}
+    columns = defaultdict(list)
+    for key, setting in settings.items():
+        columns[key.partition(":")[0], setting.get("base", "")].append(key)
+
+    def representative(held: list[str]) -> str:
+        half = half_weight(float(settings[key].get("power", 0)) for key in held)
+
+        def rank(key: str) -> tuple[float, ...]:
+            setting = settings[key]
+            return (
+                setting.get("metric") != "fitted",
+                setting.get("weight") != "local",
+                int(setting.get("components", 0)),
+                abs(float(setting.get("temperature", 0.7)) - 0.7),
+                abs(float(setting.get("power", half)) - half),
+            )
+
+        return min(sorted(held), key=rank)
+
+    samplers = ordered((sampler for sampler, _ in columns), SAMPLERS)
+    ordered(({sampler for sampler, _ in columns}), SAMPLERS)  # refuses unknown ones
+    order = sorted(columns, key=lambda column: (samplers.index(column[0]), column[1]))
+    return [representative(columns[column]) for column in order]
 
 
 def key_label(key: str) -> str:
-    """``volume:alpha=-0.5`` as a column title."""
-    sampler, _, setting = key.partition(":")
-    setting = setting.replace("temperature=", "T = ").replace("alpha=", "α = ").replace("-", "−")
-    label = SAMPLERS[ordered([sampler], SAMPLERS)[0]].label
-    return label if setting == "default" else f"{label}\n{setting}"
+    """``volume:base=gmm,weight=local,metric=fitted,power=-4`` as a column title."""
+    setting = _setting(key)
+    base = [setting["base"].replace("_", " ")] if "base" in setting else []
+    weight = [setting["weight"]] if "weight" in setting else []
+    metric = [setting["metric"]] if setting.get("metric", "fitted") != "fitted" else []
+    knobs = {"components": "K = ", "temperature": "T = ", "power": "power "}
+    values = [
+        symbol + setting[name].replace("-", "−")
+        for name, symbol in knobs.items()
+        if name in setting
+    ]
+    label = SAMPLERS[ordered([key.partition(":")[0]], SAMPLERS)[0]].label
+    lines = [[label], base + weight + metric, values]
+    return "\n".join(", ".join(line) for line in lines if line)
 
 
 def sample_sheets(inputs: Sequence[Path]) -> Figure:
     """Decoded samples, variants × samplers (lowest seed given).
 
-    ``inputs``: ``sheet.safetensors`` of each model. Samplers side by side: prior, prior at the
-    temperature nearest to 0.7, aggregated posterior, volume element at two weights.
+    ``inputs``: ``sheet.safetensors`` of each model. One column a sampler, at a middling setting.
     """
     sheets = models(inputs, [])
     rows = [
@@ -193,6 +231,44 @@ def sample_sheets(inputs: Sequence[Path]) -> Figure:
     for key, ax in zip(keys, axes[0], strict=True):
         ax.set_title(key_label(key))
     return figure
+
+
+def flagged(inputs: Sequence[Path]) -> Figure:
+    """Samples by who flags them, variants and samplers × groups, with the share of each group.
+
+    ``inputs``: ``flagged.safetensors`` of each model (lowest seed given). Groups: flagged by kNN
+    distance only, by predictive entropy only, by both, by neither.
+    """
+    pictures = models(inputs, [])
+    rows = [
+        (group, variant, key, content)
+        for group, held in pictures.items()
+        for variant, (content, _) in held.items()
+        for key in _flagged_keys(content)
+    ]
+    if not rows:
+        raise InputError(f"{inputs[0]} holds no flagged samples: make it again.")
+    across, width = 8, TWO_COLUMNS
+    figure, axes = canvas(
+        len(rows), len(FLAGGED), width=width, height=len(rows) * (width - 1.2) / 10 + 0.3
+    )
+    figure.set_layout_engine("compressed", wspace=0.04, hspace=0.04)
+    for i, (line, (group, variant, key, content)) in enumerate(zip(axes, rows, strict=True)):
+        for ax, (name, title) in zip(line, FLAGGED.items(), strict=True):
+            images, share = content[f"images/{name}/{key}"], content[f"share/{name}/{key}"]
+            blanks = np.full((2 * across - len(images), *images.shape[1:]), np.nan)
+            show(ax, np.concatenate([images, blanks]), across)
+            ax.set_title(f"{title}\n{share:.1%}" if i == 0 else f"{share:.1%}", pad=2)
+        names = [*group] * (len(pictures) > 1) + [VARIANTS[variant].label, key_label(key)]
+        line[0].set_ylabel("\n".join(names), rotation=0, ha="right", va="center", fontsize=6)
+    return figure
+
+
+def _flagged_keys(content: Mapping[str, np.ndarray]) -> list[str]:
+    """The samplers in a file of flagged samples, in the order of the legends."""
+    keys = [name.split("/", 2)[2] for name in content if name.startswith("share/neither/")]
+    known = ordered((key.partition(":")[0] for key in keys), SAMPLERS)
+    return sorted(keys, key=lambda key: known.index(key.partition(":")[0]))
 
 
 def paths(inputs: Sequence[Path]) -> Figure:

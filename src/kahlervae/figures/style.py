@@ -86,7 +86,9 @@ SAMPLERS = {
     "prior": Look("prior", "#000000", "o"),
     "truncated": Look("truncated prior", "#000000", "."),
     "posterior_mixture": Look("aggregated posterior", "#000000", "s"),
+    "gmm": Look("Gaussian mixture", "#000000", "^"),
     "volume": Look("volume-weighted", "#000000", "D"),
+    "riemannian": Look("Riemannian", "#000000", "v"),
 }
 """Samplers, told apart by marker; colour is left to the variant."""
 
