@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke bench test test-slurm lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke bench peers test test-slurm lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,16 @@ smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into resu
 
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
+
+$(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --requirement comparison/requirements.txt
+	$(VENV)-peers/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+peers: $(VENV)-peers/.installed ## compare with pythae on MNIST, into results/peers/ (see comparison/README.md)
+	snakemake --cores all --configfile config/mnist.yaml -- results/mnist/mnist/oracles/cnn.safetensors results/mnist/mnist/oracles/mlp.safetensors
+	$(VENV)-peers/bin/python comparison/pythae_peers.py
 
 test: $(INSTALLED) ## run the tests
 	pytest
