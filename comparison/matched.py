@@ -3,17 +3,18 @@
 It needs no pythae, so that the tests of the project hold it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from kahlervae.models import build_model
 from kahlervae.models.likelihoods import RealGaussian
-from kahlervae.models.posteriors import RealPosterior
-from kahlervae.seeding import generator, standard_normal
+from kahlervae.models.posteriors import Posterior
+from kahlervae.seeding import generator
 
 __all__ = ["matched_networks", "scores_at_best_variance"]
 
@@ -39,13 +40,14 @@ def matched_networks(
 
 @torch.no_grad()
 def scores_at_best_variance(
-    encode: Callable[[Float[Tensor, "n D"]], RealPosterior],
-    decode: Callable[[Float[Tensor, "n latent"]], Float[Tensor, "n D"]],
+    encode: Callable[[Float[Tensor, "n D"]], Posterior],
+    decode: Callable[[Complex[Tensor, "n d"]], Float[Tensor, "n D"]],
     train: Float[Tensor, "m D"],
     test: Float[Tensor, "n D"],
     random: torch.Generator,
+    learned_variance: float = math.nan,
 ) -> dict[str, float]:
-    r"""What the project reports of reconstructions, for a decoder without a variance.
+    r"""How well a VAE encodes and reproduces test images, whatever variance it was trained with.
 
     The likelihood is :math:`N(\mu(z), \hat\sigma^2 I)` with the variance that makes the training
     images most likely,
@@ -53,33 +55,36 @@ def scores_at_best_variance(
     .. math:: \hat\sigma^2 = \frac{1}{mD} \sum_i |x_i - \mu(z_i)|^2, \qquad z_i \sim q(z \mid x_i).
 
     Args:
-        encode: images to posteriors in R^{2d}.
+        encode: images to posteriors.
         decode: latents to means μ.
         train: images that the variance is fitted to.
         test: images that are scored.
         random: of the posterior samples, one an image.
+        learned_variance: that the model has learned, where it learns one.
 
     Returns:
-        As :func:`kahlervae.evaluate.reconstruction.reconstruction_scores`, less the parameters.
+        ``elbo``, ``log_likelihood``, ``kl``, ``mse`` and ``latent_norm`` as in
+        :func:`kahlervae.evaluate.reconstruction.reconstruction_scores`, and ``sigma`` for
+        :math:`\hat\sigma`; ``learned_elbo`` is under ``learned_sigma`` instead, NaN without one.
     """
-
-    def draw(posterior: RealPosterior) -> Float[Tensor, "n latent"]:
-        noise = standard_normal(posterior.real_mean, random)
-        return posterior.real_mean + torch.exp(0.5 * posterior.real_log_var) * noise
-
-    variance = (train - decode(draw(encode(train)))).double().square().mean()
     posterior = encode(test)
-    mean = decode(draw(posterior))
-    likelihood = RealGaussian(mean, variance.log().to(mean.dtype).expand_as(mean))
-    log_likelihood = likelihood.log_prob(test).double().mean().item()
+    mean = decode(posterior.sample(random))
+
+    def log_likelihood(variance: float) -> float:
+        likelihood = RealGaussian(mean, torch.full_like(mean, math.log(variance)))
+        return likelihood.log_prob(test).double().mean().item()
+
+    error = train - decode(encode(train).sample(random))
+    variance = error.double().square().mean().item()
     kl = posterior.kl().double().mean().item()
-    error = decode(posterior.real_mean).clamp(0, 1) - test
-    norm = posterior.mean.abs().square() + posterior.variance
+    centre = decode(posterior.mean).clamp(0, 1) - test
     return {
-        "elbo": log_likelihood - kl,
-        "log_likelihood": log_likelihood,
+        "elbo": log_likelihood(variance) - kl,
+        "log_likelihood": log_likelihood(variance),
         "kl": kl,
-        "mse": error.double().square().mean().item(),
-        "latent_norm": norm.mean().item(),
-        "sigma": variance.sqrt().item(),
+        "mse": centre.double().square().mean().item(),
+        "latent_norm": (posterior.mean.abs().square() + posterior.variance).mean().item(),
+        "sigma": math.sqrt(variance),
+        "learned_elbo": log_likelihood(learned_variance) - kl,
+        "learned_sigma": math.sqrt(learned_variance),
     }

@@ -6,7 +6,9 @@ are seconds of one core (CPU time on one thread), so that other work on the mach
 
 import copy
 import logging
+import math
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -40,12 +42,12 @@ from torch import Tensor, nn
 
 from kahlervae.data import load_split
 from kahlervae.data.datasets import Split
-from kahlervae.evaluate.reconstruction import reconstruction_scores
+from kahlervae.errors import InputError
 from kahlervae.evaluate.reference import Reference
 from kahlervae.evaluate.score import load_references
 from kahlervae.models import VAE as ProjectVAE
 from kahlervae.models.likelihoods import RealGaussian
-from kahlervae.models.posteriors import RealPosterior
+from kahlervae.models.posteriors import Posterior, RealPosterior
 from kahlervae.models.vae import count_parameters
 from kahlervae.sample.samplers import Prior
 from kahlervae.seeding import generator
@@ -102,7 +104,7 @@ class LearnedVarianceVAE(VAE):
     warmup_epochs: int
 
     def forward(self, inputs: Mapping[str, Tensor], epoch: int = 1, **options: Any) -> ModelOutput:
-        self.kl_weight = min(1.0, epoch / self.warmup_epochs)
+        self.kl_weight = min(1.0, epoch / max(1, self.warmup_epochs))
         return super().forward(inputs, epoch=epoch, **options)
 
     def loss_function(
@@ -264,27 +266,42 @@ def train_pythae(model: VAE, budget: Budget, epochs: int) -> float:
 
 
 def score_reconstruction(model: nn.Module, budget: Budget) -> dict[str, float]:
-    """ELBO and MSE on the test images.
+    """ELBO and MSE on the test images, for all models under the variance that is best for them.
 
-    The project's models have a variance. pythae's get the best one; the RHVAE counts as the plain
-    VAE that its encoder and decoder are, without the Hamiltonian steps of its posterior.
+    The RHVAE counts as the plain VAE that its encoder and decoder are, without the Hamiltonian
+    steps of its posterior.
     """
-    random = generator(SEED, "reconstruction")
-    test = budget.splits["test"].images
-    if isinstance(model, ProjectVAE):
-        scores = reconstruction_scores(model, test, random)
-        del scores["parameters"]
-        return scores
+    shape = budget.images.shape[1:]
 
-    def encode(x: Tensor) -> RealPosterior:
-        output = model.encoder(x.unflatten(1, (1, *test.shape[1:])))
+    def encode(x: Tensor) -> Posterior:
+        if isinstance(model, ProjectVAE):
+            return model.encoder(x)
+        output = model.encoder(x.unflatten(1, (1, *shape)))
         return RealPosterior(output.embedding, output.log_covariance)
 
     def decode(z: Tensor) -> Tensor:
-        return model.decoder(z).reconstruction.flatten(1)
+        if isinstance(model, ProjectVAE):
+            return model.decoder(z).mean
+        real = 2**0.5 * torch.cat([z.real, z.imag], dim=-1)
+        return model.decoder(real).reconstruction.flatten(1)
 
-    train_images, test_images = budget.images.flatten(1), test.flatten(1)
-    return scores_at_best_variance(encode, decode, train_images, test_images, random)
+    return scores_at_best_variance(
+        encode,
+        decode,
+        budget.images.flatten(1),
+        budget.splits["test"].images.flatten(1),
+        generator(SEED, "reconstruction"),
+        learned_variance(model),
+    )
+
+
+def learned_variance(model: nn.Module) -> float:
+    """σ² of the likelihood that a model was trained with; NaN where it learned none."""
+    if isinstance(model, ProjectVAE):
+        return model.decoder.log_var.value.exp().item()
+    if isinstance(model, LearnedVarianceVAE | LearnedVarianceRHVAE):
+        return model.decoder.network.log_var.value.exp().item()
+    return math.nan
 
 
 def sample_all(
@@ -358,4 +375,7 @@ def _software(model: nn.Module) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -11,6 +11,7 @@ import yaml
 from scipy import optimize, stats
 
 from kahlervae.data.datasets import Split
+from kahlervae.evaluate.reconstruction import reconstruction_scores
 from kahlervae.models import build_model
 from kahlervae.models.posteriors import RealPosterior
 from kahlervae.models.vae import count_parameters
@@ -67,22 +68,25 @@ def test_scores_of_certain_posteriors(matched, random):
         return RealPosterior(x[:, :4].sin(), log_var)
 
     def decode(z):
-        return z @ weight
+        return math.sqrt(2) * torch.cat([z.real, z.imag], dim=1) @ weight
 
-    scores = matched.scores_at_best_variance(encode, decode, train_images, test_images, random)
-    error = (train_images - decode(train_images[:, :4].sin())).numpy()
+    images = train_images, test_images
+    scores = matched.scores_at_best_variance(encode, decode, *images, random, learned_variance=0.3)
+    error = (train_images - train_images[:, :4].sin() @ weight).numpy()
     best = optimize.minimize_scalar(
         lambda log: -stats.norm.logpdf(error, scale=math.exp(log)).sum(), options={"xtol": 1e-12}
     )
     assert scores["sigma"] == pytest.approx(math.exp(best.x), rel=1e-6)
 
-    mean = decode(test_images[:, :4].sin())
+    mean = test_images[:, :4].sin() @ weight
     likelihood = stats.norm.logpdf(test_images.numpy(), mean.numpy(), scores["sigma"])
     assert scores["log_likelihood"] == pytest.approx(likelihood.sum(1).mean(), rel=1e-9)
     posterior = torch.distributions.Normal(test_images[:, :4].sin(), torch.exp(0.5 * log_var))
     kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0))
     assert scores["kl"] == pytest.approx(kl.sum(1).mean().item(), rel=1e-9)
     assert scores["elbo"] == scores["log_likelihood"] - scores["kl"]
+    likelihood = stats.norm.logpdf(test_images.numpy(), mean.numpy(), math.sqrt(0.3))
+    assert scores["learned_elbo"] == pytest.approx(likelihood.sum(1).mean() - scores["kl"])
     error = (mean.clamp(0, 1) - test_images).square().mean().item()
     assert scores["mse"] == pytest.approx(error, rel=1e-9)
 
@@ -101,15 +105,35 @@ def test_elbo_of_exact_posteriors_is_the_evidence(matched, random):
         mean = x @ weight / (variance * precision)
         return RealPosterior(mean, -precision.log().expand_as(mean))
 
-    scores = matched.scores_at_best_variance(
-        encode, lambda z: z @ weight.T, train_images, test_images, random
-    )
+    def decode(z):
+        return math.sqrt(2) * torch.cat([z.real, z.imag], dim=1) @ weight.T
+
+    scores = matched.scores_at_best_variance(encode, decode, train_images, test_images, random)
     covariance = (weight @ weight.T + variance * torch.eye(dimension)).numpy()
     evidence = stats.multivariate_normal.logpdf(test_images, cov=covariance)
     assert scores["sigma"] == pytest.approx(math.sqrt(variance), rel=0.01)
     # Both are means over the same images; what is left is the noise of the posterior samples.
     assert scores["elbo"] == pytest.approx(evidence.mean(), abs=0.03)
     assert scores["latent_norm"] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("variant", ["complex", "real"])
+def test_scores_under_the_learned_variance_are_those_of_the_project(matched, variant):
+    sizes = {"latent_dim": 2, "width": 8, "depth": 2}
+    identity = {"dataset": "", "representation": "pixels", "variant": variant, "seed": 0}
+    model = build_model(identity, (4, 4), variant, **sizes)
+    images = torch.rand(2, 30, 4, 4)
+    expected = reconstruction_scores(model, images[1], torch.Generator().manual_seed(0))
+    scores = matched.scores_at_best_variance(
+        model.encoder,
+        lambda z: model.decoder(z).mean,
+        *images.flatten(2),
+        torch.Generator().manual_seed(0),
+        learned_variance=expected["sigma"] ** 2,
+    )
+    assert scores["learned_elbo"] == pytest.approx(expected["elbo"], rel=1e-5)
+    for name in ("kl", "mse", "latent_norm"):
+        assert scores[name] == pytest.approx(expected[name], rel=1e-5)
 
 
 def test_pythae_is_pinned_and_no_dependency_of_the_package():
