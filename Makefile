@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke bench peers test test-slurm lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper reduced bench check peers test test-slurm lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,19 @@ smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into resu
 	snakemake --cores all --configfile config/smoke.yaml
 	snakemake --configfile config/smoke.yaml --report results/smoke/report.html
 
+paper: $(INSTALLED) ## run digits and MNIST, in pixels and k-space, into results/paper/ (with Fashion-MNIST: OVERLAYS=config/fashion.yaml)
+	snakemake --cores all --configfile config/paper.yaml $(OVERLAYS)
+	snakemake --configfile config/paper.yaml $(OVERLAYS) --report results/paper/report.html
+
+reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds, epochs and representations, into results/reduced/
+	snakemake --cores all --configfile config/paper.yaml config/reduced.yaml
+	snakemake --configfile config/paper.yaml config/reduced.yaml --report results/reduced/report.html
+
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
+
+check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
+	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
 
 $(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
 	$(PYTHON) -m venv $(VENV)-peers
@@ -42,7 +53,7 @@ $(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
 	@touch $@
 
 peers: $(VENV)-peers/.installed ## compare with pythae on MNIST, into results/peers/ (see comparison/README.md)
-	snakemake --cores all --configfile config/mnist.yaml -- results/mnist/mnist/oracles/cnn.safetensors results/mnist/mnist/oracles/mlp.safetensors
+	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors
 	$(VENV)-peers/bin/python comparison/pythae_peers.py
 
 test: $(INSTALLED) ## run the tests
@@ -61,19 +72,31 @@ lint: $(INSTALLED) ## check style, types and the workflow
 docs: $(INSTALLED) ## build the tutorial, the theory and the reference into docs/_build/html; warnings are errors
 	sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
-reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce` and `make bench` in reference/ and README.md
-	cp results/claims.csv results/provenance.json reference/
-	find results/tables -name '*.csv' ! -name history.csv ! -name probes.csv -exec cp -t reference/tables {} +
-	cp figures/*.png reference/figures/
-	cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
-	python tests/test_readme.py
+# $(call keep,RESULTS,FIGURES,REFERENCE): the claims, tables and figures of a run, where there is
+# one. Tables with a row for every epoch or probe are large and seen in the figures.
+keep = test ! -f $(1)/provenance.json || { \
+	rm -rf $(3)/tables $(3)/figures && mkdir -p $(3)/tables $(3)/figures && \
+	cp $(1)/claims.csv $(1)/provenance.json $(3)/ && \
+	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv -exec cp -t $(3)/tables {} + && \
+	cp $(2)/*.png $(3)/figures/; }
 
-figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/, without training
-	kahlervae figure agreement_summary reference/tables/agreement.csv --out figures/agreement_summary.png
-	kahlervae figure cost reference/tables/cost.csv --out figures/cost.png
-	kahlervae figure smoothness reference/tables/paths.csv --out figures/smoothness.png
-	kahlervae figure pareto reference/tables/samples.csv reference/tables/reference.csv --out figures/pareto.png
-	kahlervae figure claims reference/claims.csv --out figures/claims.png
+reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
+	$(call keep,results,figures,reference)
+	$(call keep,results/paper,results/paper/figures,reference/paper)
+	test ! -f results/bench/tables/steps.csv || cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
+	python docs/claims_table.py
+
+# The reference that a run is held against, or that figures are drawn from: RUN is empty for that of
+# `make reproduce`, paper or reduced for that of `make paper`.
+REFERENCE = reference$(if $(RUN),/paper)
+
+figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of the paper's run: RUN=paper)
+	kahlervae figure agreement_summary $(REFERENCE)/tables/agreement.csv --out figures/$(REFERENCE)/agreement_summary.png
+	kahlervae figure cost $(REFERENCE)/tables/cost.csv --out figures/$(REFERENCE)/cost.png
+	kahlervae figure smoothness $(REFERENCE)/tables/paths.csv --out figures/$(REFERENCE)/smoothness.png
+	kahlervae figure pareto $(REFERENCE)/tables/samples.csv $(REFERENCE)/tables/reference.csv --out figures/$(REFERENCE)/pareto.png
+	kahlervae figure claims $(REFERENCE)/claims.csv --out figures/$(REFERENCE)/claims.png
+	kahlervae figure runtime $(REFERENCE)/tables/runtime.csv $(REFERENCE)/tables/efficiency.csv --out figures/$(REFERENCE)/runtime.png
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 

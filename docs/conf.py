@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "kahlervae"
-author = "the authors of kahlervae"
+author = "The kahlervae developers"
 release = installed("kahlervae")
 html_title = f"kahlervae {release}"
 
@@ -30,6 +30,7 @@ napoleon_use_ivar = True  # the fields of named tuples are documented with the c
 napoleon_attr_annotations = False
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_fence_as_directive = ["math"]
 myst_heading_anchors = 3
 # The tutorial is kept without outputs, which would go stale, and run at every build.
 nb_execution_mode = "force"

@@ -12,8 +12,10 @@ logger = logging.getLogger(__name__)
 
 
 def _mathml(node: nodes.math | nodes.math_block, block: bool) -> str:
+    # GitHub sets $`x`$ more reliably than $x$: the backticks keep Markdown away.
+    text = node.astext().strip().strip("`")
     # Fences stretch in MathML; docutils knows no sizes of theirs.
-    text = re.sub(r"\\[bB]igg?[lr]?(?![a-zA-Z])", "", node.astext().strip())
+    text = re.sub(r"\\[bB]igg?[lr]?(?![a-zA-Z])", "", text)
     aligned = r"\\" in text or "&" in text
     if block and aligned and not text.startswith(r"\begin"):
         text = rf"\begin{{aligned}}{text}\end{{aligned}}"

@@ -18,7 +18,7 @@ from kahlervae.models.vae import count_parameters
 from kahlervae.train import train
 
 ROOT = Path(__file__).parents[1]
-MNIST = yaml.safe_load((ROOT / "config/mnist.yaml").read_text())["datasets"]["mnist"]
+MNIST = yaml.safe_load((ROOT / "config/paper.yaml").read_text())["datasets"]["mnist"]
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,17 @@
 """The README keeps what it says: its example runs, its table of claims is the reference's."""
 
 import re
+import runpy
+import shutil
+import tomllib
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
 ROOT = Path(__file__).parents[1]
-TABLE = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- /claims -->)", re.DOTALL)
-
-
-def claims_table() -> str:
-    """The rows of the reference's claims in Markdown."""
-    lines = ["| claim | estimate [95 % interval] | verdict |", "| --- | --- | --- |"]
-    for row in pd.read_csv(ROOT / "reference/claims.csv").itertuples():
-        statement = row.statement.rstrip(".")
-        estimate = f"{row.metric} {row.estimate:.3g}"
-        if pd.notna(row.ci_low):
-            estimate += f" [{row.ci_low:.3g}, {row.ci_high:.3g}]"
-        lines.append(f"| {statement} | {estimate} | {row.verdict} |")
-    return "\n".join(lines) + "\n"
+TABLES = runpy.run_path(str(ROOT / "docs/claims_table.py"))
+AGAIN = "run `python docs/claims_table.py` to write it anew"
 
 
 def test_example_runs(capsys):
@@ -31,17 +24,121 @@ def test_example_runs(capsys):
 
 
 def test_claims_are_those_of_the_reference():
-    (table,) = TABLE.findall((ROOT / "README.md").read_text())
-    assert table == claims_table(), "run `python tests/test_readme.py` to write it anew"
+    (table,) = TABLES["BLOCK"].findall((ROOT / "README.md").read_text())
+    assert table == TABLES["short_table"](), AGAIN
+    assert TABLES["PAGE"].read_text() == TABLES["page"](), AGAIN
+
+
+def test_every_claim_is_in_the_table_and_its_evidence_in_the_reference():
+    page = TABLES["PAGE"].read_text()
+    for folder in filter(Path.exists, (run.reference for run in TABLES["RUNS"])):
+        rules = set(pd.read_csv(folder / "tables/runtime.csv")["rule"])
+        for row in pd.read_csv(folder / "claims.csv").itertuples():
+            assert f"| `{row.claim}` | {row.statement.rstrip('.')} |" in page
+            figure, table, made_by = TABLES["evidence"](row.claim, row.metric)
+            assert figure is None or (folder / f"figures/{figure}.png").exists(), row.claim
+            assert (folder / f"tables/{table}.csv").exists(), row.claim
+            assert set(made_by) <= rules, row.claim
+
+
+def test_main_claims_are_few_and_of_every_kind():
+    for _, _, claims in TABLES["groups"]():
+        main = claims[claims["claim"].map(lambda name: bool(TABLES["MAIN"].fullmatch(name)))]
+        assert len(main) <= 25
+        assert {"acceleration", "knn_outliers", "recall"} <= set(main["metric"])
+
+
+def test_expected_values_have_the_tolerance_of_the_seeds():
+    row = {"estimate": -0.5, "ci_low": -0.6, "ci_high": -0.4, "rule": "supported if it is so"}
+    assert TABLES["_expected"](row, 5) == "-0.5 ± 0.14"
+    nothing = {"ci_low": float("nan"), "ci_high": float("nan")}
+    bound = {"estimate": 2e-15, "rule": "supported if at most 1e-08 for each of 2 models"}
+    assert TABLES["_expected"](bound | nothing, 5) == "2e-15 (at most 1e-08)"
+    assert TABLES["_expected"]({"estimate": float("nan"), "rule": ""} | nothing, 5) == "–"
+
+
+def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
+    """As the default run once more, with MNIST in two representations beside the digits."""
+    paper = tmp_path / "paper"
+    shutil.copytree(ROOT / "reference", paper)
+    for name in ("claims.csv", "tables/reconstruction.csv"):
+        table = pd.read_csv(paper / name)
+        more = [table]
+        for representation in ("pixels", "kspace"):
+            label = "mnist" if "tables" in name else f"mnist/{representation}"
+            more.append(table.assign(dataset=label))
+            if "tables" in name:
+                more[-1]["representation"] = representation
+        pd.concat(more).to_csv(paper / name, index=False)
+    runs = [TABLES["RUNS"][0], TABLES["RUNS"][1]._replace(reference=paper)]
+    scope = TABLES["groups"].__globals__
+    monkeypatch.setitem(scope, "RUNS", runs)
+    monkeypatch.setitem(scope, "ROOT", tmp_path)
+    runs[0] = runs[0]._replace(reference=tmp_path / "reference")
+    shutil.copytree(ROOT / "reference", runs[0].reference)
+    assert [dataset for _, dataset, _ in TABLES["groups"]()] == [
+        "digits/pixels",
+        "mnist/pixels",
+        "mnist/kspace",
+    ]
+    page, short = TABLES["page"](), TABLES["short_table"]()
+    assert page.count("## `make reproduce`") == page.count("## `make paper`") == 1
+    assert "`snakemake --cores all --configfile config/paper.yaml -- results/paper/fig" in page
+    assert "**mnist/kspace**, by `make paper`" in short
+    assert "(paper/figures/smoothness.png)" in short
+
+
+def test_messages_of_troubleshooting_are_those_of_the_program():
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition("## Troubleshooting")[2].partition("\n## ")[0]
+    messages = [
+        message
+        for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+        for message in re.findall(r"`([^`]+)`", row)
+    ]
+    assert len(messages) >= 10
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk"), ROOT / "Makefile"]
+    # A sentence that is split over lines is put together, and what is filled in is left open.
+    source = re.sub(r'"\s*\n\s*f?"', "", "\n".join(file.read_text() for file in files))
+    source = re.sub(r'\{[^{}\n]*\}|" \+ .*? \+ "', "…", source)
+    for message in messages:
+        pattern = ".{0,200}".join(re.escape(part.strip()) for part in message.split("…"))
+        assert re.search(pattern, source), message
+
+
+def test_how_to_cite_is_as_in_the_citation_file():
+    readme = (ROOT / "README.md").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    (software, paper) = re.findall(r"^@\w+\{.*?^\}", readme, re.DOTALL | re.MULTILINE)
+    fields = [
+        {
+            key: value.replace('{\\"a}', "ä")
+            for key, value in re.findall(r"(\w+) += \{(.*)\}", entry)
+        }
+        for entry in (software, paper)
+    ]
+    (reference,) = citation["references"]
+    (author,) = reference["authors"]
+    assert fields[0]["title"] == citation["title"]
+    assert fields[0]["author"] == f"{{{citation['authors'][0]['name']}}}"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert fields[0]["version"] == project["version"]
+    assert fields[1]["title"] == reference["title"]
+    assert fields[1]["author"] == f"{author['family-names']}, {author['given-names']}"
+    assert f"arXiv:{fields[1]['eprint']}" == reference["identifiers"][0]["value"]
+
+
+def test_commands_are_targets_of_make():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = re.findall(
+        r"(?m)(?:^|`)make (?:[A-Z]+=\S+ )?([a-z-]+)", (ROOT / "README.md").read_text()
+    )
+    assert set(named) >= {"smoke", "reproduce", "paper", "test", "check"}
+    assert set(named) <= targets
 
 
 def test_links_lead_somewhere():
-    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text())
+    targets = set(re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()))
     assert targets
     for target in targets:
         assert (ROOT / target).exists(), target
-
-
-if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(TABLE.sub(lambda _: claims_table(), readme.read_text()))

@@ -22,6 +22,7 @@ def test_citation_names_this_version_and_the_paper():
     assert citation["version"] == PROJECT["version"]
     assert citation["license"] == PROJECT["license"]
     (paper,) = citation["references"]
+    assert paper["title"] == "Complex variational autoencoders admit Kähler structure"
     assert {"type": "other", "value": "arXiv:2511.15172"} in paper["identifiers"]
 
 
@@ -33,10 +34,73 @@ def test_hooks_have_the_versions_of_the_lock():
     assert held["snakefmt"] == f"v{lock['snakefmt']}"
 
 
+def test_hooks_are_the_checks_of_make_lint():
+    recipe = (ROOT / "Makefile").read_text().partition("\nlint:")[2].partition("\n\n")[0]
+    checks = [line.strip() for line in recipe.splitlines()[1:]]
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook["id"] for repo in repositories for hook in repo["hooks"]]
+    spoken = {
+        "ruff check": "ruff-check",
+        "ruff format --check": "ruff-format",
+        "snakefmt --check Snakefile workflow": "snakefmt",
+        "mypy": "mypy",
+        "snakemake --lint": "snakemake-lint",
+    }
+    assert sorted(spoken[check] for check in checks) == sorted(hooks)
+
+
+def test_catalog_entry_has_what_the_catalog_asks_for():
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment", "report"}
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
+    assert set(usage["software-stack-deployment"]) <= {"conda", "apptainer", "apptainer+conda"}
+    for needed in ("workflow/Snakefile", "config/README.md", "LICENSE"):
+        assert (ROOT / needed).exists(), needed
+
+
+def test_image_is_built_from_the_lock_and_of_a_python_that_will_do():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert lines[0] == "FROM python:3.11-slim"
+    copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
+    assert {"requirements.txt", "pyproject.toml", "Makefile"} <= set(copied)
+    assert all((ROOT / path).exists() for path in copied)
+
+
 def test_github_runs_what_every_commit_must_pass():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     steps = workflow["jobs"]["ci"]["steps"]
     assert steps[-1]["run"] == "bash .ci/run"
+
+
+def test_reference_is_small():
+    assert sum(path.stat().st_size for path in (ROOT / "reference").rglob("*")) < 20e6
+
+
+def test_the_last_runs_are_kept_as_reference(tmp_path):
+    """Those that there are: here that of the paper, and not that of `make reproduce`."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    run, kept = tmp_path / "results/paper", tmp_path / "reference/paper"
+    for name in (
+        *("claims.csv", "provenance.json", "report.html", "figures/pareto.png"),
+        *("figures/pareto.pdf", "tables/paths.csv", "tables/history.csv", "tables/probes.csv"),
+        *("../../reference/claims.csv", "../../reference/paper/tables/of_an_older_run.csv"),
+    ):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(name)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/claims_table.py").write_text("print('tables written')")
+    for name in ("requirements.txt", "pyproject.toml", ".venv/.installed"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    make = ["make", "--silent", "reference"]
+    out = subprocess.run(make, cwd=tmp_path, env={"PATH": path}, check=True, capture_output=True)
+    assert out.stdout == b"tables written\n"
+    files = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
+    assert files == {"claims.csv", "provenance.json", "figures/pareto.png", "tables/paths.csv"}
+    assert (kept / "claims.csv").read_text() == "claims.csv"
+    others = [path.name for path in kept.parent.iterdir()]
+    assert sorted(others) == ["claims.csv", "paper"]
 
 
 @pytest.fixture(scope="module")

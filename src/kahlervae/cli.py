@@ -123,6 +123,27 @@ def train(
 
 
 @app.command()
+def sweep(data: Data, model: Model, oracle: Oracles, settings: Settings, out: Out) -> None:
+    """Score one setting of the sweep on validation data."""
+    from kahlervae.evaluate.sweep import score_setting
+    from kahlervae.storage import write_table
+
+    write_table(out, score_setting(data, oracle, model, settings))
+
+
+@app.command()
+def choose(
+    sweep: Annotated[Path, typer.Option(help="Gathered scores of the sweep.")],
+    settings: Settings,
+    out: Out,
+) -> None:
+    """Choose strengths by the rule of the configuration."""
+    from kahlervae.evaluate.sweep import make_choice
+
+    make_choice(sweep, settings["mse"], out)
+
+
+@app.command()
 def potential(
     data: Data, model: Model, settings: Settings, out: Out, device: Device = "cpu"
 ) -> None:
@@ -198,6 +219,7 @@ def sample(
     settings: Settings,
     out: Out,
     diagnostics: Out,
+    speed: Out,
     potential: Annotated[Path | None, typer.Option(help="Needed by `volume`.")] = None,
     device: Device = "cpu",
 ) -> None:
@@ -211,11 +233,35 @@ def sample(
 
     where = resolve_device(device)
     vae = load_model(model).to(where)
-    fitted = load_potentials(potential, vae.latent_dim, where)["fitted"] if potential else None
+    potentials = load_potentials(potential, vae.latent_dim, where) if potential else None
     images = load_split(data, "train").images.to(where)
-    latents, table = sample_model(vae, images, fitted, settings)
-    write_tensors(out, latents, vae.identity)
-    write_table(diagnostics, table)
+    samples = sample_model(vae, images, potentials, settings)
+    write_tensors(out, samples.latents, vae.identity)
+    write_table(diagnostics, samples.diagnostics)
+    write_table(speed, samples.speed)
+
+
+@app.command(name="sampler-cost")
+def sampler_cost(
+    model: Annotated[list[Path], typer.Option(help="What `kahlervae train` wrote; repeatable.")],
+    potential: Annotated[list[Path], typer.Option(help="Their potentials, in the same order.")],
+    settings: Settings,
+    out: Out,
+) -> None:
+    """Time volume sampling on the potential and on the exact metric."""
+    import pandas as pd
+
+    from kahlervae.models import load_model
+    from kahlervae.sample.cost import measure_samplers
+    from kahlervae.storage import write_table
+    from kahlervae.train.potentials import load_potentials
+
+    tables = []
+    for path, fitted in zip(model, potential, strict=True):
+        vae = load_model(path)
+        element = load_potentials(fitted, vae.latent_dim)["fitted"]
+        tables.append(measure_samplers(vae, element, settings))
+    write_table(out, pd.concat(tables, ignore_index=True))
 
 
 @app.command()
@@ -238,6 +284,36 @@ def score(
 
     outputs = (out, sheet, paths, reconstruction, gallery)
     score_model(data, model, samples, oracle, settings, *outputs, resolve_device(device))
+
+
+@app.command()
+def geodesics(
+    data: Data,
+    model: Model,
+    potential: Potentials,
+    oracle: Oracles,
+    settings: Settings,
+    out: Out,
+    curves: Out,
+    device: Device = "cpu",
+) -> None:
+    """Compare geodesics of the fitted potential with straight lines."""
+    from kahlervae.data import load_split
+    from kahlervae.device import resolve_device
+    from kahlervae.evaluate.geodesics import compare_curves
+    from kahlervae.evaluate.score import load_references
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_table, write_tensors
+    from kahlervae.train.potentials import load_potentials
+
+    where = resolve_device(device)
+    vae = load_model(model).to(where)
+    images = load_split(data, "test").images.to(where)
+    references = load_references(data, oracle, settings, where)
+    fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
+    table, decoded = compare_curves(vae, fitted, images, references, settings)
+    write_table(out, table)
+    write_tensors(curves, decoded, vae.identity)
 
 
 @app.command()
@@ -286,11 +362,18 @@ def table(parts: list[Path], out: Out) -> None:
 
 
 @app.command()
-def pareto(samples: Annotated[Path, typer.Option(help="Gathered scores.")], out: Out) -> None:
-    """Compare samplers with truncation at equal variation."""
+def pareto(
+    samples: Annotated[Path, typer.Option(help="Gathered scores.")],
+    diagnostics: Annotated[Path, typer.Option(help="Gathered diagnostics of the chains.")],
+    settings: Settings,
+    out: Out,
+    hypervolume: Out,
+    chosen: Out,
+) -> None:
+    """Compare samplers at equal variation and choose their settings."""
     from kahlervae.evaluate.pareto import make_pareto
 
-    make_pareto(samples, out)
+    make_pareto(samples, diagnostics, settings, out, hypervolume, chosen)
 
 
 @app.command()
@@ -303,6 +386,26 @@ def claims(
     from kahlervae.evaluate.claims import make_claims
 
     make_claims(tables, settings, out)
+
+
+@app.command()
+def check(
+    reference: Annotated[Path, typer.Option(help="Folder of the run to hold against.")] = Path(
+        "reference"
+    ),
+    results: Annotated[Path, typer.Option(help="Folder of the fresh run.")] = Path("results"),
+) -> None:
+    """Hold the claims of a fresh run against a reference; fails if one flips or drifts."""
+    from rich.console import Console
+
+    from kahlervae.evaluate.check import FAILURES, compare_claims, print_comparison
+
+    comparison = compare_claims(reference, results)
+    console = Console()
+    # Piped into a file, the table is as wide as it needs to be.
+    print_comparison(comparison, console if console.is_terminal else Console(width=140))
+    if comparison["status"].isin(FAILURES).any():
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Checks of the configuration, whose failures are sentences for people."""
 
+import copy
 import difflib
 import functools
 import itertools
@@ -16,7 +17,14 @@ import yaml
 
 from kahlervae.errors import InputError
 
-__all__ = ["check_config", "check_repetitions", "check_writable", "data_sources", "drop_absent"]
+__all__ = [
+    "check_config",
+    "check_repetitions",
+    "check_writable",
+    "data_sources",
+    "drop_absent",
+    "fill_in",
+]
 
 TABLE = Path(__file__).parent / "data/datasets.yaml"
 """The data sets that come with the package, and beside it the schema of such tables."""
@@ -95,6 +103,36 @@ def check_repetitions(file: Path | str) -> None:
                 )
             keys.add(key.value)
             stack.append(value)
+
+
+def fill_in(config: dict[str, Any]) -> None:
+    """Give data sets that are ``like`` another one its settings, but for those that they change.
+
+    Raises:
+        InputError: the other one is off, unknown, or has no settings of its own.
+    """
+    datasets = config.get("datasets")
+    for name, options in datasets.items() if isinstance(datasets, dict) else ():
+        if not isinstance(options, dict) or "like" not in options:
+            continue
+        like = options["like"]
+        settings = datasets.get(like) if isinstance(like, str) else None
+        if not isinstance(settings, dict) or "like" in settings:
+            raise InputError(
+                f"config: datasets.{name}.like must be a data set with settings of its own under "
+                f"datasets, not {_shown(like)}."
+            )
+        changes = {key: value for key, value in options.items() if key != "like"}
+        datasets[name] = _merge(settings, changes)
+
+
+def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the settings with the changes made in it, block by block."""
+    merged = copy.deepcopy(dict(settings))
+    for key, value in changes.items():
+        blocks = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if blocks else value
+    return merged
 
 
 def drop_absent(config: dict[str, Any]) -> None:
@@ -288,23 +326,40 @@ def _contradictions(
 ) -> Iterator[str]:
     """Values that are allowed by themselves but not beside each other."""
     sampling, neighbours = config["sampling"], config["evaluation"]["neighbours"]
-    alphas, alpha = sampling["volume"]["alphas"], config["claims"]["alpha"]
-    if alpha not in alphas:
-        allowed = ", ".join(map(str, alphas))
-        yield f"claims.alpha must be one of sampling.volume.alphas ({allowed}), not {alpha}."
-    kept = sampling["volume"]["chains"] * sampling["volume"]["draws"]
-    if kept < sampling["count"]:
-        yield (
-            f"sampling.volume keeps chains × draws = {kept} states, fewer than "
-            f"sampling.count = {sampling['count']}: raise sampling.volume.draws."
-        )
+    targets = sampling["volume"]["targets"]
+    count = sampling["validation_count"] + sampling["count"]
+    for name in ("volume", "riemannian"):
+        kept = sampling[name]["chains"] * sampling[name]["draws"]
+        if kept < count:
+            yield (
+                f"sampling.{name} keeps chains × draws = {kept} states, fewer than "
+                f"sampling.validation_count + sampling.count = {count}: raise "
+                f"sampling.{name}.draws."
+            )
+    for i, target in enumerate(targets):
+        at = f"sampling.volume.targets[{i}]"
+        if target["base"] == "prior" and target["weight"] == "local":
+            yield (
+                f"{at}.weight must be global, not local, for the base prior: a local weight "
+                "compares the components of a mixture, and the prior has a single one."
+            )
+        names = ("base", "weight", "metric")
+        if any(all(target[n] == other[n] for n in names) for other in targets[:i]):
+            yield f"{at} is there already: add its powers to those of the first."
     for key, values in (
         ("truncated.temperatures", sampling["truncated"]["temperatures"]),
-        ("volume.alphas", alphas),
+        ("gmm.temperatures", sampling["gmm"]["temperatures"]),
+        *((f"volume.targets[{i}].powers", target["powers"]) for i, target in enumerate(targets)),
     ):
         # They name their samples in files and tables, where :g writes them.
         if long := [value for value in values if float(f"{value:g}") != value]:
             yield f"sampling.{key} must have six significant digits at most, not {long[0]!r}."
+    curves = config["evaluation"]["geodesics"]
+    if curves["points"] >= curves["steps"]:
+        yield (
+            f"evaluation.geodesics.points = {curves['points']} must be less than "
+            f"evaluation.geodesics.steps = {curves['steps']}: lower the one or raise the other."
+        )
     for dataset, options in config["datasets"].items():
         at = f"datasets.{dataset}"
         if dataset not in sources:
@@ -322,6 +377,18 @@ def _contradictions(
                 yield (
                     f"{at}.variants.{variant}.representations holds {other[0]}, which "
                     f"{at}.representations does not ({', '.join(options['representations'])})."
+                )
+            samplers = block.get("samplers", sampling["samplers"])
+            if other := [name for name in samplers if name not in sampling["samplers"]]:
+                yield (
+                    f"{at}.variants.{variant}.samplers holds {other[0]}, which "
+                    f"sampling.samplers does not ({', '.join(sampling['samplers'])})."
+                )
+            if variant == "real" and samplers == ["volume"]:
+                key = f"{at}.variants.real." if "samplers" in block else "sampling."
+                yield (
+                    f"{key}samplers must hold more than volume, which is not for {at}.variants."
+                    "real: it has no potential."
                 )
             if variant == "holomorphic" and set(chosen) - COMPLEX_DATA:
                 yield (
@@ -343,6 +410,12 @@ def _contradictions(
                 f"geometry.potential.anchors = {anchors} must be at most the {train} training "
                 f"images that {at}.split leaves."
             )
+        components = max(sampling["gmm"]["components"])
+        if components > train > 0:
+            yield (
+                f"sampling.gmm.components = {components} must be at most the {train} training "
+                f"images that {at}.split leaves."
+            )
         model, pixels = options["model"], math.prod(sources[dataset]["image_shape"])
         if model["latent_dim"] > min(model["width"], pixels):
             # The metric has at most that rank, and no volume element.
@@ -350,13 +423,9 @@ def _contradictions(
                 f"{at}.model.latent_dim = {model['latent_dim']} must be at most "
                 f"{at}.model.width ({model['width']}) and the number of pixels ({pixels})."
             )
-        if "real" in options["variants"] and sampling["samplers"] == ["volume"]:
-            yield (
-                f"sampling.samplers must hold more than volume, which is not for {at}.variants."
-                "real: it has no potential."
-            )
         scored = {f"{at}.split.{name}": split[name] for name in ("validation", "test")}
-        scored |= {f"the rest of {at}.split": train, "sampling.count": sampling["count"]}
+        scored |= {f"the rest of {at}.split": train}
+        scored |= {f"sampling.{key}": sampling[key] for key in ("count", "validation_count")}
         smallest = min(scored, key=scored.__getitem__)
         if 0 < scored[smallest] <= neighbours:
             yield (

@@ -1,4 +1,4 @@
-"""Intervals and verdicts: known cases, coverage, degenerate input."""
+"""Intervals, verdicts, p-values: known cases, coverage, error rates, degenerate input."""
 
 import math
 
@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kahlervae.evaluate.statistics import Interval, bootstrap_interval, verdict
+from kahlervae.evaluate.statistics import (
+    Interval,
+    bootstrap_interval,
+    holm,
+    student_p,
+    verdict,
+)
 
 SETTINGS = {"confidence": 0.95, "resamples": 1999, "seed": 0}
 
@@ -87,3 +93,50 @@ def test_verdict(low, high, below, above):
     assert verdict(interval, "above") == above
     moved = Interval(interval.estimate + 5, low + 5, high + 5)
     assert verdict(moved, "below", 5.0) == below
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.5, -1.0])
+def test_p_value_is_that_of_the_t_test(bound):
+    values = np.random.default_rng(2).normal(0.3, 1, 5)
+    expected = stats.ttest_1samp(values, bound).pvalue
+    assert student_p(values, bound) == pytest.approx(expected, rel=1e-12)
+
+
+def test_p_value_of_degenerate_differences():
+    assert student_p([0.25] * 5) == 0
+    assert student_p([0.25] * 5, 0.25) == 1
+    assert math.isnan(student_p([1.0]))
+    assert math.isnan(student_p([]))
+
+
+def test_holm_by_hand():
+    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, and 0.04 raised to 0.06.
+    adjusted = holm([0.01, 0.04, 0.03, 0.005])
+    assert adjusted == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == pytest.approx([1, 1])
+    assert len(holm([])) == 0
+
+
+def test_holm_rejects_as_the_step_down_procedure_says():
+    random = np.random.default_rng(0)
+    for p_values in random.uniform(size=(200, 8)) ** 3:
+        rejected = np.zeros(8, dtype=bool)
+        for step, index in enumerate(np.argsort(p_values)):
+            if p_values[index] > 0.05 / (8 - step):
+                break
+            rejected[index] = True
+        assert (holm(p_values) <= 0.05).tolist() == rejected.tolist()
+
+
+def test_holm_leaves_out_what_was_not_tested():
+    adjusted = holm([math.nan, 0.02, 0.01, math.nan])
+    assert adjusted == pytest.approx([math.nan, 0.02, 0.02, math.nan], nan_ok=True)
+
+
+def test_holm_keeps_the_family_wise_error_rate():
+    random = np.random.default_rng(1)
+    wrong = sum(
+        (holm([student_p(values) for values in random.normal(size=(10, 5))]) <= 0.05).any()
+        for _ in range(400)
+    )
+    assert 0.02 < wrong / 400 < 0.08

@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from kahlervae.evaluate.sweep import choose
 from kahlervae.storage import write_table, write_tensors
 
 VARIANTS = ("real", "complex", "beta", "kahler", "fisher")
@@ -35,6 +36,10 @@ def digits(random, *shape):
     return torch.tensor(images[random.integers(len(images), size=shape)], dtype=torch.float32)
 
 
+VOLUMES = {("prior", "global"): 0.25, ("gmm", "global"): 0.1, ("gmm", "local"): 0.06}
+"""Base and weight of the volume samplers, with their outliers at power 0."""
+
+
 class Results:
     """Writes a results tree of synthetic models and names its files."""
 
@@ -53,7 +58,7 @@ class Results:
     def arrays(self, name):
         paths = []
         for variant in self.variants:
-            if name == "slice" and variant == "real":
+            if name in ("slice", "geodesics") and variant == "real":
                 continue
             for seed in self.seeds:
                 path = self.root / variant / f"seed={seed}" / f"{name}.safetensors"
@@ -70,6 +75,16 @@ class Results:
             "originals": originals,
             "reconstructions": (originals + noise).clamp(0, 1),
             "paths": (1 - t) * ends[0] + t * ends[1],
+        }
+
+    def _geodesics(self, variant=None):
+        if variant is None:
+            return self._geodesic_scores()
+        ends = digits(self.random, 2, 2, 1)
+        t = torch.linspace(0, 1, 17)[:, None, None]
+        return {
+            "straight": (1 - t) * ends[0] + t * ends[1],
+            "geodesic": (1 - t**2) * ends[0] + t**2 * ends[1],
         }
 
     def _sheet(self, variant):
@@ -175,28 +190,54 @@ class Results:
         return pd.DataFrame(rows)
 
     def _samples(self):
+        """Samples of all families: a knob, how far it is from the base, the outliers there."""
+        families = {
+            ("prior", "default"): [(1.0, 0.0, 0.3)],
+            ("truncated", "temperature={}"): [(t / 10, 1 - t / 10, 0.3) for t in range(3, 10)],
+            ("posterior_mixture", "default"): [(1.0, 0.0, 0.04)],
+            ("riemannian", "default"): [(1.0, 0.3, 0.2)],
+        }
+        for components, start in ((10, 0.15), (50, 0.08)):
+            families["gmm", f"components={components},temperature={{}}"] = [
+                (t, 1 - t, start) for t in (0.55, 0.85, 1)
+            ]
+        for (base, weight), start in VOLUMES.items():
+            setting = f"base={base},weight={weight},metric=fitted,power={{}}"
+            families["volume", setting] = [(p, -0.12 * p, start) for p in (-4, -2, 1)]
         rows = []
-        for m, sampler in product(self._models(), SAMPLERS):
+        for m, ((sampler, setting), points) in product(self._models(), families.items()):
             if m["variant"] == "real" and sampler == "volume":
                 continue
             shift = 0.02 * VARIANTS.index(m["variant"])
-            for setting, oracle in product(SAMPLERS[sampler], ("cnn", "mlp")):
-                value = float(setting.partition("=")[2] or 0)
-                away = {"truncated": 1 - value, "volume": -0.5 * value}.get(sampler, 0.0)
+            for (knob, away, start), oracle, split in product(
+                points, ("cnn", "mlp"), ("validation", "test")
+            ):
                 wobble = 0.01 * self.random.normal()
+                outliers = max(0.005, start * (1 - away) - 0.1 * start * shift + 0.3 * wobble)
                 rows.append(
                     m
-                    | {
-                        "sampler": sampler,
-                        "setting": setting,
-                        "oracle": oracle,
-                        "knn_outliers": max(0.01, 0.3 - 0.3 * away - shift + wobble),
-                        "entropy_outliers": 0.35 - 0.2 * away - shift + wobble,
-                        "recall": 0.9 - 0.9 * away**2 - shift + wobble,
-                        "vendi": 5 - 3 * away**2 + wobble,
-                    }
+                    | {"split": split, "oracle": oracle, "sampler": sampler}
+                    | {"setting": setting.format(knob)}
+                    | {"knn_outliers": outliers, "entropy_outliers": 1.3 * outliers}
+                    | {"recall": 0.9 - 0.9 * away**2 - shift + wobble}
+                    | {"vendi": 5 - 3 * away**2 + wobble}
                 )
         return pd.DataFrame(rows)
+
+    def _chosen(self):
+        models = pd.DataFrame([m for m in self._models() if m["variant"] != "real"])
+        where = models[["dataset", "representation", "variant"]].drop_duplicates()
+        parts = [
+            where.assign(
+                family=f"volume:base={base},weight={weight},metric=fitted",
+                setting=f"base={base},weight={weight},metric=fitted,power=-2",
+                control="gmm",
+                difference=-0.02,
+                best=(base, weight) == ("gmm", "local"),
+            )
+            for base, weight in VOLUMES
+        ]
+        return pd.concat(parts)
 
     def _reference(self):
         return pd.DataFrame(
@@ -237,6 +278,24 @@ class Results:
                 )
         return pd.DataFrame(rows)
 
+    def _geodesic_scores(self):
+        rows = []
+        for m, oracle, curve in product(self._models(), ("cnn", "mlp"), ("straight", "geodesic")):
+            if m["variant"] == "real":
+                continue
+            wobble, gain = 0.02 * self.random.normal(), 0.1 * (curve == "geodesic")
+            rows.append(
+                m
+                | {
+                    "curve": curve,
+                    "oracle": oracle,
+                    "fisher_length": 10 - gain,
+                    "acceleration": 2 + gain + wobble,
+                    "midpoint_outliers": 0.3 - gain + wobble,
+                }
+            )
+        return pd.DataFrame(rows)
+
     def _cost(self):
         base = {"output_dim": 256, "latent_dim": 4, "batch": 256, "components": 256}
         sweeps = {"output_dim": (64, 1024), "latent_dim": (2, 8), "batch": (1, 16)}
@@ -272,46 +331,41 @@ class Results:
         return pd.DataFrame(rows)
 
     def _claims(self):
-        nan, identity = float("nan"), "supported if at most {} for each of 15 models"
+        """As many claims as a full run has, of all topics, verdicts and sizes."""
+        names = ["kl_hessian", "psh_certificate", "closedness", "total_covariance"]
         rows = [
-            ("kl_hessian", "largest relative error", 3e-14, nan, nan, identity.format(1e-8)),
-            (
-                "psh_certificate",
-                "smallest eigenvalue",
-                0.8,
-                nan,
-                nan,
-                "supported if at least 0 for",
-            ),
-            ("closedness", "largest closedness defect", 0.0, nan, nan, identity.format(1e-8)),
-            ("total_covariance", "largest relative error", 2e-16, nan, nan, identity.format(1e-10)),
-            ("potential_tracks_fisher_volume", "logdet_spearman", 0.88, 0.85, 0.91, "above 0.8"),
+            (name, "identities", value, 1e-8, np.nan)
+            for name, value in zip(names, (3e-14, 0.8, 0.0, 2e-16), strict=True)
         ]
-        effects = {
-            "acceleration": "smoother",
-            "knn_outliers": "fewer_outliers",
-            "entropy_outliers": "fewer_outliers",
-            "recall": "less_variation",
-            "vendi": "less_variation",
-        }
-        strategies = ("regulariser", "volume_sampler", "both")
-        for strategy, control, (metric, name) in product(
-            strategies, ("complex", "beta"), effects.items()
+        rows.append(("potential_tracks_fisher_volume", "tracking", 0.88, 0.8, np.nan))
+        metrics = ("acceleration", "sharpness", "knn_outliers", "entropy_outliers", "recall")
+        for control, metric in product(("complex", "beta"), metrics):
+            name = f"regulariser_{metric}_vs_{control}"
+            rows.append((name, "regulariser", self.random.normal(scale=0.1), 0.0, 0.3))
+        for best, variant, score, (control, variation) in product(
+            ("", "best_"),
+            ("complex", "kahler"),
+            ("knn_outliers", "mahalanobis_outliers", "entropy_outliers"),
+            (("truncated", "recall"), ("gmm", "recall"), ("gmm", "novelty")),
         ):
-            mean, half = self.random.normal(scale=0.1), self.random.uniform(0.02, 0.1)
-            claim = f"{strategy}_{name}_{metric}_vs_{control}"
-            rows.append((claim, metric, mean, mean - half, mean + half, "lies below 0"))
-        for variant, variation in product(("complex", "kahler"), ("recall", "coverage", "vendi")):
-            claim = f"volume_sampler_knn_outliers_vs_truncation_at_{variation}_{variant}"
-            rows.append((claim, "knn_outliers", nan, nan, nan, "lies below 0"))
-        columns = ["claim", "metric", "estimate", "ci_low", "ci_high", "rule"]
+            name = f"{best}volume_sampler_{variant}_{score}_vs_{control}_at_{variation}"
+            estimate = np.nan if variation == "novelty" else self.random.normal(scale=0.05)
+            rows.append((name, "at equal variation", estimate, 0.0, 0.05))
+        columns = ["claim", "topic", "estimate", "bound", "control"]
         frame = pd.DataFrame(rows, columns=columns)
+        frame["claim"] = [f"C{i}_{name}" for i, name in enumerate(frame["claim"], 1)]
+        half = self.random.uniform(0.02, 0.05, len(frame))
+        half[frame["topic"] == "identities"] = np.nan
+        frame["ci_low"], frame["ci_high"] = frame["estimate"] - half, frame["estimate"] + half
+        away = (frame["estimate"] - frame["bound"]) / half
         verdict = np.select(
-            [frame["estimate"].isna() | (frame["ci_low"] * frame["ci_high"] < 0)],
-            ["inconclusive"],
-            np.where(frame["ci_high"] > 0, "not supported", "supported"),
+            [frame["topic"] == "identities", away < -1, away > 1],
+            ["supported", "supported", "not supported"],
+            "inconclusive",
         )
-        return frame.assign(dataset="digits", statement="…", verdict=verdict)
+        adjusted = np.where(away.abs() < 2, "inconclusive", verdict)
+        more = {"dataset": "digits", "statement": "…", "metric": "m", "rule": "r", "p_value": 0.5}
+        return frame.assign(**more, verdict=verdict, adjusted=adjusted)
 
     def _runtime(self):
         rules = {"train": 2500, "potential": 25, "figure": 11, "cost": 1, "claims": 1}
@@ -330,20 +384,44 @@ class Results:
         shares = {"start_up_share": 0.2, "occupancy": 0.86, "efficiency": np.nan}
         return pd.DataFrame([row | {"cpu_seconds": np.nan} | shares])
 
+    def _sweep(self):
+        rows = []
+        for variant, beta, strength in [
+            ("complex", 1.0, None),
+            *(("beta", beta, None) for beta in (2.0, 4.0, 8.0)),
+            *(("kahler", beta, strength) for beta in (1.0, 2.0) for strength in (0.0, 1.0, 10.0)),
+        ]:
+            cost = 1 + 0.1 * beta + 0.05 * (strength or 0)
+            point = {"beta": beta, "strength": strength}
+            point |= {"form": "volume", "tie": 30.0} if strength is not None else {}
+            point |= {"mse": 0.01 * cost, "acceleration": 4 / cost, "recall": 0.9 / cost}
+            point |= {"knn_outliers": 0.2 / cost, "midpoint_outliers": 0.1 / cost}
+            point |= {"entropy_outliers": 0.5 / cost}
+            rows += [
+                identity(variant, 1000) | {"form": None, "tie": None} | point | {"oracle": oracle}
+                for oracle in ("cnn", "mlp")
+            ]
+        return pd.DataFrame(rows)
+
+    def _strengths(self):
+        return choose(self._sweep(), 1.3)
+
     def inputs(self, name):
         """The files that the workflow hands to figure ``name``."""
         return {
             "reconstructions": lambda: [*self.arrays("gallery"), self.table("reconstruction")],
             "sample_sheets": lambda: self.arrays("sheet"),
             "paths": lambda: self.arrays("gallery"),
+            "geodesics": lambda: [*self.arrays("geodesics"), self.table("geodesics")],
             "latent_slice": lambda: self.arrays("slice"),
             "agreement": lambda: [self.table("probes")],
             "agreement_summary": lambda: [self.table("agreement")],
             "cost": lambda: [self.table("cost")],
             "training": lambda: [self.table("history")],
             "smoothness": lambda: [self.table("paths")],
-            "pareto": lambda: [self.table("samples"), self.table("reference")],
+            "pareto": lambda: list(map(self.table, ("samples", "chosen", "reference"))),
             "claims": lambda: [self.table("claims")],
+            "strengths": lambda: [self.table("sweep"), self.table("strengths")],
             "runtime": lambda: [self.table("runtime"), self.table("efficiency")],
         }[name]()
 

@@ -23,6 +23,7 @@ TABLES = {
     "smoothness": "paths",
     "pareto": "samples",
     "claims": "claims",
+    "strengths": "sweep",
     "runtime": "runtime",
 }
 """Figures that are drawn from a table, and its name."""
@@ -143,11 +144,11 @@ def test_lowest_seed_is_shown(results):
     assert labels == ["test images", "complex\nMSE 0.0140"]
 
 
-def test_pareto_curves_are_means_over_seeds_and_oracles(results):
+def test_pareto_curves_are_means_of_test_rows_over_seeds_and_oracles(results):
     results = results(variants=("complex",))
-    path, _ = results.inputs("pareto")
-    frame = read_table(path)
-    figure = laid_out("pareto", [path])
+    path, chosen, _ = results.inputs("pareto")
+    frame = read_table(path).query("split == 'test'")
+    figure = laid_out("pareto", [path, chosen])
     curve = figure.axes[0].lines[0].get_xydata()
 
     truncated = frame[frame["sampler"] == "truncated"].groupby("setting")
@@ -155,6 +156,18 @@ def test_pareto_curves_are_means_over_seeds_and_oracles(results):
     expected = truncated[["recall", "knn_outliers"]].mean().to_numpy()
     np.testing.assert_allclose(curve[:-1], expected)
     np.testing.assert_allclose(curve[-1], prior[["recall", "knn_outliers"]].mean())
+
+
+def test_pareto_rings_what_was_chosen(results):
+    results = results(variants=("complex",))
+    path, chosen, _ = results.inputs("pareto")
+    figure = laid_out("pareto", [path, chosen])
+    rings = [line for line in figure.axes[0].lines if line.get_markersize() == 7]
+    frame = read_table(path).query("split == 'test'")
+    settings = read_table(chosen)["setting"]
+    expected = frame[frame["setting"].isin(settings)].groupby("setting")[["recall", "knn_outliers"]]
+    found = np.sort([line.get_xydata()[0] for line in rings], axis=0)
+    np.testing.assert_allclose(found, np.sort(expected.mean(), axis=0))
 
 
 def test_agreement_states_the_rank_correlation(results):
@@ -184,16 +197,33 @@ def test_cost_without_sweeps_is_refused(results):
         draw("cost", [results.table("cost", frame)], [results.root / "figure.png"])
 
 
-def test_claims_show_the_bound_of_the_rule(results):
-    figure = laid_out("claims", results().inputs("claims"))
-    bounds = figure.axes[0].collections[0].get_segments()
-    assert bounds[0][0][0] == 1e-8
+def test_claims_are_drawn_relative_to_their_control(results):
+    results = results()
+    frame = results.frame("claims").query("topic == 'regulariser'").head(1)
+    row = frame.assign(estimate=-0.03, ci_low=-0.06, ci_high=0.0, control=0.3)
+    (ax,) = laid_out("claims", [results.table("claims", row)]).axes
+    assert ax.lines[-1].get_xdata() == pytest.approx([-10])
+    ((start, stop),) = ax.collections[0].get_segments()
+    assert (start[0], stop[0]) == pytest.approx((-20, 0))
 
 
-def test_smoothness_shows_one_volume_weight(results):
-    figure = laid_out("smoothness", results().inputs("smoothness"))
+@pytest.mark.parametrize("adjusted", ["supported", "inconclusive"])
+def test_claims_that_do_not_stand_after_correction_are_hollow(results, adjusted):
+    results = results()
+    row = results.frame("claims").query("topic == 'regulariser'").head(1)
+    row = row.assign(verdict="supported", adjusted=adjusted)
+    (ax,) = laid_out("claims", [results.table("claims", row)]).axes
+    assert (ax.lines[-1].get_markerfacecolor() == "white") == (adjusted == "inconclusive")
+
+
+def test_smoothness_is_of_variants_with_a_look(results):
+    results = results(variants=("complex", "kahler"))
+    frame = results.frame("paths")
+    path = results.table("paths", pd.concat([frame, frame.assign(variant="tie")]))
+    figure = laid_out("smoothness", [path])
+    assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == ["complex", "Kähler"]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[-1] == "between volume samples, α = −0.5"
+    assert labels == ["between test posteriors", "between prior samples"]
 
 
 def test_unknown_figure_is_refused(tmp_path):
@@ -205,7 +235,7 @@ def test_unknown_figure_is_refused(tmp_path):
 def test_missing_column_is_named(results, name):
     results = results()
     frame = results.frame(TABLES[name])
-    required = {"agreement": "fisher", "cost": "method", "claims": "rule", "runtime": "jobs"}.get(
+    required = {"agreement": "fisher", "cost": "method", "claims": "topic", "runtime": "jobs"}.get(
         name, "variant"
     )
     path = results.table(TABLES[name], frame.drop(columns=required))

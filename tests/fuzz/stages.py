@@ -70,6 +70,12 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                     cli.latent_slice(
                         data, model, potential, settings_slice, folder / f"{name}.slice.safetensors"
                     )
+                    settings_curves = evaluation["geodesics"] | {"epsilon": geometry["epsilon"]}
+                    settings_curves |= {key: evaluation[key] for key in ("neighbours", "quantile")}
+                    cli.geodesics(
+                        *(data, model, potential, oracles, settings_curves),
+                        *(part("geodesics", name), folder / f"{name}.geodesics.safetensors"),
+                    )
                 cli.sample(data, model, settings, samples, folder / f"{name}.d.csv", potential)
                 cli.score(
                     *(data, model, samples, oracles, evaluation, part("samples", name)),
@@ -79,7 +85,9 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                 )
     for table, files in parts.items():
         cli.table(files, folder / "tables" / f"{table}.csv")
-    cli.pareto(folder / "tables/samples.csv", folder / "tables/pareto.csv")
+    tables = [folder / f"tables/{name}.csv" for name in ("pareto", "hypervolume", "chosen")]
+    samples, diagnostics = (folder / f"tables/{n}.csv" for n in ("samples", "sampler_diagnostics"))
+    cli.pareto(samples, diagnostics, config["claims"]["choice"], *tables)
     cli.claims(folder / "tables", config["claims"], folder / "claims.csv")
     cli.cost(config["cost"], folder / "tables/cost.csv")
     cli.steps(config["step_cost"], folder / "tables/steps.csv")

@@ -59,6 +59,16 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
             *("--potential", run / "kahler0.potential.safetensors", "--out", out / "a"),
         ],
     ),
+    "geodesics": (
+        EVALUATION["geodesics"]
+        | {key: EVALUATION[key] for key in ("neighbours", "quantile")}
+        | {"epsilon": GEOMETRY["epsilon"]},
+        lambda run, out: [
+            *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),
+            *("--potential", run / "kahler0.potential.safetensors"),
+            *("--oracle", run / "mlp.safetensors", "--out", out / "a", "--curves", out / "b"),
+        ],
+    ),
     "sample": (
         TINY["sampling"] | {"epsilon": GEOMETRY["epsilon"]},
         lambda run, out: [
@@ -68,7 +78,7 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         ],
     ),
     "score": (
-        EVALUATION,
+        {key: value for key, value in EVALUATION.items() if key != "geodesics"},
         lambda run, out: [
             *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),
             *("--samples", run / "kahler0.samples.safetensors"),
@@ -76,8 +86,16 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
             *("--paths", out / "c", "--reconstruction", out / "d", "--gallery", out / "e"),
         ],
     ),
+    "pareto": (
+        TINY["claims"]["choice"],
+        lambda run, out: [
+            *("--samples", run / "tables/samples.csv"),
+            *("--diagnostics", run / "tables/sampler_diagnostics.csv"),
+            *("--out", out / "a", "--hypervolume", out / "b", "--chosen", out / "c"),
+        ],
+    ),
     "claims": (
-        TINY["claims"],
+        {key: value for key, value in TINY["claims"].items() if key != "choice"},
         lambda run, out: ["--tables", run / "tables", "--out", out / "a"],
     ),
     "cost": (TINY["cost"], lambda _, out: ["--out", out / "a"]),

@@ -139,7 +139,7 @@ def test_damaged_configurations_are_accepted_or_refused_in_words() -> None:
 
 def assert_sound(config: dict[str, Any]) -> None:
     """What the stages rely on, in other words than those of the schema."""
-    sampling, claims = config["sampling"], config["claims"]
+    sampling, choice = config["sampling"], config["claims"]["choice"]
     count, volume = sampling["count"], sampling["volume"]
     whole = [*config["seeds"], count, *(volume[k] for k in ("chains", "draws", "warmup"))]
     assert all(type(value) is int and 0 <= value < 2**63 for value in whole)
@@ -149,7 +149,7 @@ def assert_sound(config: dict[str, Any]) -> None:
     assert len(set(settings)) == len(settings)
     assert not {"1", "alpha 0"} & set(settings)
     assert min(sampling["truncated"]["temperatures"]) > 0
-    assert f"alpha {claims['alpha']:g}" in settings
+    assert 1 <= len(set(choice["controls"])) == len(choice["controls"])
     assert volume["chains"] * volume["draws"] >= count > config["evaluation"]["neighbours"] >= 1
     assert min(len(config["evaluation"]["oracles"]), len(sampling["samplers"])) >= 1
     assert config["evaluation"]["paths"]["steps"] % 2 == 0
@@ -227,6 +227,7 @@ EDGES = {
             "neighbours": 1,
             "quantile": 1e-9,
             "paths": {"count": 1, "steps": 2},
+            "geodesics": {"count": 1, "points": 1, "steps": 2},
         },
         "claims__confidence": 1 - 1e-12,
     },

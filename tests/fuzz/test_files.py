@@ -360,7 +360,7 @@ def test_tables_of_other_columns_are_not_put_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b\.csv is not a readable CSV file"):
         cli.table([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "c.csv")
     with pytest.raises(InputError, match=r"a\.csv has no column 'dataset'"):
-        cli.pareto(tmp_path / "a.csv", tmp_path / "c.csv")
+        cli.pareto(tmp_path / "a.csv", tmp_path / "a.csv", {}, *[tmp_path / "c.csv"] * 3)
     assert not (tmp_path / "c.csv").exists()
 
 

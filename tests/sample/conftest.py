@@ -32,6 +32,21 @@ class Mixture:
         return torch.log((w * self.a).sum(-1) + variance + epsilon)
 
 
+class Tilt:
+    """log det = c·x in the coordinates x = (a, b): it turns Gaussians into Gaussians."""
+
+    def __init__(self, slope: Tensor) -> None:
+        self.slope = slope
+
+    def log_det(self, z: Tensor, epsilon: float) -> Tensor:
+        return torch.cat([z.real, z.imag], dim=-1).to(self.slope) @ self.slope
+
+
+@pytest.fixture
+def tilt() -> type[Tilt]:
+    return Tilt
+
+
 @pytest.fixture
 def growing() -> Growing:
     return Growing()

@@ -2,14 +2,14 @@ import math
 
 import torch
 
-from kahlervae.sample import Chains, Prior, diagnose, run_chains
+from kahlervae.sample import Chains, Prior, diagnose, estimate_normaliser, run_chains
 from kahlervae.seeding import generator
 
 
 def independent(chains=8, draws=400):
     z = Prior(2).sample(chains * draws, generator(0)).latents.reshape(chains, draws, 2)
     yes = torch.ones(chains, draws, dtype=torch.bool)
-    return Chains(z, -z.abs().square().sum(-1), 0.9 * yes, yes, ~yes, 0.5)
+    return Chains(z, -z.abs().square().sum(-1), 0.9 * yes, yes, ~yes, ~yes, 0.5, 10_000, 0)
 
 
 def test_independent_draws_pass():
@@ -19,6 +19,9 @@ def test_independent_draws_pass():
     assert diagnostics.rhat < 1.01
     assert 0.8 * 3200 < min(diagnostics.ess_bulk, diagnostics.ess_tail) < 1.2 * 3200
     assert (diagnostics.chains, diagnostics.draws, diagnostics.step_size) == (8, 400, 0.5)
+    assert (diagnostics.gradients, diagnostics.values, diagnostics.jumps) == (10_000, 0, 0.0)
+    assert math.isclose(diagnostics.ess_per_1000_gradients, diagnostics.ess_bulk / 10)
+    assert math.isnan(diagnostics.log_normaliser)
     assert math.isclose(diagnostics.acceptance, 0.9, rel_tol=1e-6)
 
 
@@ -63,3 +66,19 @@ def test_modes_that_chains_do_not_leave_are_flagged():
     diagnostics = diagnose(chains)
     assert diagnostics.flagged
     assert diagnostics.rhat > 1.5
+
+
+def test_normaliser_of_a_gaussian_weight():
+    """E exp(sx) = exp(s²/2) for normal x; the effective number is n exp(−s²)."""
+    x, s = torch.randn(100_000, generator=generator(0), dtype=torch.float64), 0.5
+    normaliser = estimate_normaliser(s * x)
+    assert math.isclose(normaliser.log_normaliser, s**2 / 2, abs_tol=0.01)
+    assert math.isclose(normaliser.normaliser_ess, 100_000 * math.exp(-(s**2)), rel_tol=0.03)
+    assert normaliser.normaliser_draws == 100_000
+    assert normaliser.pareto_k < 0.5
+
+
+def test_a_normaliser_that_diverges_is_seen():
+    """E exp(1.5 x) is infinite for exponential x: the weights' Pareto shape is 1.5."""
+    x = -torch.rand(100_000, generator=generator(0), dtype=torch.float64).log()
+    assert math.isclose(estimate_normaliser(1.5 * x).pareto_k, 1.5, abs_tol=0.15)

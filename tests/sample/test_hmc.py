@@ -12,7 +12,7 @@ ALPHAS = [-2.0, -1.0, -0.5, 0.5, 1.0, 2.0]
 
 
 def volume(metric, alpha, latent_dim=1):
-    return Volume(Prior(latent_dim, torch.complex128), metric, alpha, 1e-3)
+    return Volume(Prior(latent_dim, torch.complex128), metric, latent_dim * alpha, 1e-3)
 
 
 def run(log_density, chains=1024, warmup=200, draws=120, leapfrog=3, latent_dim=1, target=0.8):

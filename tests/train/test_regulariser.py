@@ -74,11 +74,11 @@ def test_gradient_of_the_tie_reaches_decoder_potential_and_latents():
     assert weight.grad[0, 0].real.item() == pytest.approx(slope, rel=1e-5)
 
 
-def test_variant_names_choose_the_metric():
+def test_a_tie_chooses_the_metric_of_a_potential():
     settings = {"form": "volume", "epsilon": EPSILON}
     stream = torch.Generator().manual_seed(0)
-    assert isinstance(build_regulariser("fisher", settings, 3, stream), FisherRegulariser)
-    settings |= {"groups": 2, "components": 4, "scale": 10.0}
-    learned = build_regulariser("kahler", settings, 3, stream)
+    assert isinstance(build_regulariser(settings, 3, stream), FisherRegulariser)
+    settings |= {"tie": 0.0, "groups": 2, "components": 4, "scale": 10.0}
+    learned = build_regulariser(settings, 3, stream)
     assert isinstance(learned, PotentialRegulariser)
     assert learned.potential.certificate().valid

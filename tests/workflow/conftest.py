@@ -24,7 +24,10 @@ PARTS = (
 )
 TINY = ("--replace-workflow-config", "--configfile", "tiny.yaml")
 # What measures time differs between any two runs, and what tells of it.
-TIMES = ("benchmarks", "logs", "cost", "steps", "efficiency", "runtime", "provenance")
+TIMES = (
+    *("benchmarks", "logs", "cost", "steps", "sampler_speed", "sampler_cost"),
+    *("efficiency", "runtime", "provenance"),
+)
 
 
 STAND_IN = """#!/bin/bash
@@ -32,7 +35,8 @@ arguments="$*"
 while [[ $# -gt 0 ]]; do
     case $1 in
         --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
-            --paths | --reconstruction | --gallery | --efficiency) echo "$arguments" > "$2" ;;
+            --paths | --reconstruction | --gallery | --curves | --efficiency | \\
+            --speed) echo "$arguments" > "$2" ;;
         --out=*) echo "$arguments" > "${1#*=}" ;;
     esac
     shift

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kahlervae.config import COMPLEX_DATA, TABLE, check_config, check_writable, drop_absent
+from kahlervae.config import COMPLEX_DATA, TABLE, check_config, check_writable, drop_absent, fill_in
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
 
@@ -42,15 +42,45 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def overlaid(*names: str) -> dict[str, Any]:
+    """The default configuration under some of config/, as the workflow takes it."""
+    config = copy.deepcopy(DEFAULT)
+    for name in names:
+        config = merge(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
+    fill_in(config)
+    drop_absent(config)
+    return config
+
+
 def test_shipped_configurations_are_sound() -> None:
     check_config(DEFAULT, SCHEMA)
     for overlay in ("smoke", "bench"):
         settings = yaml.safe_load((ROOT / f"config/{overlay}.yaml").read_text())
         check_config(merge(DEFAULT, settings), SCHEMA)
-    mnist = merge(DEFAULT, yaml.safe_load((ROOT / "config/mnist.yaml").read_text()))
-    drop_absent(mnist)
-    check_config(mnist, SCHEMA)
+    paper = overlaid("paper")
+    check_config(paper, SCHEMA)
+    assert list(paper["datasets"]) == ["digits", "mnist"]
+    assert paper["datasets"]["mnist"]["representations"] == ["pixels", "kspace"]
     check_config(yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text()), SCHEMA)
+
+
+def test_overlays_of_the_paper_are_sound() -> None:
+    paper, reduced, fashion = (
+        overlaid("paper"),
+        overlaid("paper", "reduced"),
+        overlaid("paper", "fashion"),
+    )
+    check_config(reduced, SCHEMA)
+    check_config(fashion, SCHEMA)
+    assert fashion["datasets"]["fashion_mnist"] == paper["datasets"]["mnist"]
+    assert reduced["results"] != paper["results"] == fashion["results"]
+    assert len(reduced["seeds"]) >= reduced["claims"]["minimum_seeds"]
+    digits, mnist = reduced["datasets"]["digits"], reduced["datasets"]["mnist"]
+    assert digits == paper["datasets"]["digits"]
+    # What is left out would be missing when the claims are compared.
+    assert mnist["variants"].keys() == paper["datasets"]["mnist"]["variants"].keys() - {
+        "holomorphic"
+    }
 
 
 DIGITS = "datasets/digits"
@@ -107,6 +137,13 @@ WRONG = [
     # values
     ("sampling/samplers", ["prior", "volum"], "one of prior, truncated, posterior_mixture, volume"),
     ("evaluation/oracles", ["vgg"], "evaluation.oracles[0] must be one of cnn, mlp, not"),
+    ("claims/choice/controls", [], "claims.choice.controls must be not empty, not []."),
+    (
+        "claims/choice/controls",
+        ["prior"],
+        "claims.choice.controls[0] must be one of truncated, gmm",
+    ),
+    ("claims/choice/score", "density", "claims.choice.score must be one of knn_outliers, entropy_"),
     (f"{DIGITS}/representations", ["fourier"], "representations[0] must be one of pixels, kspace,"),
     (f"{DIGITS}/model/likelihood_variance", 1, "must be one of constant, diagonal, not 1."),
     (f"{DIGITS}/variants/kahler/regulariser/form", "area", "must be one of volume, flatness, not"),
@@ -115,6 +152,8 @@ WRONG = [
     (f"{DIGITS}/oracle/minimum_accuracy", 95, "minimum_accuracy must be at most 1, not 95."),
     ("evaluation/quantile", 1, "evaluation.quantile must be less than 1, not 1."),
     ("evaluation/paths/steps", 15, "evaluation.paths.steps must be a multiple of 2, not 15."),
+    ("evaluation/geodesics/steps", 15, "evaluation.geodesics.steps must be a multiple of 2, not"),
+    ("evaluation/geodesics/points", 16, "points = 16 must be less than evaluation.geodesics.steps"),
     ("sampling/volume/alphas", [0], "sampling.volume.alphas[0] must be anything but 0, not 0."),
     ("seeds", [0, 0], "seeds must be a list without repetitions, not [0, 0]."),
     ("seeds", [], "seeds must be not empty, not []."),
@@ -132,7 +171,6 @@ WRONG = [
         {"representations": ["kspace"]},
         "real.representations holds kspace, which datasets.digits.representations does not (pixels",
     ),
-    ("claims/alpha", -3, "claims.alpha must be one of sampling.volume.alphas (-2.0, -1.0"),
     ("sampling/volume/draws", 4, "chains × draws = 64 states, fewer than sampling.count"),
     (f"{DIGITS}/split/oracle", 1797, "of 1797 images aside, which leaves 0 for training"),
     (f"{DIGITS}/training/batch_size", 1797, "for training, fewer than one batch of"),
@@ -195,6 +233,39 @@ def test_null_switches_a_data_set_or_a_variant_off() -> None:
         before = copy.deepcopy(wrong)
         drop_absent(wrong)
         assert wrong == before
+
+
+def test_a_data_set_like_another_one_has_its_settings_but_for_its_own() -> None:
+    digits = DEFAULT["datasets"]["digits"]
+    changes = {
+        "training": {"epochs": 7},
+        "variants": {"fisher": None},
+        "representations": ["kspace"],
+    }
+    config = changed("datasets/mnist", {"like": "digits"} | changes)
+    fill_in(config)
+    mnist = config["datasets"]["mnist"]
+    assert mnist["training"] == digits["training"] | {"epochs": 7}
+    assert mnist["representations"] == ["kspace"]
+    assert mnist["variants"] == digits["variants"] | {"fisher": None}
+    assert mnist["split"] == digits["split"]
+    assert config["datasets"]["digits"] == digits
+    mnist["oracle"]["epochs"] = 1
+    assert config["datasets"]["digits"] == digits
+    for wrong in ({}, {"datasets": 1}, {"datasets": {"a": 1, "b": None}}):
+        before = copy.deepcopy(wrong)
+        fill_in(wrong)
+        assert wrong == before
+
+
+@pytest.mark.parametrize("like", ["digitz", "k", "off", None, ["digits"], {}])
+def test_a_data_set_like_none_is_refused(like: Any) -> None:
+    config = changed("datasets/k", {"like": like})
+    config["datasets"]["off"] = None
+    with pytest.raises(
+        InputError, match=r"config: datasets\.k\.like must be a data set with settings"
+    ):
+        fill_in(config)
 
 
 def test_a_data_set_of_a_user_is_known() -> None:

@@ -16,7 +16,7 @@ FIGURES = {
     f"figure_{name}"
     for name in (
         "training", "reconstructions", "latent_slice", "agreement", "agreement_summary", "cost",
-        "sample_sheets", "paths", "smoothness", "pareto", "claims", "runtime",
+        "sample_sheets", "paths", "smoothness", "geodesics", "pareto", "claims", "runtime",
     )
 }  # fmt: skip
 
@@ -27,7 +27,7 @@ def test_default_plan(project: Project) -> None:
     seeds, variants = len(config["seeds"]), len(config["datasets"]["digits"]["variants"])
     assert plan["train"] == plan["sample"] == plan["score"] == seeds * variants
     # Every variant but `real` has a metric; the slice is drawn for the first seed.
-    assert plan["potential"] == plan["agreement"] == seeds * (variants - 1)
+    assert plan["potential"] == plan["agreement"] == plan["geodesics"] == seeds * (variants - 1)
     assert plan["slice"] == plan["atlas"] == plan["page"] == variants - 1
     assert plan["oracle"] == 2
     assert plan["cost"] == plan["step_cost"] == plan["pareto"] == plan["claims"] == 1

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("dag")
 # What computes, as opposed to what draws.
 COMPUTING = {
     "data", "oracle", "train", "potential", "agreement", "slice", "atlas", "sample", "score",
+    "geodesics",
     "pareto", "claims", "cost", "step_cost",
 }  # fmt: skip
 

@@ -16,12 +16,14 @@ from kahlervae.config import (
     check_writable,
     data_sources,
     drop_absent,
+    fill_in,
 )
 from kahlervae.errors import InputError
 from kahlervae.sources import imported
 
-drop_absent(config)
 try:
+    fill_in(config)
+    drop_absent(config)
     for file in workflow.configfiles:
         check_repetitions(file)
     check_config(config, "workflow/schemas/config.schema.yaml")
@@ -51,8 +53,13 @@ MODELS = [
 # GPUs that a job asks for: one where the configuration wants one, none where it may do without.
 GPUS = int(config.get("device") == "cuda")
 VARIANTS = list(dict.fromkeys(model["variant"] for model in MODELS))
-# The variants with a metric and a potential; the latent space of `real` is not complex.
-COMPLEX = [variant for variant in VARIANTS if variant != "real"]
+# The variants with a metric and a potential: the latent space of `real` is not complex, and ablations
+# are compared by their scores alone.
+COMPLEX = [
+    variant
+    for variant in VARIANTS
+    if variant not in ("real", "volume", "tie", "kahler_beta1")
+]
 
 
 def distrust_the_future():
@@ -141,11 +148,59 @@ def dataset_settings(wildcards, *keys):
 
 
 def train_settings(wildcards):
-    """Networks, optimisation and the variant's own block, but for where else it is trained."""
+    """Networks, optimisation and the variant's own block, but for what is done with it."""
     blocks = dataset_settings(wildcards, "model", "training", "variants")
     variant = dict(blocks.pop("variants")[wildcards.variant])
-    variant.pop("representations", None)
+    for key in ("representations", "samplers"):
+        variant.pop(key, None)
     return compact(blocks | {"variant": variant})
+
+
+def sweep_blocks(dataset):
+    """The settings of a data set's sweep: the blocks of their variants by their names."""
+    options = config["datasets"][dataset]
+    if "sweep" not in options:
+        return {}
+    blocks = {"complex": ("complex", options["variants"]["complex"])}
+    for beta in options["sweep"]["beta"]:
+        blocks[f"beta_beta={beta}"] = ("beta", {"beta": beta})
+    kahler = options["variants"]["kahler"]
+    for changes in options["sweep"]["kahler"]:
+        name = "_".join(
+            ["kahler", *(f"{key}={changes[key]}" for key in sorted(changes))]
+        )
+        changes = dict(changes)
+        beta = changes.pop("beta", kahler["beta"])
+        regulariser = kahler["regulariser"] | changes
+        blocks[name] = ("kahler", {"beta": beta, "regulariser": regulariser})
+    return blocks
+
+
+SWEEPS = {dataset: sweep_blocks(dataset) for dataset in config["datasets"]}
+SWEPT = [
+    f"<results>/{dataset}/{config['datasets'][dataset]['representations'][0]}/sweep/{name}/scores.csv"
+    for dataset, blocks in SWEEPS.items()
+    for name in blocks
+]
+# The table of the choice, where there is one.
+STRENGTHS = ["strengths"] if SWEPT else []
+
+
+def sweep_train_settings(wildcards):
+    """What one setting of the sweep is trained with: all as usual but the variant's block."""
+    _, block = SWEEPS[wildcards.dataset][wildcards.setting]
+    return compact(
+        dataset_settings(wildcards, "model", "training") | {"variant": block}
+    )
+
+
+def sweep_settings(wildcards):
+    """What one setting of the sweep is scored with."""
+    _, block = SWEEPS[wildcards.dataset][wildcards.setting]
+    return compact(
+        {"variant": block, "count": config["sweep"]["count"]}
+        | evaluation_settings("neighbours", "quantile", "paths")
+    )
 
 
 def evaluation_settings(*keys):
@@ -153,14 +208,30 @@ def evaluation_settings(*keys):
     return {key: config["evaluation"][key] for key in keys}
 
 
+def samplers_of(wildcards):
+    """The samplers of a model: those of its variant's block, if that restricts them.
+
+    Without `volume` for `real`, which has no potential.
+    """
+    block = config["datasets"][wildcards.dataset]["variants"][wildcards.variant]
+    allowed = block.get("samplers", config["sampling"]["samplers"])
+    return [
+        name
+        for name in config["sampling"]["samplers"]
+        if name in allowed and (name != "volume" or wildcards.variant in COMPLEX)
+    ]
+
+
 def sample_settings(wildcards):
-    """The samplers; `real` has no potential, so that nothing of `volume` concerns it."""
-    settings = config["sampling"] | {"epsilon": config["geometry"]["epsilon"]}
-    if wildcards.variant == "real":
-        del settings["volume"], settings["epsilon"]
-        settings["samplers"] = [
-            name for name in settings["samplers"] if name != "volume"
-        ]
+    """The samplers of a model and what concerns them."""
+    sampling, samplers = config["sampling"], samplers_of(wildcards)
+    needed = {"count", "validation_count", *samplers}
+    if "volume" in samplers:  # its bases
+        needed |= {target["base"] for target in sampling["volume"]["targets"]}
+    settings = {key: value for key, value in sampling.items() if key in needed}
+    settings["samplers"] = samplers
+    if "volume" in samplers:
+        settings["epsilon"] = config["geometry"]["epsilon"]
     return compact(settings)
 
 
@@ -203,11 +274,14 @@ def benchmarks():
     """
     return sorted(
         {
-            entry.benchmark.apply_wildcards(model | {"architecture": architecture})
+            entry.benchmark.apply_wildcards(
+                model | {"architecture": architecture, "setting": setting}
+            )
             for entry in workflow.rules
             if entry.benchmark
             and entry.name not in ("runtime", "figure_runtime", "provenance")
             for model in MODELS
             for architecture in config["evaluation"]["oracles"]
+            for setting in SWEEPS[model["dataset"]] or ["none"]
         }
     )

@@ -71,6 +71,46 @@ rule score:
         " --reconstruction {output.reconstruction:q} --gallery {output.gallery:q} > {log:q} 2>&1"
 
 
+rule geodesics:
+    """Curves between test images along the metric of the fitted potential, and straight lines."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        potential="<model>/potential.safetensors",
+        oracles=oracles,
+        code=code("geodesics"),
+    output:
+        scores="<model>/geodesics.csv",
+        curves="<model>/geodesics.safetensors",
+    log:
+        "<logs>/geodesics/<each>.log",
+    benchmark:
+        "<benchmarks>/geodesics/<each>.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    group:
+        "model"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=GPUS,
+    params:
+        device=config["device"],
+        settings=compact(
+            config["evaluation"]["geodesics"]
+            | {"epsilon": config["geometry"]["epsilon"]}
+            | evaluation_settings("neighbours", "quantile")
+        ),
+        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+    shell:
+        "kahlervae geodesics --device {params.device} --data {input.data:q} --model {input.model:q} --potential {input.potential:q}"
+        " {params.oracles:q} --settings {params.settings:q}"
+        " --out {output.scores:q} --curves {output.curves:q} > {log:q} 2>&1"
+
+
 rule atlas:
     """Geometry, decoded images and samples with their outliers on a plane of the latent space."""
     input:
@@ -121,11 +161,13 @@ GATHERED = {
     "agreement": of_models("agreement.csv", COMPLEX),
     "identities": of_models("identities.csv", COMPLEX),
     "probes": of_models("probes.csv", COMPLEX),
-    "sampler_diagnostics": of_models("sampler_diagnostics.csv", COMPLEX),
+    "sampler_diagnostics": of_models("sampler_diagnostics.csv"),
+    "sampler_speed": of_models("sampler_speed.csv"),
     "samples": of_models("samples.csv"),
     "paths": of_models("paths.csv"),
+    "geodesics": of_models("geodesics.csv", COMPLEX),
     "reference": of_oracles(".csv"),
-}
+} | ({"sweep": SWEPT} if SWEPT else {})
 
 for table, parts in GATHERED.items():
 
@@ -154,12 +196,15 @@ for table, parts in GATHERED.items():
 
 
 rule pareto:
-    """Outliers of every sampler against those of plain truncation at equal variation."""
+    """Samplers against the simple ways at equal variation; settings chosen on validation rows."""
     input:
         samples="<results>/tables/samples.csv",
+        diagnostics="<results>/tables/sampler_diagnostics.csv",
         code=code("pareto"),
     output:
-        "<results>/tables/pareto.csv",
+        pareto="<results>/tables/pareto.csv",
+        hypervolume="<results>/tables/hypervolume.csv",
+        chosen="<results>/tables/chosen.csv",
     log:
         "<logs>/pareto.log",
     benchmark:
@@ -170,10 +215,14 @@ rule pareto:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=5,
+    params:
+        settings=compact(config["claims"]["choice"]),
     shell:
-        "kahlervae pareto --samples {input.samples:q} --out {output:q} > {log:q} 2>&1"
+        "kahlervae pareto --samples {input.samples:q} --diagnostics {input.diagnostics:q}"
+        " --settings {params.settings:q} --out {output.pareto:q}"
+        " --hypervolume {output.hypervolume:q} --chosen {output.chosen:q} > {log:q} 2>&1"
 
 
 rule claims:
@@ -185,6 +234,10 @@ rule claims:
         paths="<results>/tables/paths.csv",
         reconstruction="<results>/tables/reconstruction.csv",
         pareto="<results>/tables/pareto.csv",
+        chosen="<results>/tables/chosen.csv",
+        geodesics=expand(
+            "<results>/tables/{table}.csv", table=GATHERED.keys() & {"geodesics"}
+        ),
         code=code("claims"),
     output:
         "<results>/claims.csv",
@@ -198,10 +251,10 @@ rule claims:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=1500,
         runtime=10,
     params:
-        settings=compact(config["claims"]),
+        settings=compact({k: v for k, v in config["claims"].items() if k != "choice"}),
         tables=lambda wildcards, input: str(Path(input.samples).parent),
     shell:
         "kahlervae claims --tables {params.tables:q} --settings {params.settings:q}"

@@ -24,9 +24,19 @@ FIGURES = {
     "sample_sheets": ("4 Sampling", of_models("sheet.safetensors", seeds=FIRST)),
     "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
     "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"]),
+    "geodesics": (
+        "5 Evaluation",
+        [
+            *of_models("geodesics.safetensors", COMPLEX, FIRST),
+            "<results>/tables/geodesics.csv",
+        ],
+    ),
     "pareto": (
         "5 Evaluation",
-        ["<results>/tables/samples.csv", "<results>/tables/reference.csv"],
+        [
+            f"<results>/tables/{table}.csv"
+            for table in ("samples", "chosen", "reference")
+        ],
     ),
     "claims": ("6 Claims", ["<results>/claims.csv"]),
     "runtime": (
@@ -34,6 +44,11 @@ FIGURES = {
         ["<results>/tables/runtime.csv", "<results>/tables/efficiency.csv"],
     ),
 }
+if STRENGTHS:
+    FIGURES["strengths"] = (
+        "1 Training",
+        ["<results>/tables/sweep.csv", "<results>/tables/strengths.csv"],
+    )
 
 for figure, (section, sources) in FIGURES.items():
 
@@ -108,17 +123,20 @@ PAGES = [
 ]
 
 
-# Table: section of the report. Those with a row for every epoch or probe are left to the figures.
+# Table: section of the report. Those with a row for every epoch, probe or comparison are left to the
+# figures.
 SHOWN = {
     "reconstruction": "1 Training",
     "steps": "1 Training",
+    **dict.fromkeys(STRENGTHS, "1 Training"),
     "agreement": "2 Geometry",
     "identities": "2 Geometry",
     "cost": "2 Geometry",
     "sampler_diagnostics": "4 Sampling",
     "samples": "5 Evaluation",
     "paths": "5 Evaluation",
-    "pareto": "5 Evaluation",
+    "geodesics": "5 Evaluation",
+    "chosen": "5 Evaluation",
     "reference": "5 Evaluation",
     "claims": "6 Claims",
     "runtime": "7 Run",
@@ -171,6 +189,7 @@ MEASURED = [
     "cost",
     "sample_sheets",
     "smoothness",
+    "geodesics",
     "pareto",
     "claims",
 ]
@@ -181,7 +200,15 @@ rule captions:
     input:
         tables=[
             f"<results>/tables/{table}.csv"
-            for table in ("reconstruction", "agreement", "cost", "samples", "paths")
+            for table in (
+                "reconstruction",
+                "agreement",
+                "cost",
+                "samples",
+                "hypervolume",
+                "paths",
+                "geodesics",
+            )
         ],
         claims="<results>/claims.csv",
         code=code("captions"),

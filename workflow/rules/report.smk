@@ -30,7 +30,15 @@ rule tables:
     input:
         expand(
             "<results>/tables/{table}.csv",
-            table=[*GATHERED, "pareto", "cost", "steps"],
+            table=[
+                *GATHERED,
+                *STRENGTHS,
+                "pareto",
+                "hypervolume",
+                "chosen",
+                "cost",
+                "steps",
+            ],
         ),
 
 

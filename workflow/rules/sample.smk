@@ -4,13 +4,14 @@ rule sample:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",
         potential=branch(
-            lambda wildcards: wildcards.variant in COMPLEX,
+            lambda wildcards: "volume" in samplers_of(wildcards),
             then="<model>/potential.safetensors",
         ),
         code=code("sample"),
     output:
         samples="<model>/samples.safetensors",
         diagnostics="<model>/sampler_diagnostics.csv",
+        speed="<model>/sampler_speed.csv",
     log:
         "<logs>/sample/<each>.log",
     benchmark:
@@ -33,4 +34,36 @@ rule sample:
     shell:
         "kahlervae sample --device {params.device} --data {input.data:q} --model {input.model:q} {params.potential:q}"
         " --settings {params.settings:q} --out {output.samples:q}"
-        " --diagnostics {output.diagnostics:q} > {log:q} 2>&1"
+        " --diagnostics {output.diagnostics:q} --speed {output.speed:q} > {log:q} 2>&1"
+
+
+rule sampler_cost:
+    """Effective draws per second of volume sampling, by potential and by the exact metric."""
+    input:
+        models=of_models("model.safetensors", ["complex"], config["seeds"][:1]),
+        potentials=of_models("potential.safetensors", ["complex"], config["seeds"][:1]),
+        code=code("sampler_cost"),
+    output:
+        "<results>/tables/sampler_cost.csv",
+    log:
+        "<logs>/sampler_cost.log",
+    benchmark:
+        "<benchmarks>/sampler_cost.tsv"
+    conda:
+        "../../environment.yml"
+    # More than there are: cut down to all cores, so that nothing runs beside it and disturbs it.
+    threads: 1024
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        settings=compact(
+            config["sampling"]["volume"] | {"epsilon": config["geometry"]["epsilon"]}
+        ),
+        models=lambda wildcards, input: [f"--model={path}" for path in input.models],
+        potentials=lambda wildcards, input: [
+            f"--potential={path}" for path in input.potentials
+        ],
+    shell:
+        "kahlervae sampler-cost {params.models:q} {params.potentials:q}"
+        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

@@ -23,15 +23,88 @@ rule train:
         gpu=GPUS,
     params:
         device=config["device"],
+        variant=lambda wildcards: wildcards.variant,
+        seed=lambda wildcards: wildcards.seed,
         settings=train_settings,
         checkpoint=lambda wildcards, output: str(
             Path(output.model).with_name("checkpoint.safetensors")
         ),
     shell:
         "kahlervae train --device {params.device} --data {input.data:q} --dataset {wildcards.dataset}"
-        " --representation {wildcards.representation} --variant {wildcards.variant}"
-        " --seed {wildcards.seed} --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
+        " --representation {wildcards.representation} --variant {params.variant}"
+        " --seed {params.seed} --settings {params.settings:q} --checkpoint {params.checkpoint:q}"
         " --out {output.model:q} --history {output.history:q} > {log:q} 2>&1"
+
+
+use rule train as train_sweep with:
+    output:
+        model="<results>/{dataset}/{representation}/sweep/{setting}/model.safetensors",
+        history="<results>/{dataset}/{representation}/sweep/{setting}/history.csv",
+    log:
+        "<logs>/train_sweep/{dataset}/{representation}/{setting}.log",
+    benchmark:
+        "<benchmarks>/train_sweep/{dataset}/{representation}/{setting}.tsv"
+    params:
+        device=config["device"],
+        variant=lambda wildcards: SWEEPS[wildcards.dataset][wildcards.setting][0],
+        seed=config["sweep"]["seed"],
+        settings=sweep_train_settings,
+        checkpoint=lambda wildcards, output: str(
+            Path(output.model).with_name("checkpoint.safetensors")
+        ),
+
+
+rule sweep:
+    """Scores of one setting on validation data."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<results>/{dataset}/{representation}/sweep/{setting}/model.safetensors",
+        oracles=oracles,
+        code=code("sweep"),
+    output:
+        "<results>/{dataset}/{representation}/sweep/{setting}/scores.csv",
+    log:
+        "<logs>/sweep/{dataset}/{representation}/{setting}.log",
+    benchmark:
+        "<benchmarks>/sweep/{dataset}/{representation}/{setting}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=sweep_settings,
+        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+    shell:
+        "kahlervae sweep --data {input.data:q} --model {input.model:q} {params.oracles:q}"
+        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule choose:
+    """Strengths of `kahler` and `beta` by the rule of the configuration."""
+    input:
+        sweep="<results>/tables/sweep.csv",
+        code=code("choose"),
+    output:
+        "<results>/tables/strengths.csv",
+    log:
+        "<logs>/choose.log",
+    benchmark:
+        "<benchmarks>/choose.tsv"
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        settings=compact(config["sweep"]),
+    shell:
+        "kahlervae choose --sweep {input.sweep:q} --settings {params.settings:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule step_cost:

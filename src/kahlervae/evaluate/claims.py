@@ -2,19 +2,20 @@
 
 Claims about identities hold or fail by a tolerance at every probe of every model. Claims about
 samples are differences paired by seed, averaged over the oracles before pairing, and judged by
-whether their interval excludes zero. A claim whose variants or samplers a run left out gets no row.
+whether their interval excludes zero. They speak of test rows; the settings of samplers were chosen
+on validation rows. Claims have numbers, which a claim keeps when others are left out: a claim whose
+variants or samplers a run does not have gets no row.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from kahlervae.errors import InputError
-from kahlervae.evaluate.statistics import bootstrap_interval, verdict
+from kahlervae.evaluate.pareto import SCORES
+from kahlervae.evaluate.statistics import bootstrap_interval, holm, student_p, verdict
 from kahlervae.storage import read_table, write_table
 
 __all__ = ["COLUMNS", "TABLES", "judge", "make_claims"]
@@ -27,14 +28,22 @@ TABLES = {
     ),
     "identities": ([*RUN, "identity_name"], ["value", "tolerance"]),
     "samples": (
-        [*RUN, "variant", "oracle", "sampler", "setting"],
-        ["seed", "knn_outliers", "entropy_outliers", "recall", "vendi"],
+        [*RUN, "variant", "oracle", "split", "sampler", "setting"],
+        ["seed", *SCORES, "recall", "vendi"],
     ),
-    "paths": ([*RUN, "variant", "oracle", "endpoints"], ["seed", "acceleration"]),
-    "reconstruction": ([*RUN, "variant"], ["seed", "mse"]),
+    "paths": (
+        [*RUN, "variant", "oracle", "endpoints"],
+        ["seed", "acceleration", "midpoint_outliers", "sharpness"],
+    ),
+    "reconstruction": ([*RUN, "variant"], ["seed", "mse", "latent_norm"]),
     "pareto": (
-        [*RUN, "variant", "oracle", "sampler", "setting", "score", "variation"],
-        ["seed", "difference"],
+        [*RUN, "variant", "oracle", "split", "family", "setting", "score", "variation", "control"],
+        ["seed", "control_outliers", "difference"],
+    ),
+    "chosen": ([*RUN, "variant", "family", "setting", "control"], ["difference", "best"]),
+    "geodesics": (
+        [*RUN, "variant", "oracle", "curve"],
+        ["seed", "acceleration", "midpoint_outliers"],
     ),
 }
 """The tables that claims are read from, with the columns of texts and of numbers they need."""
@@ -49,7 +58,13 @@ COLUMNS = [
     "ci_high",
     "rule",
     "verdict",
+    "p_value",
+    "adjusted",
+    "topic",
+    "bound",
+    "control",
 ]
+"""Columns of the claims; ``control`` is the mean of what a difference is taken from."""
 
 
 class Identity(NamedTuple):
@@ -109,60 +124,51 @@ IDENTITIES = {
 
 
 class Effect(NamedTuple):
-    """A consequence that the paper claims of a strategy: a metric gets smaller."""
+    """What is said of a metric that gets smaller, and the table that has it."""
 
-    name: str
-    words: str
     metric: str
-
-
-EFFECTS = [
-    Effect("smoother", "smoother representations", "acceleration"),
-    Effect("fewer_outliers", "fewer semantic outliers by distance", "knn_outliers"),
-    Effect("fewer_outliers", "fewer semantic outliers by entropy", "entropy_outliers"),
-    Effect("less_variation", "less variation by recall", "recall"),
-    Effect("less_variation", "less variation by Vendi score", "vendi"),
-]
-
-
-class Strategy(NamedTuple):
-    """A variant with a sampler, and the controls (with prior sampling) it is held against."""
-
-    name: str
     words: str
-    variant: str
-    sampler: Literal["prior", "volume"]
-    controls: tuple[str, ...] = ("complex", "beta")
+    table: Literal["samples", "paths", "reconstruction"] = "samples"
 
 
-STRATEGIES = [
-    Strategy("regulariser", "The potential-based regulariser", "kahler", "prior"),
-    Strategy("volume_sampler", "Volume-weighted sampling", "complex", "volume"),
-    Strategy("both", "Regulariser and volume-weighted sampling", "kahler", "volume"),
-    Strategy(
-        "exact_regulariser",
-        "The regulariser on the exact Fisher metric",
-        "fisher",
-        "prior",
-        ("complex",),
-    ),
-]
+KNN, ENTROPY, MAHALANOBIS, ENERGY = (
+    Effect(score, f"fewer semantic outliers by {name}")
+    for score, name in zip(
+        SCORES, ("kNN distance", "entropy", "Mahalanobis distance", "energy"), strict=True
+    )
+)
+SMOOTHER = Effect("acceleration", "smoother paths between test images", "paths")
+BLURRED = Effect("sharpness", "less sharp images on the paths between test images", "paths")
+MIDPOINTS = Effect(
+    "midpoint_outliers", "fewer outliers among the midpoints of paths between test images", "paths"
+)
+RECALL = Effect("recall", "less variation by recall")
+VENDI = Effect("vendi", "less variation by Vendi score")
+NORM = Effect(
+    "latent_norm", "smaller latents (hence gains nothing by inflating them)", "reconstruction"
+)
+
+NAMED = ("real", "complex", "beta", "kahler", "fisher", "holomorphic")
+"""Variants that claims speak of by name; any other one is an ablation."""
+PLAIN = "volume:base=prior,weight=global,metric=fitted"
+"""The family of samplers that the paper describes."""
 
 
 def make_claims(tables: Path | str, settings: Mapping[str, Any], out: Path | str) -> None:
     """Judge all claims by the tables of a folder and write ``claims.csv``.
 
     Args:
-        tables: The folder of the files named in :data:`TABLES`.
+        tables: The folder of the files named in :data:`TABLES`; ``geodesics`` may be absent.
         settings: See :func:`judge`.
         out: Where to write.
 
     Raises:
-        InputError: a table is missing or damaged, or was sampled without the α of the claims.
+        InputError: a table is missing or damaged.
     """
     frames = {
         name: read_table(Path(tables) / f"{name}.csv", texts, numbers)
         for name, (texts, numbers) in TABLES.items()
+        if name != "geodesics" or (Path(tables) / f"{name}.csv").exists()
     }
     write_table(out, judge(frames, settings))
 
@@ -170,19 +176,20 @@ def make_claims(tables: Path | str, settings: Mapping[str, Any], out: Path | str
 def judge(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> pd.DataFrame:
     """The claims table.
 
-    Args:
-        tables: Data frames by the names of :data:`TABLES`.
-        settings: ``confidence``, ``resamples`` and ``seed`` of the intervals; ``minimum_seeds``
-            below which no verdict is given; ``alpha`` of the volume sampler; ``error_ratio`` and
-            ``spearman`` of the claim that the potential tracks the Fisher metric;
-            ``matched_reconstruction``, the relative difference in test MSE up to which ``beta``
-            is a matched control.
+    ``p_value`` is that of Student's t test of the paired differences, two-sided, for the claims
+    that can have a verdict over seeds. ``adjusted`` is the verdict after Holm's correction over
+    all of them on the same data: it stands if the adjusted p-value is at most 1 − ``confidence``,
+    and is ``inconclusive`` otherwise.
 
-    Raises:
-        InputError: volume samples were drawn, but none with the α of the claims.
+    Args:
+        tables: Data frames by the names of :data:`TABLES`; ``geodesics`` may be absent.
+        settings: ``confidence``, ``resamples`` and ``seed`` of the intervals; ``minimum_seeds``
+            below which no verdict is given; ``error_ratio`` and ``spearman`` of the claim that the
+            potential tracks the Fisher metric; ``matched_reconstruction``, the relative difference
+            in test MSE up to which ``beta`` is a matched control.
     """
-    rows: list[dict[str, Any]] = []
-    runs = tables["reconstruction"][["dataset", "representation"]].drop_duplicates()
+    parts = []
+    runs = tables["reconstruction"][RUN].drop_duplicates()
     for dataset, representation in runs.itertuples(index=False):
         run = _Run(
             {
@@ -195,38 +202,59 @@ def judge(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> pd
         )
         several = (runs["dataset"] == dataset).sum() > 1
         label = f"{dataset}/{representation}" if several else dataset
-        claims = [*run.identities(), *run.tracking(), *run.strategies(), *run.truncation()]
-        rows += [claim | {"dataset": label} for claim in claims]
-    return pd.DataFrame(rows, columns=COLUMNS)
+        part = pd.DataFrame(run.numbered(), columns=COLUMNS).assign(dataset=label)
+        parts.append(_adjusted(part, 1 - settings["confidence"]))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def _adjusted(claims: pd.DataFrame, level: float) -> pd.DataFrame:
+    """The claims of one data set with their verdicts after Holm's correction."""
+    stands = (claims["topic"] == "identities") | (holm(claims["p_value"]) <= level)
+    return claims.assign(adjusted=claims["verdict"].where(stands, "inconclusive"))
 
 
 class _Run:
-    """The claims about one data set in one representation."""
+    """The claims about one data set in one representation.
+
+    A claim that its tables say nothing of is None, so that those after it keep their numbers.
+    """
 
     def __init__(self, tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> None:
         self.tables = tables
         self.settings = settings
-        self.volume_setting = self._volume_setting()
 
-    def _volume_setting(self) -> str | None:
-        samples, alpha = self.tables["samples"], self.settings["alpha"]
-        drawn = samples.loc[samples["sampler"] == "volume", "setting"].unique()
-        for setting in map(str, drawn):
-            with suppress(ValueError):
-                if float(setting.removeprefix("alpha=")) == alpha:
-                    return setting
-        if len(drawn):
-            raise InputError(
-                f"claims.alpha = {alpha} was not sampled, only {', '.join(map(str, drawn))}: "
-                "set it to one of sampling.volume.alphas."
-            )
-        return None
+    def numbered(self) -> list[dict[str, Any]]:
+        """All claims, with their numbers as the first part of their names."""
+        groups = {
+            "identities": self.identities,
+            "tracking": self.tracking,
+            "regulariser": self.regulariser,
+            "exact metric": self.exact_metric,
+            "volume sampling": self.volume_sampling,
+            "at equal variation": self.equal_variation,
+            "geodesics": self.geodesics,
+        }
+        claims = [(topic, claim) for topic, group in groups.items() for claim in group()]
+        numbered = [
+            claim | {"claim": f"C{number}_{claim['claim']}", "topic": topic}
+            for number, (topic, claim) in enumerate(claims, 1)
+            if claim
+        ]
+        # The ablations come last and share their numbers, since a run may have any of them.
+        for variant in self._ablations():
+            numbered += [
+                claim | {"claim": f"C{number}_{claim['claim']}", "topic": "ablation"}
+                for number, claim in enumerate(self.ablation(variant), len(claims) + 1)
+                if claim
+            ]
+        return numbered
 
-    def identities(self) -> Iterator[dict[str, Any]]:
+    def identities(self) -> Iterator[dict[str, Any] | None]:
         """Claims by tolerance, over all models."""
         for name, identity in IDENTITIES.items():
-            rows = self.tables["identities"].query("identity_name == @name")
+            rows = _where(self.tables["identities"], identity_name=name)
             if rows.empty:
+                yield None
                 continue
             value, tolerance = rows["value"].to_numpy(), rows["tolerance"].to_numpy()
             at_most = identity.side == "at most"
@@ -240,13 +268,15 @@ class _Run:
                 "rule": f"supported if {identity.side} {tolerance[0]:g} for each of "
                 f"{len(rows)} models",
                 "verdict": "supported" if holds else "not supported",
+                "bound": tolerance[0],
             }
 
-    def tracking(self) -> Iterator[dict[str, Any]]:
+    def tracking(self) -> Iterator[dict[str, Any] | None]:
         """Claims that the fitted potential tracks the Fisher metric of ``complex`` decoders."""
-        rows = self.tables["agreement"].query("variant == 'complex' and probe_set == 'posterior'")
+        rows = _where(self.tables["agreement"], variant="complex", probe_set="posterior")
         by_potential = rows.set_index(["potential", "seed"])
         if not {"fitted", "constant"} <= set(rows["potential"]):
+            yield from (None, None)
             return
         errors = by_potential["relative_error_median"]
         yield self._interval_claim(
@@ -266,67 +296,168 @@ class _Run:
             self.settings["spearman"],
         )
 
-    def strategies(self) -> Iterator[dict[str, Any]]:
-        """Claims of every strategy against every control."""
-        for strategy in STRATEGIES:
-            for control in strategy.controls:
-                matched, remark = (
-                    self._matched(strategy.variant) if control == "beta" else (True, "")
-                )
-                for effect in EFFECTS:
-                    ours, theirs = self._values(strategy, control, effect.metric)
-                    if ours.empty or theirs.empty:
-                        continue
-                    at = " at matched reconstruction" if control == "beta" else ""
-                    yield self._interval_claim(
-                        f"{strategy.name}_{effect.name}_{effect.metric}_vs_{control}",
-                        f"{strategy.words} ({strategy.variant}) gives {effect.words} than "
-                        f"{control} with prior sampling{at}.",
-                        effect.metric,
-                        ours - theirs,
-                        "below",
-                        remark=remark,
-                        valid=matched,
-                    )
+    def regulariser(self) -> Iterator[dict[str, Any] | None]:
+        """The regularised variant against the plain one and against β at matched reconstruction."""
+        words = "The potential-based regulariser (kahler) gives"
+        for effect in (SMOOTHER, BLURRED, MIDPOINTS, KNN, ENTROPY, RECALL, VENDI):
+            for control in ("complex", "beta"):
+                yield self._against("regulariser", words, effect, "kahler", control)
+        yield self._against("regulariser", words, NORM, "kahler", "complex")
 
-    def truncation(self) -> Iterator[dict[str, Any]]:
-        """Claims of volume-weighted sampling against truncation at equal variation."""
+    def exact_metric(self) -> Iterator[dict[str, Any] | None]:
+        """The same regulariser on the metric that the potential replaces."""
+        words = "The regulariser on the exact Fisher metric (fisher) gives"
+        for effect in (SMOOTHER, MIDPOINTS, KNN, RECALL):
+            yield self._against("exact_metric", words, effect, "fisher", "kahler")
+
+    def ablation(self, variant: str) -> Iterator[dict[str, Any] | None]:
+        """A further variant against the full regulariser and against none."""
+        for effect in (SMOOTHER, KNN):
+            for control in ("kahler", "complex"):
+                yield self._against(
+                    variant, f"The variant {variant} gives", effect, variant, control
+                )
+
+    def volume_sampling(self) -> Iterator[dict[str, Any] | None]:
+        """The paper's sampler against prior sampling: of the same model, and both means at once."""
+        for variant, control in (
+            ("complex", "complex"),
+            ("kahler", "kahler"),
+            ("kahler", "complex"),
+        ):
+            chosen = self._chosen(variant, PLAIN)
+            for effect in (KNN, ENTROPY, RECALL, VENDI):
+                if chosen is None:
+                    yield None
+                    continue
+                yield self._difference(
+                    f"volume_sampler_{variant}_{effect.metric}_vs_prior_of_{control}",
+                    f"Volume-weighted sampling of {variant} gives {effect.words} than prior "
+                    f"sampling of {control}.",
+                    effect.metric,
+                    self._samples(variant, "volume", chosen, effect.metric),
+                    self._samples(control, "prior", "default", effect.metric),
+                    remark=_setting(chosen),
+                )
+
+    def equal_variation(self) -> Iterator[dict[str, Any] | None]:
+        """The paper's sampler and the best volume sampler against the simple ways."""
         for variant in ("complex", "kahler"):
-            volume = self.tables["pareto"].query(
-                "variant == @variant and sampler == 'volume' and setting == @self.volume_setting"
-            )
-            for (score, variation), rows in volume.groupby(["score", "variation"], sort=False):
-                yield self._interval_claim(
-                    f"volume_sampler_{score}_vs_truncation_at_{variation}_{variant}",
-                    f"Volume-weighted sampling of {variant} leaves fewer outliers than truncation "
-                    f"of the prior at equal variation ({variation}).",
-                    str(score),
-                    _mean_over_oracles(rows, "difference"),
-                    "below",
+            for effect, control, variation in (
+                (KNN, "truncated", "recall"),
+                (KNN, "truncated", "coverage"),
+                (KNN, "truncated", "vendi"),
+                (KNN, "gmm", "recall"),
+            ):
+                yield self._matched_claim("volume_sampler", variant, effect, control, variation)
+            for effect, control, variation in (
+                (KNN, "truncated", "recall"),
+                (KNN, "gmm", "recall"),
+                (KNN, "gmm", "novelty"),
+                (ENTROPY, "gmm", "recall"),
+                (MAHALANOBIS, "gmm", "recall"),
+                (ENERGY, "gmm", "recall"),
+            ):
+                yield self._matched_claim(
+                    "best_volume_sampler", variant, effect, control, variation
                 )
 
-    def _values(
-        self, strategy: Strategy, control: str, metric: str
-    ) -> tuple["pd.Series[float]", "pd.Series[float]"]:
-        """The metric of strategy and control by seed."""
-        volume = strategy.sampler == "volume"
-        if metric == "acceleration":
-            # A regulariser is judged between test posteriors, a sampler between its own samples.
-            paths = self.tables["paths"]
-            ours = f"volume:{self.volume_setting}" if volume else "posterior"
-            theirs = "prior" if volume else "posterior"
-            chosen = paths[(paths["variant"] == strategy.variant) & (paths["endpoints"] == ours)]
-            reference = paths[(paths["variant"] == control) & (paths["endpoints"] == theirs)]
-        else:
-            samples = self.tables["samples"]
-            setting = self.volume_setting if volume else "default"
-            chosen = samples[
-                (samples["variant"] == strategy.variant)
-                & (samples["sampler"] == strategy.sampler)
-                & (samples["setting"] == setting)
-            ]
-            reference = samples[(samples["variant"] == control) & (samples["sampler"] == "prior")]
-        return _mean_over_oracles(chosen, metric), _mean_over_oracles(reference, metric)
+    def geodesics(self) -> Iterator[dict[str, Any] | None]:
+        """Paths along the potential's metric against straight lines with the same ends."""
+        table = self.tables.get("geodesics")
+        for variant in ("complex", "kahler"):
+            for effect in (SMOOTHER, MIDPOINTS):
+                if table is None:
+                    yield None
+                    continue
+                ours, theirs = (
+                    _by_seed(_where(table, variant=variant, curve=curve), effect.metric)
+                    for curve in ("geodesic", "straight")
+                )
+                yield self._difference(
+                    f"geodesics_{variant}_{effect.metric}_vs_straight",
+                    f"Geodesics of the fitted potential of {variant} give {effect.words} than "
+                    "straight lines.",
+                    effect.metric,
+                    ours,
+                    theirs,
+                )
+
+    def _ablations(self) -> list[str]:
+        variants = self.tables["reconstruction"]["variant"]
+        return [name for name in variants.unique() if name not in NAMED]
+
+    def _against(
+        self, name: str, words: str, effect: Effect, variant: str, control: str
+    ) -> dict[str, Any] | None:
+        """A variant against another one: by its prior samples, its paths or its latents."""
+        at, (matched, remark) = "", (True, "")
+        if control == "beta":
+            at, (matched, remark) = " at matched reconstruction", self._matched(variant)
+        return self._difference(
+            f"{name}_{effect.metric}_vs_{control}",
+            f"{words} {effect.words} than {control}{at}.",
+            effect.metric,
+            self._of_variant(variant, effect),
+            self._of_variant(control, effect),
+            remark=remark,
+            valid=matched,
+        )
+
+    def _of_variant(self, variant: str, effect: Effect) -> "pd.Series[float]":
+        if effect.table == "samples":
+            return self._samples(variant, "prior", "default", effect.metric)
+        ends = {"endpoints": "posterior"} if effect.table == "paths" else {}
+        return _by_seed(_where(self.tables[effect.table], variant=variant, **ends), effect.metric)
+
+    def _samples(self, variant: str, sampler: str, setting: str, metric: str) -> "pd.Series[float]":
+        """A score of the test draws of one sampler."""
+        what = {"split": "test", "variant": variant, "sampler": sampler, "setting": setting}
+        return _by_seed(_where(self.tables["samples"], **what), metric)
+
+    def _chosen(self, variant: str, family: str) -> str | None:
+        """The setting of a family that was chosen on validation rows, if there is one."""
+        rows = _where(self.tables["chosen"], variant=variant, family=family)
+        return str(rows["setting"].iloc[0]) if len(rows) else None
+
+    def _best(self, variant: str) -> str | None:
+        """The best family of volume samplers on validation rows, if there is one."""
+        rows = _where(self.tables["chosen"], variant=variant, best=True)
+        return str(rows["family"].iloc[0]) if len(rows) else None
+
+    def _matched_claim(
+        self, name: str, variant: str, effect: Effect, control: str, variation: str
+    ) -> dict[str, Any] | None:
+        """A chosen setting against a control at equal variation, on test rows."""
+        best = name.startswith("best")
+        family = self._best(variant) if best else PLAIN
+        setting = self._chosen(variant, family) if family else None
+        rows = _where(
+            self.tables["pareto"],
+            split="test",
+            variant=variant,
+            control=control,
+            variation=variation,
+            score=effect.metric,
+            setting=setting,
+            family=family,
+        )
+        if rows.empty:
+            return None
+        ours = "The best volume sampler" if best else "Volume-weighted sampling"
+        theirs = {
+            "truncated": "truncation of the prior",
+            "gmm": "the best Gaussian mixture at the best temperature",
+        }[control]
+        row = self._interval_claim(
+            f"{name}_{variant}_{effect.metric}_vs_{control}_at_{variation}",
+            f"{ours} of {variant} gives {effect.words} than {theirs} at equal {variation}.",
+            effect.metric,
+            _by_seed(rows, "difference"),
+            "below",
+            remark=_setting(f"{family} {setting}" if best else str(setting)),
+        )
+        return row | {"control": _by_seed(rows, "control_outliers").mean()}
 
     def _matched(self, variant: str) -> tuple[bool, str]:
         """Whether beta reconstructs as well as the variant, seed by seed, and a remark on it."""
@@ -341,6 +472,24 @@ class _Run:
             f"{variant} by {relative.min():+.1%} to {relative.max():+.1%} over the seeds "
             f"(limit {limit:.0%})"
         )
+
+    def _difference(
+        self,
+        claim: str,
+        statement: str,
+        metric: str,
+        ours: "pd.Series[float]",
+        theirs: "pd.Series[float]",
+        remark: str = "",
+        valid: bool = True,
+    ) -> dict[str, Any] | None:
+        """A claim that a metric is smaller than that of a control, paired by seed."""
+        if ours.empty or theirs.empty:
+            return None
+        row = self._interval_claim(
+            claim, statement, metric, ours - theirs, "below", remark=remark, valid=valid
+        )
+        return row | {"control": theirs.mean()}
 
     def _interval_claim(
         self,
@@ -378,9 +527,22 @@ class _Run:
             "ci_high": interval.high,
             "rule": "; ".join([rule, *remarks]),
             "verdict": verdict(interval, side, bound) if valid else "inconclusive",
+            "p_value": student_p(values, bound) if valid else np.nan,
+            "bound": bound,
         }
 
 
-def _mean_over_oracles(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
-    """Means by seed; NaN where one oracle has no value, so that seeds stay comparable."""
+def _setting(setting: str) -> str:
+    return f"setting {setting}, chosen on validation draws"
+
+
+def _where(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    """The rows with those values."""
+    for column, value in values.items():
+        table = table[table[column] == value]
+    return table
+
+
+def _by_seed(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
+    """Means over oracles by seed; NaN where one has no value, so that seeds stay comparable."""
     return rows.groupby("seed")[column].agg(lambda values: values.mean(skipna=False))

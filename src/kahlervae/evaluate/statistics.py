@@ -1,13 +1,14 @@
-"""Intervals and verdicts from a handful of seeds."""
+"""Intervals, verdicts and corrections for their number, from a handful of seeds."""
 
 import math
 from typing import Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import special
 
-__all__ = ["Interval", "Verdict", "bootstrap_interval", "verdict"]
+__all__ = ["Interval", "Verdict", "bootstrap_interval", "holm", "student_p", "verdict"]
 
 Verdict = Literal["supported", "not supported", "inconclusive"]
 
@@ -70,3 +71,55 @@ def verdict(interval: Interval, claimed: Literal["below", "above"], bound: float
     if interval.low > bound:
         return "supported" if claimed == "above" else "not supported"
     return "inconclusive"
+
+
+def student_p(differences: ArrayLike, bound: float = 0.0) -> float:
+    r"""Two-sided p-value of Student's t test that paired differences have the mean ``bound``.
+
+    .. math:: p = 2\,P(T_{n-1} > |t|), \qquad t = \sqrt n\,(\bar x - b) / s.
+
+    With the five seeds of a run a bootstrap has only 126 different resamples, too few for the
+    small p-values that a correction for many claims asks for; hence this test.
+
+    Args:
+        differences: One difference per seed.
+        bound: The mean under the null hypothesis, :math:`b`.
+
+    Returns:
+        The p-value; for equal differences 0 away from the bound and 1 on it; NaN for fewer than
+        two differences.
+    """
+    values = np.asarray(differences, dtype=float) - bound
+    n = len(values)
+    if n < 2:
+        return math.nan
+    error = values.std(ddof=1) / math.sqrt(n)
+    if error == 0:
+        return float(values[0] == 0)
+    return float(2 * special.stdtr(n - 1, -abs(values.mean()) / error))
+
+
+def holm(p_values: ArrayLike) -> Float[np.ndarray, " m"]:
+    r"""P-values adjusted by Holm's step-down method, which bounds the family-wise error rate.
+
+    With the p-values in ascending order,
+
+    .. math:: \tilde p_{(i)} = \max_{j \le i} \min(1, (m - j + 1)\, p_{(j)}).
+
+    Rejecting where :math:`\tilde p \le \alpha` makes one false rejection or more with
+    probability :math:`\alpha` at most, however the tests depend on each other.
+
+    Source: Holm 1979, *A simple sequentially rejective multiple test procedure*.
+
+    Args:
+        p_values: One per test; NaN marks a test that was not made and does not count.
+
+    Returns:
+        The adjusted p-values, in the same order; NaN stays NaN.
+    """
+    p = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p.shape, np.nan)
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN sorts last
+    steps = np.arange(len(order), 0, -1) * p[order]
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted

@@ -23,11 +23,10 @@ WARM_UP = 3
 REGULARISER: dict[str, Any] = {
     "form": "volume",
     "strength": 0.5,
-    "tie": 30.0,
     "epsilon": 1e-3,
     "warmup_epochs": 0,
-    "scale": 30.0,
 }
+POTENTIAL: dict[str, Any] = {"tie": 30.0, "scale": 30.0}
 
 
 def measure_steps(settings: Mapping[str, Any]) -> pd.DataFrame:
@@ -75,8 +74,10 @@ def _clock(variant: str, size: Mapping[str, int]) -> Callable[[], dict[str, floa
     identity = {"dataset": "noise", "representation": "pixels", "variant": variant, "seed": 0}
     sizes = {key: size[key] for key in ("latent_dim", "width", "depth")}
     model = build_model(identity, shape, "complex", **sizes, likelihood_variance="constant")
-    block = REGULARISER | {key: size[key] for key in ("points", "groups", "components")}
-    objective = Objective(model, {} if variant == "complex" else {"regulariser": block}, 0)
+    exact = REGULARISER | {"points": size["points"]}
+    learned = exact | POTENTIAL | {key: size[key] for key in ("groups", "components")}
+    blocks = {"complex": {}, "fisher": {"regulariser": exact}, "kahler": {"regulariser": learned}}
+    objective = Objective(model, blocks[variant], 0)
     optimiser = Adam(objective.parameters(), lr=1e-3)
     stream = generator(0, "step_cost")
     images = torch.rand(size["batch"], *shape, generator=stream)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from kahlervae.errors import InputError
-from kahlervae.figures.style import GROUP, SAMPLERS, VARIANTS, VERDICTS, counted, ordered, table
+from kahlervae.figures.style import GROUP, SAMPLERS, VARIANTS, VERDICTS, counted, table
 from kahlervae.storage import atomic
 
 __all__ = ["MEASURED", "write_captions"]
@@ -16,8 +16,14 @@ def _by(frame: pd.DataFrame, column: str, value: str, form: str = "{:.3g}") -> s
     """``complex 0.21, Kähler 0.15``: means of a column by category, in the order of the figures."""
     looks = {"variant": VARIANTS, "sampler": SAMPLERS}[column]
     means = frame.groupby(column)[value].mean()
+    # Ablations and further samplers have no look, and come last under their own names.
+    names = [
+        *(name for name in looks if name in means),
+        *(n for n in means.index if n not in looks),
+    ]
     return ", ".join(
-        f"{looks[name].label} {form.format(means[name])}" for name in ordered(means.index, looks)
+        f"{looks[name].label if name in looks else name} {form.format(means[name])}"
+        for name in names
     )
 
 
@@ -65,15 +71,29 @@ def _acceleration(frame: pd.DataFrame) -> str:
     )
 
 
-def _outliers(frame: pd.DataFrame) -> str:
-    prior = frame[frame["sampler"] == "prior"]
+def _geodesics(frame: pd.DataFrame) -> str:
+    measured = ["fisher_length", "acceleration", "midpoint_outliers"]
+    means = frame.groupby(["variant", "curve"], as_index=False)[measured].mean()
+    geodesic, straight = (means[means["curve"] == name] for name in ("geodesic", "straight"))
     return (
-        f"Samples of the prior, kNN outliers: {_by(prior, 'variant', 'knn_outliers', '{:.2f}')}; "
-        f"recall: {_by(prior, 'variant', 'recall', '{:.2f}')}."
+        f"Length in the Fisher metric, geodesics: {_by(geodesic, 'variant', 'fisher_length')}; "
+        f"straight lines: {_by(straight, 'variant', 'fisher_length')}. Relative acceleration, "
+        f"geodesics: {_by(geodesic, 'variant', 'acceleration')}; straight lines: "
+        f"{_by(straight, 'variant', 'acceleration')}. Outliers among midpoints, geodesics: "
+        f"{_by(geodesic, 'variant', 'midpoint_outliers', '{:.2f}')}; straight lines: "
+        f"{_by(straight, 'variant', 'midpoint_outliers', '{:.2f}')}."
     )
 
 
+def _hypervolume(frame: pd.DataFrame) -> str:
+    rows = frame.query("split == 'test' and score == 'knn_outliers' and variation == 'recall'")
+    means = rows.groupby("family")["hypervolume"].mean().sort_values(ascending=False)
+    listed = ", ".join(f"``{family}`` {value:.3f}" for family, value in means.items())
+    return f"Hypervolume of recall and kNN outliers, mean over the models: {listed}."
+
+
 def _samplers(frame: pd.DataFrame) -> str:
+    frame = frame[frame["split"] == "test"]
     return (
         "Mean over the models and settings of a sampler, kNN outliers: "
         f"{_by(frame, 'sampler', 'knn_outliers', '{:.2f}')}; "
@@ -91,13 +111,22 @@ MEASURED: dict[str, tuple[str, Sequence[str], Callable[[pd.DataFrame], str]]] = 
         _error,
     ),
     "cost": ("cost", ["method", "quantity", "output_dim", "relative"], _cost),
-    "sample_sheets": ("samples", ["sampler", "knn_outliers", "recall"], _samplers),
+    "sample_sheets": ("samples", ["sampler", "split", "knn_outliers", "recall"], _samplers),
     "smoothness": (
         "paths",
         ["variant", "endpoints", "acceleration", "midpoint_outliers", "sharpness"],
         _acceleration,
     ),
-    "pareto": ("samples", ["variant", "sampler", "knn_outliers", "recall"], _outliers),
+    "geodesics": (
+        "geodesics",
+        ["variant", "curve", "fisher_length", "acceleration", "midpoint_outliers"],
+        _geodesics,
+    ),
+    "pareto": (
+        "hypervolume",
+        ["split", "family", "score", "variation", "hypervolume"],
+        _hypervolume,
+    ),
 }
 """Figure: (table, columns that it needs, sentence)."""
 
@@ -135,6 +164,11 @@ def _measured(name: str, tables: Path) -> str:
 
 
 def _verdicts(claims: Path) -> str:
-    verdicts = table(claims, ["verdict"])["verdict"].value_counts()
-    listed = ", ".join(f"{verdicts.get(name, 0)} {name}" for name in VERDICTS)
-    return f"**Verdicts** on {counted(int(verdicts.sum()), 'claim')}: {listed}."
+    frame = table(claims, ["verdict", "adjusted"])
+    counts = frame["verdict"].value_counts()
+    listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in VERDICTS)
+    lost = int((frame["adjusted"] != frame["verdict"]).sum())
+    return (
+        f"**Verdicts** on {counted(len(frame), 'claim')}: {listed}. "
+        f"Of these, {lost} do not stand after Holm's correction for their number."
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,13 +18,27 @@ from kahlervae.figures.style import (
     TWO_COLUMNS,
     VARIANTS,
     arrays,
+    blank,
     canvas,
+    counted,
+    grouped,
     half_weight,
     ordered,
+    seeds,
+    summary,
     table,
 )
 
-__all__ = ["key_label", "models", "paths", "reconstructions", "sample_sheets", "show", "tile"]
+__all__ = [
+    "geodesics",
+    "key_label",
+    "models",
+    "paths",
+    "reconstructions",
+    "sample_sheets",
+    "show",
+    "tile",
+]
 
 INK = mpl.colormaps["gray_r"].with_extremes(bad="white")
 """Dark strokes on white paper; the gaps between tiles are NaN and stay white."""
@@ -205,3 +220,78 @@ def paths(inputs: Sequence[Path]) -> Figure:
         show(ax, np.concatenate(images), len(images[0]), [VARIANTS[name].label for name in held])
         ax.set_title(f"line {k + 1}" + (f" ({group})" if len(galleries) > 1 else ""))
     return figure
+
+
+DIFFERENCES = {
+    "fisher_length": "length in the Fisher metric,\ngeodesic / straight",
+    "acceleration": "Δ relative acceleration",
+    "midpoint_outliers": "Δ outliers among midpoints",
+}
+
+
+def geodesics(inputs: Sequence[Path]) -> Figure:
+    """Decoded geodesics and straight lines between the same test images, and what they differ in.
+
+    ``inputs``: ``geodesics.safetensors`` of each model, of which the lowest seed is shown; then
+    the gathered ``geodesics.csv``, averaged over oracles. Points are seeds; bars their mean and its
+    95 % interval. Dashed: no difference.
+    """
+    *files, path = inputs
+    names = ["straight", "geodesic"]
+    galleries = models(files, names)
+    frame = table(path, [*MODEL, "curve", "oracle", *DIFFERENCES])
+    means = frame.groupby([*MODEL, "curve"], sort=False)[list(DIFFERENCES)].mean()
+    panels = grouped(_differences(means))
+
+    blocks = [
+        (", ".join(group), k, held)
+        for group, held in galleries.items()
+        for k in range(min(len(content["straight"]) for content, _ in held.values()))
+    ]
+    width, across = TWO_COLUMNS, min(2, len(blocks))
+    points = max(
+        content["straight"].shape[1] for *_, held in blocks for content, _ in held.values()
+    )
+    rows = -(-len(blocks) // across)
+    tall = 2 * max(map(len, galleries.values())) * (width - 2.0) / across / points + 0.25
+    heights = [rows * tall, 1.5 * len(panels)]
+    figure = blank(width, sum(heights) + 0.3)
+    above, below = figure.add_gridspec(2, 1, height_ratios=heights)
+    grid = above.subgridspec(rows, across)
+    for cell, (group, k, held) in zip(grid, blocks, strict=False):
+        ax = figure.add_subplot(cell)
+        images = [content[name][k] for content, _ in held.values() for name in names]
+        labels = [f"{VARIANTS[variant].label}, {name}" for variant in held for name in names]
+        show(ax, np.concatenate(images), len(images[0]), labels)
+        ax.set_title(f"pair {k + 1}" + (f" ({group})" if len(galleries) > 1 else ""))
+    grid = below.subgridspec(len(panels), len(DIFFERENCES))
+    for i, (group, held) in enumerate(panels):
+        variants = ordered(held["variant"], VARIANTS)
+        for j, (column, label) in enumerate(DIFFERENCES.items()):
+            ax = figure.add_subplot(grid[i, j])
+            for x, variant in enumerate(variants):
+                seeds(ax, x, held[held["variant"] == variant][column], VARIANTS[variant])
+            ax.axhline(column == "fisher_length", color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
+            ax.set_xticks(range(len(variants)), [VARIANTS[name].label for name in variants])
+            ax.set_xlim(-0.6, len(variants) - 0.4)
+            ax.grid(False, axis="x")
+            ax.set_ylabel(label)
+            if group and j == 0:
+                ax.set_title(group, loc="left")
+    count = frame["seed"].nunique()
+    figure.supxlabel(
+        f"points: {counted(count, 'seed')}, mean of {counted(frame['oracle'].nunique(), 'oracle')};"
+        f" bars: {summary(count)}; Δ: geodesic minus straight; dashed: no difference",
+        fontsize=6.5,
+    )
+    return figure
+
+
+def _differences(means: pd.DataFrame) -> pd.DataFrame:
+    """Geodesic minus straight for every model; of the length the quotient."""
+    curves = {name: means.xs(name, level="curve") for name in ("straight", "geodesic")}
+    difference = curves["geodesic"] - curves["straight"]
+    difference["fisher_length"] = (
+        curves["geodesic"]["fisher_length"] / curves["straight"]["fisher_length"]
+    )
+    return difference.reset_index()

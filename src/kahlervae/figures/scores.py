@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,28 +10,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kahlervae.evaluate.pareto import with_families
 from kahlervae.figures.style import (
+    GROUP,
     MODEL,
-    SAMPLERS,
     TWO_COLUMNS,
     VARIANTS,
     VERDICTS,
     Look,
-    blank,
     canvas,
     counted,
     dodged,
     grouped,
-    half_weight,
     handle,
     legend,
     mean_interval,
     ordered,
     summary,
     table,
+    titled,
 )
+from kahlervae.storage import read_table
 
-__all__ = ["claims", "pareto", "smoothness", "training"]
+__all__ = ["claims", "pareto", "smoothness", "strengths", "training"]
 
 
 def training(inputs: Sequence[Path]) -> Figure:
@@ -95,15 +96,15 @@ def _curves(ax: Axes, frame: pd.DataFrame, column: str) -> None:
 ENDPOINTS = {
     "posterior": Look("between test posteriors", "#000000", "o"),
     "prior": Look("between prior samples", "#8C8C8C", "s"),
-    "volume": Look("between volume samples, α = {alpha}", "#AA4499", "D"),
 }
 
 
 def smoothness(inputs: Sequence[Path]) -> Figure:
     """Smoothness of decoded latent lines, and the sharpness it may have cost.
 
-    ``inputs``: the gathered ``paths.csv``, averaged over oracles. Points are seeds; bars their
-    mean and its 95 % interval. Dashed: real images.
+    ``inputs``: the gathered ``paths.csv``, averaged over oracles; of it the variants that have a
+    look, between test posteriors and between prior samples. Points are seeds; bars their mean and
+    its 95 % interval. Dashed: real images.
     """
     panels = {
         "acceleration": ("relative acceleration", None),
@@ -113,10 +114,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
     }
     (path,) = inputs
     frame = table(path, [*MODEL, "endpoints", "oracle", *panels])
-    weights = frame["endpoints"].str.extract(r"^volume:alpha=(.*)")[0].astype(float)
-    alpha = half_weight(weights.dropna().unique()) if weights.notna().any() else np.nan
-    frame = frame[weights.isna() | (weights == alpha)]
-    frame = frame.assign(endpoints=frame["endpoints"].str.partition(":")[0])
+    frame = frame[frame["endpoints"].isin(ENDPOINTS) & frame["variant"].isin(VARIANTS)]
     means = frame.groupby([*MODEL, "endpoints"], sort=False)[list(panels)].mean().reset_index()
     seeds = means["seed"].nunique()
     groups = grouped(means)
@@ -135,10 +133,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
         block[0, 0].set_title(group, loc="left")
     legend(
         figure,
-        [
-            handle(kind, label=kind.label.format(alpha=f"{alpha:g}".replace("-", "−")))
-            for kind in (ENDPOINTS[name] for name in kinds)
-        ],
+        [handle(ENDPOINTS[name]) for name in kinds],
         title=(
             f"points: {counted(seeds, 'seed')}, "
             f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; "
@@ -148,74 +143,140 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
     return figure
 
 
+def strengths(inputs: Sequence[Path]) -> Figure:
+    """The sweep from which strengths were chosen: what smoothness and fewer outliers cost.
+
+    ``inputs``: the gathered ``sweep.csv`` (scores on validation data, averaged over oracles); then
+    ``strengths.csv``, if a choice is to be marked. One point is one trained setting.
+    """
+    panels = {
+        "acceleration": "relative acceleration",
+        "knn_outliers": "outliers among prior samples",
+        "midpoint_outliers": "outliers among midpoints",
+        "recall": "recall of prior samples",
+    }
+    path, *choices = inputs
+    keys = ["beta", "form", "strength", "tie"]
+    frame = table(path, [*MODEL, *keys, "oracle", "mse", *panels])
+    chosen = [
+        table(choice, [*MODEL, *keys, "chosen"]).query("variant == 'kahler' and chosen")
+        for choice in choices
+    ]
+    means = (
+        frame.groupby([*MODEL, *keys], sort=False, dropna=False)[["mse", *panels]]
+        .mean()
+        .reset_index()
+    )
+    groups = grouped(means)
+    figure, axes = canvas(
+        2 * len(groups), 2, width=TWO_COLUMNS, height=4.2 * len(groups) + 0.3, sharex=True
+    )
+    for i, (group, held) in enumerate(groups):
+        best = pd.concat([held.merge(choice[[*MODEL, *keys]]) for choice in chosen] or [held[:0]])
+        for (column, label), ax in zip(panels.items(), axes[2 * i : 2 * i + 2].flat, strict=True):
+            for variant in ordered(held["variant"], VARIANTS):
+                part, kind = held[held["variant"] == variant].sort_values("mse"), VARIANTS[variant]
+                line = kind.line if variant == "beta" else "none"
+                ax.plot(part["mse"], part[column], kind.marker, ls=line, color=kind.color)
+            ax.plot(best["mse"], best[column], "o", ms=10, mfc="none", mec="#222222", mew=1.0)
+            ax.set_ylabel(label)
+        axes[2 * i, 0].set_title(group, loc="left")
+        for ax in axes[2 * i + 1]:
+            ax.set_xlabel("MSE of validation images (per pixel)")
+    variants = ordered(means["variant"], VARIANTS)
+    legend(
+        figure,
+        [
+            *(handle(VARIANTS[name]) for name in variants),
+            handle(Look("chosen", "#222222", "o"), fillstyle="none", markersize=9),
+        ],
+        title=f"one model a point; scores: mean of {counted(frame['oracle'].nunique(), 'oracle')}",
+    )
+    return figure
+
+
 REAL = Look("real test images", "#000000", "*")
-SCORES = {"knn_outliers": "kNN outliers (share)", "entropy_outliers": "entropy outliers (share)"}
-VARIATION = {"recall": "recall", "vendi": "Vendi score"}
+SCORES = {"knn_outliers": "kNN outliers", "entropy_outliers": "entropy outliers"}
+FITTED = "volume:base={},weight={},metric=fitted"
+FAMILIES = {
+    "truncated": Look("truncated prior", "#000000", "o"),
+    "gmm": Look("Gaussian mixtures", "#777777", "s"),
+    "posterior_mixture": Look("aggregated posterior", "#CC79A7", "P"),
+    "riemannian": Look("Riemannian", "#56B4E9", "X"),
+    FITTED.format("prior", "global"): Look("volume, prior", "#E69F00", "^"),
+    FITTED.format("gmm", "global"): Look("volume, mixture", "#009E73", "v"),
+    FITTED.format("gmm", "local"): Look("volume, mixture, local", "#D55E00", "D"),
+    FITTED.format("posterior_mixture", "local"): Look("volume, posterior, local", "#0072B2", "h"),
+}
+"""Families of samplers; mixtures of all numbers of components are one here."""
+SHOWN = ("complex", "kahler", "beta")
+"""The variants whose samplers are compared."""
 
 
 def pareto(inputs: Sequence[Path]) -> Figure:
-    """Outliers against variation for every variant and sampler; lower right is better.
+    """Outliers against recall: the curve of every family of samplers; lower right is better.
 
-    ``inputs``: the gathered ``samples.csv``; then any number of ``reference.csv`` (scores of real
-    test images). Scores are averaged over oracles. The line through the dots is the truncation
-    sweep and ends in the prior (T = 1); the line through the diamonds follows the volume weight α
-    and passes through the prior (α = 0). Crosses: 95 % interval of the mean over seeds.
+    ``inputs``: the gathered ``samples.csv``, of which test rows are shown, averaged over oracles;
+    ``chosen.csv``; then any number of ``reference.csv`` (scores of real test images). Curves follow
+    the temperature, or the power of the volume element, through means over seeds with their 95 %
+    intervals; mixtures have a curve for every number of components. Ringed: the settings that were
+    chosen on validation rows. The vertical scale is that of the square root.
     """
-    path, *references = inputs
-    scores = [*SCORES, *VARIATION]
-    frame = table(path, [*MODEL, "sampler", "setting", "oracle", *scores])
-    ordered(frame["sampler"], SAMPLERS)
-    ordered(frame["variant"], VARIANTS)
-    means = frame.groupby([*MODEL, "sampler", "setting"], sort=False)[scores].mean().reset_index()
+    path, chosen_path, *references = inputs
+    scores = [*SCORES, "recall"]
+    frame = table(path, [*MODEL, "split", "sampler", "setting", "oracle", *scores])
+    columns = [*GROUP, "variant", "family", "setting"]
+    chosen = read_table(chosen_path, columns)[columns]
+    frame = frame[frame["split"] == "test"]
+    present = frame["variant"].unique()
+    variants = [name for name in SHOWN if name in present] or ordered(present, VARIANTS)[:3]
+    means = with_families(frame[frame["variant"].isin(variants)])
+    means["curve"] = means["family"]
+    means["family"] = means["family"].replace("gmm:.*", "gmm", regex=True)
+    means = means[means["family"].isin(FAMILIES)]
+    keys = [*MODEL, "family", "curve", "knob", "setting"]
+    means = means.groupby(keys, sort=False, dropna=False)[scores].mean().reset_index()
+    where = pd.MultiIndex.from_frame(means[[*GROUP, "variant", "curve", "setting"]])
+    means["ringed"] = where.isin(pd.MultiIndex.from_frame(chosen))
     real = [table(reference, ["dataset", *scores]) for reference in references]
-    seeds = means["seed"].nunique()
+    seeds = frame["seed"].nunique()
     groups = grouped(means)
     figure, axes = canvas(
         2 * len(groups),
-        2,
+        len(variants),
         width=TWO_COLUMNS,
-        height=5.6 * len(groups) + 0.5,
-        sharex="row",
-        sharey="col",
+        height=3.1 * len(groups) + 0.7,
+        sharex=True,
+        sharey="row",
     )
     for i, (group, held) in enumerate(groups):
-        for (variation, x_label), line in zip(
-            VARIATION.items(), axes[2 * i : 2 * i + 2], strict=True
-        ):
-            for (score, y_label), ax in zip(SCORES.items(), line, strict=True):
-                for variant in ordered(held["variant"], VARIANTS):
-                    part = held[held["variant"] == variant]
-                    _trade(ax, part, VARIANTS[variant], variation, score)
+        for (score, label), line in zip(SCORES.items(), axes[2 * i : 2 * i + 2], strict=True):
+            for variant, ax in zip(variants, line, strict=True):
+                part = held[held["variant"] == variant]
+                for (name, _), curve in part.groupby(["family", "curve"]):
+                    _curve(ax, curve, FAMILIES[str(name)], score)
                 for reference in real:
                     images = reference[reference["dataset"].isin(held["dataset"])]
-                    ax.plot(
-                        images[variation].mean(),
-                        images[score].mean(),
-                        "*",
-                        ms=9,
-                        color="black",
-                        mec="white",
-                        mew=0.5,
-                        zorder=5,
-                    )
-                ax.set(xlabel=x_label, ylabel=y_label)
-                ax.tick_params(labelbottom=True, labelleft=True)
-        axes[2 * i, 0].set_title(group, loc="left")
-    variants = ordered(means["variant"], VARIANTS)
-    samplers = ordered(means["sampler"], SAMPLERS)
+                    x, y = images["recall"].mean(), images[score].mean()
+                    ax.plot(x, y, "*", ms=8, color="black", mec="white", mew=0.5, zorder=5)
+            line[0].set_ylabel(titled(group, f"{label} (share)"))
+            line[0].set_yscale("function", functions=(_root, np.square))
+            line[0].set_ylim(bottom=0)
+            line[0].set_yticks(_ticks(line[0].get_ylim()[1]))
+    for variant, ax in zip(variants, axes[0], strict=True):
+        ax.set_title(VARIANTS[variant].label)
+    for ax in axes[-1]:
+        ax.set_xlabel("recall")
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    families = [handle(FAMILIES[n], line=True) for n in ordered(means["family"], FAMILIES)]
+    ring = handle(Look("chosen on validation", "#000000", "o"), mfc="none", ms=7, mew=0.9)
+    marks = [ring, *([handle(REAL, ms=7)] if real else [])]
+    entries = [*families, *marks]
+    half = (len(entries) + 1) // 2
     legend(
         figure,
-        [handle(VARIANTS[name], line=True, marker="") for name in variants],
-        [
-            *(handle(SAMPLERS[name]) for name in samplers if name != "volume"),
-            *([handle(SAMPLERS["volume"], label="volume, α < 0")] if "volume" in samplers else []),
-            *(
-                [handle(SAMPLERS["volume"], label="α > 0", mfc="white")]
-                if "volume" in samplers
-                else []
-            ),
-            *([handle(REAL, ms=8)] if real else []),
-        ],
+        entries[:half],
+        entries[half:],
         title=(
             f"{summary(seeds)} over {counted(seeds, 'seed')}, "
             f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; lower right is better"
@@ -224,44 +285,40 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     return figure
 
 
-def _trade(ax: Axes, frame: pd.DataFrame, kind: Look, variation: str, score: str) -> None:
-    """All samplers of one variant: truncation and volume as curves, the others as points."""
-    points = {
-        (str(sampler), float(str(setting).partition("=")[2] or 0)): (
-            mean_interval(part[variation]),
-            mean_interval(part[score]),
-        )
-        for (sampler, setting), part in frame.groupby(["sampler", "setting"])
-    }
-    # The prior is the end of the truncation sweep (T = 1) and the zero of the volume weight.
-    for sampler, at_prior in (("truncated", 1.0), ("volume", 0.0)):
-        curve = {value: point for (name, value), point in points.items() if name == sampler}
-        if curve and ("prior", 0.0) in points:
-            curve[at_prior] = points["prior", 0.0]
-        ax.plot(
-            [curve[value][0][0] for value in sorted(curve)],
-            [curve[value][1][0] for value in sorted(curve)],
-            color=kind.color,
-            linestyle=kind.line,
-            lw=1.3 if sampler == "truncated" else 0.7,
-            alpha=0.9,
-        )
-    for (sampler, weight), (x, y) in points.items():
-        filled = sampler != "volume" or weight < 0
+def _root(values: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(values, 0))
+
+
+def _ticks(top: float) -> list[float]:
+    """Few round shares up to the top, for the scale of the square root."""
+    ticks = [0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
+    return [tick for tick in ticks if tick <= top and (tick != 0.01 or top < 0.4)]
+
+
+def _curve(ax: Axes, curve: pd.DataFrame, kind: Look, score: str) -> None:
+    """Means over seeds of one family, in the order of its knob, and rings at what was chosen."""
+    points = [
+        (mean_interval(part["recall"]), mean_interval(part[score]))
+        for _, part in curve.groupby("knob", dropna=False)
+    ]
+    ax.plot([x[0] for x, _ in points], [y[0] for _, y in points], color=kind.color, lw=1.0)
+    for x, y in points:
         ax.errorbar(
             x[0],
             y[0],
             xerr=_arms(x),
             yerr=_arms(y),
             color=kind.color,
-            marker=SAMPLERS[sampler].marker,
-            ms=5,
-            mec="white" if filled and sampler != "truncated" else kind.color,
-            mew=0.5,
-            mfc=kind.color if filled else "white",
+            marker=kind.marker,
+            ms=3,
+            mec="white",
+            mew=0.3,
             elinewidth=0.5,
-            alpha=0.9,
+            zorder=3,
         )
+    for _, part in curve[curve["ringed"]].groupby("knob", dropna=False):
+        where = part[["recall", score]].mean()
+        ax.plot(*where, "o", ms=7, mfc="none", mec=kind.color, mew=0.9, zorder=4)
 
 
 def _arms(interval: tuple[float, float, float]) -> list[list[float]] | None:
@@ -270,92 +327,88 @@ def _arms(interval: tuple[float, float, float]) -> list[list[float]] | None:
     return [[mean - low], [high - mean]] if np.isfinite(low) else None
 
 
-METRICS = {
-    "acceleration": "Δ relative acceleration",
-    "knn_outliers": "Δ kNN outliers (share)",
-    "entropy_outliers": "Δ entropy outliers (share)",
-    "recall": "Δ recall",
-    "vendi": "Δ Vendi score",
-    "logdet_spearman": r"Spearman of $\log\,\det\,g$",
-    "relative_error_median, fitted / constant": "relative error, fitted / constant",
-}
-"""Axis labels of the metrics of claims; Δ: strategy minus control."""
+WIDEST = 150.0
+"""Effects beyond ± this many percent are drawn as arrows at the border."""
 
 
 def claims(inputs: Sequence[Path]) -> Figure:
-    """Estimate, interval and verdict of every claim; one panel a metric, since units differ.
+    """Effect, interval and verdict of every claim: a row a claim, a panel a data set.
 
-    ``inputs``: ``claims.csv``. A dashed line marks the bound of the claim's rule.
+    ``inputs``: ``claims.csv``. Effects are differences relative to the control's mean, or to the
+    bound for claims that have one; identities have neither, and show their value. Hollow: a verdict
+    that does not stand after Holm's correction.
     """
     (path,) = inputs
-    numbers = ["estimate", "ci_low", "ci_high"]
-    frame = table(path, ["claim", "dataset", "metric", *numbers, "rule", "verdict"])
+    numbers = ["estimate", "ci_low", "ci_high", "bound", "control"]
+    frame = table(path, ["claim", "dataset", "topic", *numbers, "verdict", "adjusted"])
     verdicts = ordered(frame["verdict"], VERDICTS)
-    frame["bound"] = frame["rule"].str.extract(BOUND)[0].astype(float)
-    several = frame["dataset"].nunique() > 1
-    frame["label"] = [
-        fill(claim.replace(f"_{metric}", "").replace("_", " "), 42)
-        + (f"\n({dataset})" if several else "")
-        for claim, metric, dataset in frame[["claim", "metric", "dataset"]].astype(str).to_numpy()
-    ]
-    frame["height"] = frame["label"].str.count("\n") + 1.4
-    blocks = [(str(metric), part) for metric, part in frame.groupby("metric", sort=False)]
-    # In units of text lines: what lies below an axis takes as much room as four of them.
-    heights = np.array([4 + part["height"].sum() for _, part in blocks])
-    # Two columns of panels, broken where the taller one is shortest.
-    tops = [max(heights[:k].sum(), heights[k:].sum()) for k in range(1, len(blocks) + 1)]
-    first, height = int(np.argmin(tops)) + 1, min(tops)
-    figure = blank(TWO_COLUMNS, 0.115 * height + 0.35)
-    columns = figure.add_gridspec(1, 2)
-    for column, start, stop in ((0, 0, first), (1, first, len(blocks))):
-        # The last, empty row keeps the scale of both columns the same.
-        ratios = [*heights[start:stop] - 4, height - heights[start:stop].sum() + 1e-3]
-        grid = columns[column].subgridspec(len(ratios), 1, height_ratios=ratios)
-        for row, (metric, part) in enumerate(blocks[start:stop]):
-            ax = figure.add_subplot(grid[row])
-            _forest(ax, part)
-            ax.set_xlabel(METRICS.get(metric, metric), labelpad=1)
-    legend(
-        figure,
-        [handle(VERDICTS[name]) for name in verdicts],
-        title="estimate and interval; dashed: bound of the rule",
+    scale = frame["control"].fillna(frame["bound"]).abs().replace(0, np.nan)
+    scale = scale.mask(frame["topic"] == "identities")
+    for column in numbers[:3]:
+        frame[f"{column}_relative"] = 100 * (frame[column] - frame["bound"]) / scale
+    frame["number"] = frame["claim"].str.extract(r"^C(\d+)_")[0].astype(int)
+    rows = frame.sort_values(["number", "claim"], kind="stable").drop_duplicates("claim")
+    heights, labels, y = {}, {}, 0.0
+    for topic, part in rows.groupby("topic", sort=False):
+        labels[y] = str(topic)
+        for claim in part["claim"]:
+            y += 1
+            heights[claim] = y
+            labels[y] = _label(claim)
+        y += 1.3
+    datasets = list(frame["dataset"].unique())
+    figure, (axes,) = canvas(
+        1, len(datasets), width=TWO_COLUMNS, height=0.118 * y + 0.9, sharey=True
     )
+    ends = frame[[f"{column}_relative" for column in numbers[:3]]].to_numpy()
+    reach = np.abs(ends[np.isfinite(ends)]).max(initial=1)
+    limit = 1.08 * min(reach, WIDEST)
+    for dataset, ax in zip(datasets, axes, strict=True):
+        _forest(ax, frame[frame["dataset"] == dataset], heights, limit)
+        ax.set_title(dataset)
+        ax.set_xlabel("relative effect (%)")
+    axes[0].set_yticks(list(labels), list(labels.values()))
+    for label in axes[0].get_yticklabels():
+        label.set_fontsize(5.5)
+        if not label.get_text().startswith("C"):
+            label.set_fontweight("bold")
+    axes[0].set_ylim(y - 0.5, -0.7)
+    handles = [handle(VERDICTS[name]) for name in verdicts]
+    if (frame["adjusted"] != frame["verdict"]).any():
+        lost = Look("not after Holm's correction", "#333333", "o")
+        handles.append(handle(lost, mfc="white"))
+    legend(figure, handles, title="effect relative to the control or the bound, and interval")
     return figure
 
 
-BOUND = r"(?:below|above|at most|at least) (-?[\d.]+(?:e-?\d+)?)"
-"""The number in the rule of a claim."""
+def _label(claim: str) -> str:
+    """``C12 regulariser acceleration vs beta``: the name of a claim, shortened."""
+    words = claim.replace("_sampler", "").replace("_outliers", "").replace("potential_", "")
+    return words.replace("_", " ")
 
 
-def _forest(ax: Axes, part: pd.DataFrame) -> None:
-    """Rows of one metric, from the top down, each as high as its label."""
-    bottom = part["height"].cumsum().to_numpy()
-    centre = bottom - part["height"].to_numpy() / 2
-    values = part[["estimate", "ci_low", "ci_high", "bound"]].to_numpy(dtype=float)
-    finite = values[np.isfinite(values)]
-    if finite.size and finite.min() > 0 and np.ptp(np.log(finite)) > 5:
-        ax.set_xscale("log")
-    else:
-        ax.xaxis.set_major_locator(MaxNLocator(3))
-        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "−"))
-    for y, half, row, verdict in zip(
-        centre, part["height"] / 2, values, part["verdict"], strict=True
-    ):
-        (estimate, low, high, bound), kind = row, VERDICTS[verdict]
-        ax.vlines(bound, y - half, y + half, color="#333333", lw=0.7, ls=(0, (3, 2)))
-        ax.hlines(y, low, high, color=kind.color, lw=1.4)
-        ax.plot([estimate], [y], kind.marker, color=kind.color, ms=4.5, mew=0)
-        if not np.isfinite(estimate):
-            ax.text(
-                0.03,
-                y,
-                "no estimate",
-                transform=ax.get_yaxis_transform(),
-                va="center",
-                color="#666666",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-            )
-    ax.set_yticks(centre, part["label"])
-    ax.set_ylim(bottom[-1], 0)
+def _forest(ax: Axes, part: pd.DataFrame, heights: dict[str, float], limit: float) -> None:
+    """The claims of one data set at their heights."""
+    ax.axvline(0, color="#333333", lw=0.7)
+    ax.set_xlim(-limit, limit)
+    for row in part.to_dict("records"):
+        kind, y, x = VERDICTS[row["verdict"]], heights[row["claim"]], row["estimate_relative"]
+        stands = row["adjusted"] == row["verdict"]
+        style: dict[str, Any] = {"color": kind.color, "marker": kind.marker, "ms": 3.6, "mew": 0.8}
+        style["mfc"] = kind.color if stands else "white"
+        if np.isfinite(x):
+            ends = row["ci_low_relative"], row["ci_high_relative"]
+            ax.hlines(y, *ends, color=kind.color, lw=1.1)
+            if abs(x) > limit:
+                style["marker"] = "<" if x < 0 else ">"
+            ax.plot([np.clip(x, -0.97 * limit, 0.97 * limit)], [y], **style)
+            continue
+        beside = ax.get_yaxis_transform()
+        ax.plot([0.05], [y], transform=beside, **style)
+        text = f"{row['estimate']:.1g}" if np.isfinite(row["estimate"]) else "no estimate"
+        text = text.replace("-", "−")
+        ax.text(0.1, y, text, transform=beside, va="center", fontsize=5.5, color="#555555")
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "−"))
     ax.tick_params(axis="y", length=0)
     ax.grid(False, axis="y")

@@ -75,6 +75,9 @@ VARIANTS = {
     "beta": Look("β-VAE", "#E69F00", "^", (0, (5, 1.5))),
     "kahler": Look("Kähler", "#D55E00", "D", (0, (6, 1, 1, 1))),
     "fisher": Look("Fisher", "#009E73", "v", (0, (3, 1))),
+    "volume": Look("Kähler, by volume", "#56B4E9", "<", (0, (4, 1, 1, 1))),
+    "tie": Look("Kähler, tie alone", "#8C564B", ">", (0, (2, 1))),
+    "kahler_beta1": Look("Kähler, β = 1", "#999933", "p", (0, (1, 2))),
     "holomorphic": Look("holomorphic", "#CC79A7", "P", (0, (3, 1, 1, 1, 1, 1))),
 }
 """Model variants, in the order of the legends."""

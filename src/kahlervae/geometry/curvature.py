@@ -12,7 +12,15 @@ __all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
 
 
 def log_det(metric: Complex[Tensor, "*batch d d"], epsilon: float = 0.0) -> Float[Tensor, "*batch"]:
-    r""":math:`\log\det(G + \epsilon I)` by Cholesky; NaN where that is not positive definite."""
+    r""":math:`\log\det(G + \epsilon I)` by Cholesky; NaN where that is not positive definite.
+
+    Example:
+        >>> metric = torch.tensor([[2, 1j], [-1j, 2]])
+        >>> round(log_det(metric).exp().item(), 4)
+        3.0
+        >>> log_det(-metric)
+        tensor(nan)
+    """
     identity = torch.eye(metric.shape[-1], dtype=metric.dtype, device=metric.device)
     factor, failed = torch.linalg.cholesky_ex(metric + epsilon * identity)
     log_dets = 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
@@ -23,6 +31,11 @@ def volume_element(metric: Complex[Tensor, "*batch d d"]) -> Float[Tensor, "*bat
     r"""Density of the Riemannian volume in the real coordinates (a, b): :math:`2^d \det G`.
 
     It is the square root of the determinant of the real 2d×2d metric, hence no root of det G.
+
+    Example:
+        >>> metric = torch.tensor([[2, 1j], [-1j, 2]])  # det G = 3
+        >>> round(volume_element(metric).item(), 4)
+        12.0
     """
     return torch.exp(log_det(2 * metric))
 
@@ -39,6 +52,14 @@ def ricci(
         metric: maps (n, d) to Hermitian positive definite matrices (n, d, d), row by row, in closed
             form or by reverse differentiation only (a forward mode inside would meet another).
         z: where.
+
+    Example:
+        >>> def fubini_study(z):  # ∂∂̄ log(1 + |z|²)
+        ...     s = 1 + (z * z.conj()).sum(-1)[:, None, None]
+        ...     return torch.eye(z.shape[1]) / s - z.conj()[:, :, None] * z[:, None] / s**2
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]], dtype=torch.complex128)
+        >>> torch.allclose(ricci(fubini_study, z), 3 * fubini_study(z))
+        True
     """
     return -mixed_hessian(lambda point: log_det(metric(point)), z)
 
@@ -46,6 +67,20 @@ def ricci(
 def scalar_curvature(
     metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
 ) -> Float[Tensor, " n"]:
-    r""":math:`\mathrm{tr}(G^{-1} R)`, the Kähler scalar curvature: half the Riemannian one."""
+    r""":math:`\mathrm{tr}(G^{-1} R)`, the Kähler scalar curvature: half the Riemannian one.
+
+    Args: see :func:`ricci`.
+
+    Raises:
+        torch.linalg.LinAlgError: the metric is singular.
+
+    Example:
+        The sphere, Fubini–Study at d = 1, has d(d + 1) = 2 everywhere:
+
+        >>> z = torch.tensor([[0j], [1 + 2j]], dtype=torch.complex128)
+        >>> curvature = scalar_curvature(lambda z: (1 + z * z.conj()).unsqueeze(-1) ** -2, z)
+        >>> [round(value, 6) for value in curvature.tolist()]
+        [2.0, 2.0]
+    """
     ratio = torch.linalg.solve(metric(z), ricci(metric, z))
     return ratio.diagonal(dim1=-2, dim2=-1).sum(-1).real

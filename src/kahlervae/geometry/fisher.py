@@ -17,6 +17,7 @@ __all__ = ["Decoder", "fisher_form", "fisher_metric", "fisher_norm", "fisher_rel
 
 Likelihood = RealGaussian | ComplexGaussian | DenseComplexGaussian
 Decoder = Callable[[Tensor], Likelihood]
+"""Latents (n, d) to a Gaussian likelihood over them, row by row."""
 
 
 def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
@@ -37,8 +38,20 @@ def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor
     (docs/theory.md, section 3); by the cheapest exact route, see :func:`fisher_form`.
 
     Args:
-        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+        decoder: latents (n, d) to a Gaussian likelihood, row by row; its mean and log-variance
+            have the shape (n, D), so that images are flattened, and its network is in evaluation
+            mode.
         z: where.
+
+    Example:
+        A linear decoder has the constant metric W†W / σ² (transposed, by the order of indices):
+
+        >>> W = torch.tensor([[1, 2j], [3, 1], [0, 1 - 1j]])
+        >>> def decoder(z):  # C² → CN(Wz, ¼ I) in C³
+        ...     return ComplexGaussian(z @ W.mT, torch.full((len(z), 3), 0.25).log())
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
+        >>> torch.allclose(fisher_metric(decoder, z)[0], (W.mH @ W).mT / 0.25)
+        True
     """
     return hermitian_part(fisher_form(decoder, z))
 
@@ -48,6 +61,21 @@ def fisher_relation(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tens
 
     What :func:`fisher_metric` drops; it vanishes where the Fisher information is Hermitian, as for
     a holomorphic decoder of a complex Gaussian with constant variance.
+
+    Args: see :func:`fisher_metric`.
+
+    Example:
+        None where the mean is holomorphic; as large as the metric where it is a real part:
+
+        >>> z = torch.tensor([[1 + 2j]])
+        >>> def holomorphic(z):
+        ...     return ComplexGaussian(z**2, torch.zeros(z.shape))
+        >>> fisher_relation(holomorphic, z).abs()
+        tensor([[[0.]]])
+        >>> def real(z):
+        ...     return RealGaussian((z**2).real, torch.zeros(z.shape))
+        >>> torch.allclose(fisher_relation(real, z).abs(), fisher_metric(real, z).abs())
+        True
     """
     return holomorphic_part(fisher_form(decoder, z))
 
@@ -63,6 +91,19 @@ def fisher_norm(
     .. math:: g(v, v) = \tfrac14 [F(v, v) + F(iv, iv)].
 
     For a holomorphic decoder both terms are equal, and one product is enough.
+
+    Args:
+        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+        z: where.
+        v: the vectors.
+
+    Example:
+        >>> def decoder(z):  # C² → N(|z|², 1) in R²
+        ...     return RealGaussian((z * z.conj()).real, torch.zeros(z.shape))
+        >>> z, v = torch.tensor([[1 + 2j, 0.5j]]), torch.tensor([[1j, 2 + 1j]])
+        >>> metric = fisher_metric(decoder, z)
+        >>> torch.allclose(fisher_norm(decoder, z, v), (v @ metric[0] @ v.mH).real[0])
+        True
     """
     tangents = v.unsqueeze(0) if _holomorphic(decoder) else torch.stack([v, 1j * v])
     return _standardised(decoder, z, tangents).square().sum(-1).mean(0) / 2
@@ -86,6 +127,16 @@ def fisher_form(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n
     Args:
         decoder: latents (n, d) to a Gaussian likelihood, row by row.
         z: where.
+
+    Raises:
+        torch.linalg.LinAlgError: a dense covariance is not positive definite.
+
+    Example:
+        >>> def decoder(z):  # a + ib → N((a, 2b), I)
+        ...     return RealGaussian(torch.cat([z.real, 2 * z.imag], dim=-1), torch.zeros(len(z), 2))
+        >>> fisher_form(decoder, torch.tensor([[1 + 2j]]))
+        tensor([[[1., 0.],
+                 [0., 4.]]])
     """
     parts = z.split(max(1, CHUNK // (2 * z.shape[1])))
     if _has_constant_variance(decoder) and _has_wide_output(decoder, z):

@@ -31,6 +31,27 @@ def fit_potential(
     Args:
         z: probes.
         metrics: the metric to approximate at each of them.
+        groups: number of log-sum-exps.
+        components: of each of them.
+        steps: of the optimiser.
+        learning_rate: the largest one.
+        generator: for the start and the batches.
+
+    Returns:
+        The potential, without gradients. Not finite where the fit diverged or a metric is not
+        positive definite.
+
+    Example:
+        The metric of :math:`|z|^2 + \log(1 + |z|^2)`, from its values at 256 points:
+
+        >>> stream = torch.Generator().manual_seed(0)
+        >>> z = torch.randn(256, 1, dtype=torch.complex64, generator=stream)
+        >>> metrics = 1 + (1 + z * z.conj()).unsqueeze(-1) ** -2
+        >>> potential = fit_potential(z, metrics, 2, 8, 200, 0.1, stream)
+        >>> bool((log_det(potential.metric(z)) - log_det(metrics)).abs().mean() < 0.1)
+        True
+        >>> potential.certificate().valid
+        True
     """
     scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.mean())
     potential = MixturePotential.random(z.shape[1], groups, components, scale, generator)
@@ -75,6 +96,19 @@ def calibrate_posterior_potential(
         variance: γ_k.
         z: training probes.
         metrics: the metric at each of them.
+
+    Returns:
+        The potential, without gradients.
+
+    Example:
+        Metrics of a posterior potential give temperature and strength back:
+
+        >>> mean, variance = torch.tensor([[1 + 0j], [-1 + 0j]]), torch.tensor([[0.5], [1.0]])
+        >>> z = torch.tensor([[0j], [1 + 1j], [-2j]])
+        >>> metrics = MixturePotential.from_posterior(mean, 4 * variance, 3.0).metric(z).detach()
+        >>> potential = calibrate_posterior_potential(mean, variance, z, metrics)
+        >>> torch.allclose(potential.metric(z), metrics)
+        True
     """
     candidates = []
     norms = torch.linalg.matrix_norm(metrics)

@@ -16,6 +16,19 @@ def hermitian_defect(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tenso
     r""":math:`\|g_{ij}\|_F / \|g_{i\bar j}\|_F` of the Fisher information.
 
     Zero where the real Fisher metric is Hermitian (invariant under multiplication by i), at most 1.
+
+    Args:
+        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+        z: where.
+
+    Example:
+        A decoder that sees the real part only is as far from Hermitian as can be:
+
+        >>> from kahlervae.models import RealGaussian
+        >>> def decoder(z):
+        ...     return RealGaussian(z.real, torch.zeros(z.shape))
+        >>> hermitian_defect(decoder, torch.tensor([[1 + 2j]]))
+        tensor([1.])
     """
     form = fisher_form(decoder, z)
     relation, metric = holomorphic_part(form), hermitian_part(form)
@@ -31,9 +44,22 @@ def closedness_defect(
     constant to working precision, :math:`\|\partial g\| \le \epsilon^{1/3} \|g\|` with the rounding
     unit ε, the quotient is noise over noise and the defect is 0 by definition.
 
+    Freeze a decoder's parameters (``requires_grad_(False)``) instead of calling this within
+    ``torch.no_grad()``, where torch cannot differentiate SiLU and Mish twice.
+
     Args:
         metric: maps (n, d) to Hermitian matrices (n, d, d), row by row.
         z: where.
+
+    Example:
+        ``diag(1 + |z₁|², 1)`` is closed, ``diag(1 + |z₂|², 1)`` is not:
+
+        >>> def metric(z, k):
+        ...     square = (z[:, k] * z[:, k].conj()).real
+        ...     return torch.diag_embed(torch.stack([1 + square, torch.ones(len(z))], dim=-1)) + 0j
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
+        >>> [round(closedness_defect(lambda z: metric(z, k), z).item(), 4) for k in (0, 1)]
+        [0.0, 1.4142]
     """
     value, derivative, _ = wirtinger(metric, z)  # [n, i, j, k] = ∂_k g_ij̄
     defect = (derivative - derivative.transpose(1, 3)).flatten(1).norm(dim=1)
@@ -43,5 +69,11 @@ def closedness_defect(
 
 
 def smallest_eigenvalue(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:
-    """Smallest eigenvalue at every point: non-negative where the metric is a metric."""
+    """Smallest eigenvalue at every point: non-negative where the metric is a metric.
+
+    Example:
+        >>> metric = torch.tensor([[[2, 1j], [-1j, 2]]])  # its eigenvalues are 1 and 3
+        >>> round(smallest_eigenvalue(metric).item(), 4)
+        1.0
+    """
     return torch.linalg.eigvalsh(metric)[..., 0]

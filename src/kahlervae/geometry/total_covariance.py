@@ -45,6 +45,18 @@ class MixtureDecoder:
         offset: c, (K,).
         slope: b, (K, d).
         components: the likelihoods p_k as one batch, (K, D).
+
+    Example:
+        Components that x tells apart leave no information missing:
+
+        >>> far = RealGaussian(torch.tensor([[-9.0], [9.0]]), torch.zeros(2, 1))
+        >>> decoder = MixtureDecoder(torch.zeros(2), torch.tensor([[1 + 0j], [-1 + 0j]]), far)
+        >>> z = torch.tensor([[0j]])  # w = (½, ½), so that b = ±1 has variance 1
+        >>> round(decoder.complete_information(z).abs().item(), 4)
+        1.0
+        >>> draws = decoder.information_draws(z, 100, torch.Generator().manual_seed(0))
+        >>> round(draws.observed.real.mean().item(), 4), round(draws.missing.real.mean().item(), 4)
+        (1.0, 0.0)
     """
 
     def __init__(

@@ -21,7 +21,12 @@ __all__ = [
 
 
 def basis(z: Complex[Tensor, "n d"]) -> Complex[Tensor, "k n d"]:
-    """The k = 2d real coordinate directions e_i and ie_i of C^d, at every one of n points."""
+    """The k = 2d real coordinate directions e_i and ie_i of C^d, at every one of n points.
+
+    Example:
+        >>> basis(torch.tensor([[3 + 4j]])).flatten().tolist()
+        [(1+0j), 1j]
+    """
     eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
     return torch.cat([eye, 1j * eye]).unsqueeze(1).expand(-1, *z.shape)
 
@@ -40,6 +45,12 @@ def pushforward(
 
     Returns:
         f(z), and the derivatives with the structure of f(z) and a first axis of length k.
+
+    Example:
+        >>> z, v = torch.tensor([[1 + 2j]]), torch.tensor([[[1j]]])
+        >>> value, derivative = pushforward(lambda z: z**2, z, v)
+        >>> torch.allclose(value, z**2), torch.allclose(derivative, 2 * z * v)
+        (True, True)
     """
     if hasattr(f, "pushforward"):
         return f.pushforward(z, tangents)
@@ -61,6 +72,12 @@ def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[An
 
     Returns:
         f(z); ∂f and ∂̄f of the same structure with a last axis of length d appended, complex.
+
+    Example:
+        >>> z = torch.tensor([[1 + 2j]])
+        >>> _, derivative, conjugate = wirtinger(lambda z: z**2 * z.conj(), z)
+        >>> torch.allclose(derivative, 2 * z * z.conj()), torch.allclose(conjugate, z**2)
+        (True, True)
     """
     value, derivatives = pushforward(f, z, basis(z))
 
@@ -82,6 +99,11 @@ def real_hessian(
     Args:
         f: maps (n, d) to (n,), row by row.
         z: where.
+
+    Example:
+        >>> real_hessian(lambda z: (z.real**2 + 3 * z.imag**2).sum(-1), torch.tensor([[1 + 2j]]))
+        tensor([[[2., 0.],
+                 [0., 6.]]])
     """
 
     def gradient(x: Tensor) -> Tensor:
@@ -100,6 +122,10 @@ def hermitian_part(hessian: Float[Tensor, "*batch m m"]) -> Complex[Tensor, "*ba
     .. math:: g_{i\bar j} = \tfrac14 [(A + C) + i (B - B^T)]_{ij}
 
     For a Hessian it is :math:`\partial_i \bar\partial_j f`.
+
+    Example:
+        >>> hermitian_part(torch.tensor([[2.0, 0.0], [0.0, 6.0]])).real  # of a² + 3b²
+        tensor([[2.]])
     """
     a, b, c = _blocks(hessian)
     return torch.complex(a + c, b - b.mT) / 4
@@ -111,6 +137,10 @@ def holomorphic_part(hessian: Float[Tensor, "*batch m m"]) -> Complex[Tensor, "*
     .. math:: g_{ij} = \tfrac14 [(A - C) - i (B + B^T)]_{ij}
 
     For a Hessian it is :math:`\partial_i \partial_j f`.
+
+    Example:
+        >>> holomorphic_part(torch.tensor([[2.0, 0.0], [0.0, 6.0]])).real  # of a² + 3b²
+        tensor([[-1.]])
     """
     a, b, c = _blocks(hessian)
     return torch.complex(a - c, -(b + b.mT)) / 4
@@ -119,7 +149,19 @@ def holomorphic_part(hessian: Float[Tensor, "*batch m m"]) -> Complex[Tensor, "*
 def mixed_hessian(
     f: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
 ) -> Complex[Tensor, "n d d"]:
-    r""":math:`\partial_i \bar\partial_j f`, the metric of which f is a Kähler potential."""
+    r""":math:`\partial_i \bar\partial_j f`, the metric of which f is a Kähler potential.
+
+    Args:
+        f: maps (n, d) to (n,), row by row.
+        z: where.
+
+    Example:
+        The potential of the sphere, ``log(1 + |z|²)``, has the metric ``(1 + |z|²)⁻²``:
+
+        >>> z = torch.tensor([[0j], [1 + 0j]])
+        >>> mixed_hessian(lambda z: (1 + z * z.conj()).real.log().sum(-1), z).real.flatten()
+        tensor([1.0000, 0.2500])
+    """
     return hermitian_part(real_hessian(f, z))
 
 

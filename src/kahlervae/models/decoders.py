@@ -94,6 +94,12 @@ class ComplexDecoder(nn.Module):
         depth: number of hidden layers.
         complex_data: whether the data are complex.
         likelihood_variance: ``constant``, one learned σ² for all, or ``diagonal``, σ_a²(z).
+
+    Example:
+        >>> decoder = ComplexDecoder(output_dim=64, latent_dim=2, width=8, depth=1)
+        >>> likelihood = decoder(torch.zeros(5, 2, dtype=torch.complex64))
+        >>> type(likelihood).__name__, likelihood.mean.shape
+        ('RealGaussian', torch.Size([5, 64]))
     """
 
     holomorphic: ClassVar[bool] = False
@@ -141,6 +147,14 @@ class HolomorphicDecoder(ComplexDecoder):
     Its Fisher metric is Kähler, with the global potential :math:`\|\mu(z)\|^2/\sigma^2`
     (docs/theory.md, section 7). The layers are complex affine maps and quadratic polynomials, so
     that μ is a polynomial of degree 2^depth.
+
+    Args: see :class:`ComplexDecoder`.
+
+    Example:
+        >>> from kahlervae.geometry import hermitian_defect
+        >>> decoder = HolomorphicDecoder(output_dim=64, latent_dim=2, width=8, depth=1)
+        >>> bool(hermitian_defect(decoder, torch.tensor([[1 + 2j, 0.5 - 1j]])) < 1e-5)
+        True
     """
 
     holomorphic: ClassVar[bool] = True
@@ -154,6 +168,11 @@ class RealDecoder(nn.Module):
     """u = √2 (Re z, Im z) in R^{2d} to the likelihood, by real layers.
 
     Args: see :class:`ComplexDecoder`.
+
+    Example:
+        >>> decoder = RealDecoder(output_dim=64, latent_dim=2, width=8, depth=1)
+        >>> decoder(torch.zeros(5, 2, dtype=torch.complex64)).mean.shape
+        torch.Size([5, 64])
     """
 
     def __init__(

@@ -19,6 +19,12 @@ class ComplexEncoder(nn.Module):
         width: of the hidden layers.
         depth: number of hidden layers.
         complex_data: whether x is complex.
+
+    Example:
+        >>> encoder = ComplexEncoder(input_dim=64, latent_dim=2, width=8, depth=1)
+        >>> posterior = encoder(torch.zeros(5, 64))
+        >>> posterior.mean.shape, posterior.mean.dtype
+        (torch.Size([5, 2]), torch.complex64)
     """
 
     def __init__(
@@ -50,6 +56,12 @@ class RealEncoder(nn.Module):
         width: of the hidden layers.
         depth: number of hidden layers.
         complex_data: whether x is complex; its real and imaginary parts are read then.
+
+    Example:
+        >>> encoder = RealEncoder(input_dim=64, latent_dim=2, width=8, depth=1)
+        >>> posterior = encoder(torch.zeros(5, 64))
+        >>> posterior.mean.shape, posterior.mean.dtype
+        (torch.Size([5, 2]), torch.complex64)
     """
 
     def __init__(

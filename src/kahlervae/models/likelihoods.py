@@ -22,6 +22,14 @@ class RealGaussian(NamedTuple):
     Attributes:
         mean: μ.
         log_var: log σ², of the same shape as the mean.
+
+    Example:
+        >>> p = RealGaussian(torch.zeros(2), torch.zeros(2))
+        >>> q = RealGaussian(torch.tensor([1.0, 3.0]), torch.zeros(2))
+        >>> p.kl(q)  # ½ (1² + 3²)
+        tensor(5.)
+        >>> round(p.log_prob(torch.zeros(2)).item(), 4)  # −log 2π
+        -1.8379
     """
 
     mean: Float[Tensor, "*batch D"]
@@ -50,6 +58,14 @@ class ComplexGaussian(NamedTuple):
     Attributes:
         mean: μ.
         log_var: log σ² with σ² = E|x − μ|², of the same shape as the mean.
+
+    Example:
+        >>> p = ComplexGaussian(torch.zeros(1) + 0j, torch.zeros(1))
+        >>> q = ComplexGaussian(torch.tensor([1 + 3j]), torch.zeros(1))
+        >>> p.kl(q)  # 1² + 3²
+        tensor(10.)
+        >>> round(p.log_prob(torch.zeros(1) + 0j).item(), 4)  # −log π
+        -1.1447
     """
 
     mean: Complex[Tensor, "*batch D"]
@@ -88,6 +104,15 @@ class DenseComplexGaussian(NamedTuple):
 
         .. math:: \mathrm{tr}(\Sigma_q^{-1}\Sigma_p) - D - \log\det(\Sigma_q^{-1}\Sigma_p)
                   + (\mu_q - \mu_p)^\dagger \Sigma_q^{-1} (\mu_q - \mu_p)
+
+        Raises:
+            torch.linalg.LinAlgError: the covariance of ``other`` is singular.
+
+        Example:
+            >>> flat, mean = torch.eye(2, dtype=torch.complex64), torch.tensor([1 + 3j, 0])
+            >>> p = DenseComplexGaussian(torch.zeros_like(mean), flat)
+            >>> p.kl(DenseComplexGaussian(mean, 2 * flat))  # 2 (½ − 1 + log 2) + ½ |1 + 3i|²
+            tensor(5.3863)
         """
         # By the inverse: solve() loses its values under vmap of forward over reverse (torch 2.13).
         precision = torch.linalg.inv(other.covariance)

@@ -94,6 +94,24 @@ def build_model(
 
     ``width`` is that of the complex networks. Real networks get the width at which their number
     of real parameters comes closest to that of the complex ones.
+
+    Args:
+        identity: dataset, representation, variant and seed.
+        image_shape: height and width.
+        networks: ``complex``, ``real`` or ``holomorphic``.
+        latent_dim: d.
+        width: of the hidden layers.
+        depth: number of hidden layers.
+        likelihood_variance: ``constant`` or ``diagonal``.
+
+    Raises:
+        InputError: the networks are holomorphic and the data are real.
+
+    Example:
+        >>> names = dict(dataset="digits", representation="pixels", variant="complex", seed=0)
+        >>> model = build_model(names, (8, 8), "complex", latent_dim=2, width=16, depth=1)
+        >>> model.decode_images(torch.zeros(5, 2, dtype=torch.complex64)).shape
+        torch.Size([5, 8, 8])
     """
     architecture = {
         "image_shape": list(image_shape),
@@ -116,7 +134,12 @@ def build_model(
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of real parameters; a complex one counts twice."""
+    """Number of real parameters; a complex one counts twice.
+
+    Example:
+        >>> [count_parameters(nn.Linear(3, 2, dtype=d)) for d in (torch.float32, torch.complex64)]
+        [8, 16]
+    """
     return sum(p.numel() * (2 if p.is_complex() else 1) for p in model.parameters())
 
 
@@ -132,6 +155,17 @@ def load_model(path: Path | str) -> VAE:
 
     Raises:
         InputError: the file is missing, damaged or does not hold a model.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> names = dict(dataset="digits", representation="pixels", variant="complex", seed=0)
+        >>> model = build_model(names, (8, 8), "complex", latent_dim=2, width=16, depth=1)
+        >>> with TemporaryDirectory() as folder:
+        ...     save_model(f"{folder}/model.safetensors", model)
+        ...     again = load_model(f"{folder}/model.safetensors")
+        >>> z = torch.zeros(5, 2, dtype=torch.complex64)
+        >>> torch.equal(again.decode_images(z), model.decode_images(z))
+        True
     """
     tensors, metadata = storage.read_tensors(path)
     try:

@@ -1,34 +1,39 @@
 """Samplers of latents, by geometry and by simpler means, and their diagnostics."""
 
-from kahlervae.sample.diagnostics import Diagnostics, diagnose
-from kahlervae.sample.hmc import Chains, DualAveraging, run_chains
+from kahlervae.sample.chains import ChainSampler
+from kahlervae.sample.diagnostics import Diagnostics, Normaliser, diagnose, estimate_normaliser
+from kahlervae.sample.hmc import Chains, DualAveraging, Proposal, run_chains
+from kahlervae.sample.mixtures import GaussianMixture, Mixture, PosteriorMixture
+from kahlervae.sample.riemannian import Riemannian, choose_anchors
 from kahlervae.sample.run import SAMPLERS, build_samplers, sample_model
-from kahlervae.sample.samplers import (
-    Base,
-    Draws,
-    PosteriorMixture,
-    Prior,
-    Sampler,
-    Truncated,
-    Volume,
-    VolumeElement,
-)
+from kahlervae.sample.samplers import Base, Draws, Prior, Sampler, Truncated
+from kahlervae.sample.volume import FisherVolume, Volume, VolumeElement, component_log_dets
 
 __all__ = [
     "SAMPLERS",
     "Base",
+    "ChainSampler",
     "Chains",
     "Diagnostics",
     "Draws",
     "DualAveraging",
+    "FisherVolume",
+    "GaussianMixture",
+    "Mixture",
+    "Normaliser",
     "PosteriorMixture",
     "Prior",
+    "Proposal",
+    "Riemannian",
     "Sampler",
     "Truncated",
     "Volume",
     "VolumeElement",
     "build_samplers",
+    "choose_anchors",
+    "component_log_dets",
     "diagnose",
+    "estimate_normaliser",
     "run_chains",
     "sample_model",
 ]

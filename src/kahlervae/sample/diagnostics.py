@@ -1,14 +1,59 @@
 """Did the chains converge? Rank-normalised diagnostics by ArviZ."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from arviz_stats.base.array import array_stats
+from jaxtyping import Float
+from torch import Tensor
 
 from kahlervae.sample.hmc import Chains
 
-__all__ = ["Diagnostics", "diagnose"]
+__all__ = ["Diagnostics", "Normaliser", "diagnose", "estimate_normaliser"]
+
+
+class Normaliser(NamedTuple):
+    """What a weight is divided by, estimated from draws of the base.
+
+    Attributes:
+        log_normaliser: log of the mean weight.
+        normaliser_ess: effective number of the draws, (Σw)² / Σw².
+        normaliser_draws: number of the draws.
+        pareto_k: shape of the generalised Pareto distribution of the largest weights. Above 0.7
+            the estimate is unreliable, above 1 the mean weight may be infinite.
+    """
+
+    log_normaliser: float
+    normaliser_ess: float
+    normaliser_draws: int
+    pareto_k: float
+
+
+UNWEIGHTED = Normaliser(math.nan, math.nan, 0, math.nan)
+
+
+def estimate_normaliser(log_weights: Float[Tensor, " draws"]) -> Normaliser:
+    r"""Importance sampling of a normaliser, :math:`\log E_p[w]`.
+
+    Reference:
+        Vehtari, Simpson, Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling.
+
+    Args:
+        log_weights: log w at draws from the base.
+    """
+    values = log_weights.double().cpu()
+    total = values.logsumexp(0)
+    k = array_stats.pareto_khat(
+        values.numpy()[None], chain_axis=0, draw_axis=1, r_eff=1.0, log_weights=True
+    )
+    return Normaliser(
+        log_normaliser=float(total) - math.log(len(values)),
+        normaliser_ess=float((2 * total - (2 * values).logsumexp(0)).exp()),
+        normaliser_draws=len(values),
+        pareto_k=float(k),
+    )
 
 
 class Diagnostics(NamedTuple):
@@ -17,11 +62,19 @@ class Diagnostics(NamedTuple):
     Attributes:
         chains: number of chains.
         draws: kept draws of every chain.
-        acceptance: mean acceptance probability.
+        acceptance: mean acceptance probability of trajectories.
+        jumps: share of the iterations in which a candidate took the place of the state.
         step_size: step size after warm-up.
         ess_bulk: effective sample size of the bulk, all chains together.
         ess_tail: the smaller effective sample size of the 5 % and 95 % quantiles.
         rhat: split R-hat.
+        gradients: gradients of the log density that were taken, warm-up included.
+        values: log densities that were taken without their gradient, for candidates.
+        ess_per_1000_gradients: ``ess_bulk`` for every thousand of the gradients.
+        log_normaliser: those of :class:`Normaliser`; not a number where nothing is weighted.
+        normaliser_ess: see there.
+        normaliser_draws: see there.
+        pareto_k: see there.
         flagged: whether the draws should not be trusted.
         reason: why, empty if not flagged.
     """
@@ -29,15 +82,25 @@ class Diagnostics(NamedTuple):
     chains: int
     draws: int
     acceptance: float
+    jumps: float
     step_size: float
     ess_bulk: float
     ess_tail: float
     rhat: float
+    gradients: int
+    values: int
+    ess_per_1000_gradients: float
+    log_normaliser: float
+    normaliser_ess: float
+    normaliser_draws: int
+    pareto_k: float
     flagged: bool
     reason: str
 
 
-def diagnose(chains: Chains, maximum_rhat: float = 1.01) -> Diagnostics:
+def diagnose(
+    chains: Chains, maximum_rhat: float = 1.01, normaliser: Normaliser = UNWEIGHTED
+) -> Diagnostics:
     r"""Diagnostics on all kept draws: the worst over the 2d real coordinates and the log density.
 
     A run is flagged for an R-hat above ``maximum_rhat``, for fewer than 400 effective draws in
@@ -51,6 +114,7 @@ def diagnose(chains: Chains, maximum_rhat: float = 1.01) -> Diagnostics:
     Args:
         chains: kept draws, at least 4 of every chain.
         maximum_rhat: largest R-hat that passes.
+        normaliser: that of the density, which is reported with the rest.
     """
     coordinates = torch.view_as_real(chains.latents).flatten(2)
     quantities = torch.cat([coordinates, chains.log_density[..., None]], dim=-1)
@@ -78,10 +142,15 @@ def diagnose(chains: Chains, maximum_rhat: float = 1.01) -> Diagnostics:
         chains=count,
         draws=draws,
         acceptance=float(chains.acceptance.mean()),
+        jumps=float(chains.jumped.double().mean()),
         step_size=chains.step_size,
         ess_bulk=bulk,
         ess_tail=tail,
         rhat=rhat,
+        gradients=chains.gradients,
+        values=chains.values,
+        ess_per_1000_gradients=1000 * bulk / chains.gradients,
+        **normaliser._asdict(),
         flagged=bool(reasons),
         reason="; ".join(reasons),
     )

@@ -1,8 +1,8 @@
-"""Hamiltonian Monte Carlo in C^d, batched over chains."""
+"""Hamiltonian Monte Carlo in C^d with moves between modes, batched over chains."""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Bool, Complex, Float
@@ -11,9 +11,19 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.seeding import standard_normal
 
-__all__ = ["Chains", "DualAveraging", "run_chains"]
+__all__ = ["Chains", "DualAveraging", "Proposal", "run_chains"]
 
 LogDensity = Callable[[Complex[Tensor, "chains d"]], Float[Tensor, " chains"]]
+
+
+class Proposal(Protocol):
+    """A density that one can draw from, of which moves between modes take their candidates."""
+
+    def propose(self, count: int, generator: torch.Generator) -> Complex[Tensor, "count d"]:
+        """Independent draws."""
+
+    def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """Their log density up to a constant."""
 
 
 class Chains(NamedTuple):
@@ -23,18 +33,24 @@ class Chains(NamedTuple):
         latents: the states.
         log_density: unnormalised log density of every state.
         acceptance: probability with which every proposal was accepted.
-        moved: whether it was.
+        moved: whether the state is another one than that before the iteration.
+        jumped: whether a candidate replaced it.
         divergent: whether its trajectory left the region where the integrator is stable, or that
             where the density and its gradient are finite (energy error above 1000, as in Stan).
         step_size: the step size after warm-up.
+        gradients: gradients of the log density that were taken in all, warm-up included.
+        values: log densities that were taken without their gradient.
     """
 
     latents: Complex[Tensor, "chains draws d"]
     log_density: Float[Tensor, "chains draws"]
     acceptance: Float[Tensor, "chains draws"]
     moved: Bool[Tensor, "chains draws"]
+    jumped: Bool[Tensor, "chains draws"]
     divergent: Bool[Tensor, "chains draws"]
     step_size: float
+    gradients: int
+    values: int
 
 
 class DualAveraging:
@@ -83,25 +99,36 @@ def run_chains(
     leapfrog: int,
     generator: torch.Generator,
     target_acceptance: float = 0.8,
+    scale: Float[Tensor, " d"] | None = None,
+    proposal: Proposal | None = None,
+    candidates: int = 0,
 ) -> Chains:
     r"""Draw from an unnormalised density on C^d, identified with R^{2d} by z = a + ib.
 
-    The Hamiltonian is
+    Every iteration is a trajectory, which explores where the state is, and a choice among
+    candidates, which takes it elsewhere. Both leave ρ invariant.
+
+    **Trajectory.** The Hamiltonian is
 
     .. math:: H(z, p) = -\log ρ(z) + \tfrac12 |p|^2, \qquad p = p_a + i p_b,\quad
               p_a, p_b \sim N(0, I),
 
-    so that position and momentum move by :math:`\dot z = p` and
-    :math:`\dot p = \nabla_a \log ρ + i \nabla_b \log ρ`, which is what automatic differentiation
-    returns for a complex argument (twice the derivative in z̄). Every iteration integrates a
-    trajectory whose number of steps is uniform on 1..``leapfrog``, which breaks resonance with
-    periodic orbits; ``leapfrog = 1`` is MALA. All chains share one step size and the number of
-    steps, both independent of their states, so that each of them leaves ρ invariant.
+    so that position and momentum move by :math:`\dot z = s \odot p` and
+    :math:`\dot p = s \odot (\nabla_a \log ρ + i \nabla_b \log ρ)`, which is what automatic
+    differentiation returns for a complex argument (twice the derivative in z̄); the scales s make
+    the coordinates z/s, in which all directions are alike. The number of steps is uniform on
+    1..``leapfrog``, which breaks resonance with periodic orbits; ``leapfrog = 1`` is MALA. All
+    chains share one step size and the number of steps, both independent of their states. A
+    trajectory that meets a density or a gradient which is not finite is rejected.
 
-    A trajectory that meets a density or a gradient which is not finite is rejected.
+    **Choice.** The state z₀ and M independent draws z₁, …, z_M of the proposal q are weighted by
+    w_i = ρ(z_i)/q(z_i), and the next state is z_i with probability w_i / Σ_j w_j: iterated
+    sampling importance resampling. It crosses between modes that no trajectory connects.
 
     Reference:
-        Neal (2011), MCMC using Hamiltonian dynamics, sections 3 and 4.
+        Neal (2011), MCMC using Hamiltonian dynamics, sections 3 and 4; Andrieu, Lee & Vihola
+        (2018), Uniform ergodicity of the iterated conditional SMC; Samsonov et al. (2022),
+        Local-global MCMC kernels: the best of both worlds, algorithm 1.
 
     Args:
         log_density: differentiable, one value for every row.
@@ -111,6 +138,9 @@ def run_chains(
         leapfrog: largest number of steps of a trajectory.
         generator: source of all randomness.
         target_acceptance: mean acceptance probability that the step size is adapted to.
+        scale: s > 0, 1 by default.
+        proposal: q, positive wherever ρ is.
+        candidates: M; 0 leaves the choice out.
 
     Raises:
         InputError: the density or its gradient is not finite at a start.
@@ -124,48 +154,88 @@ def run_chains(
         )
     position = start.detach()
     dtype = value.dtype
+    scale = torch.ones_like(position[0].real) if scale is None else scale
     averaging = DualAveraging(0.5, target_acceptance)
     kept: list[tuple[Tensor, ...]] = []
+    gradients, values = len(start), 0
     for iteration in range(warmup + draws):
         adapting = iteration < warmup
-        step_size = averaging.step_size if adapting else averaging.average
+        step_size = scale * (averaging.step_size if adapting else averaging.average)
         steps = int(torch.randint(1, leapfrog + 1, (), generator=generator))
         # torch's complex normal has E|p|² = 1; unit variance of both parts needs 2.
         momentum = math.sqrt(2) * standard_normal(start, generator)
         threshold = torch.rand(len(start), generator=generator, dtype=dtype).to(start.device).log()
         energy = value - _kinetic(momentum)
 
-        proposal, new_value, new_gradient = position, value, gradient
+        end, new_value, new_gradient = position, value, gradient
         divergent = torch.zeros_like(threshold, dtype=torch.bool)
         for _ in range(steps):
             momentum = momentum + 0.5 * step_size * new_gradient
-            proposal = proposal + step_size * momentum
+            end = end + step_size * momentum
             # A lost trajectory goes back to its start, so that the density is never asked for
             # values where it overflows; it is rejected below.
-            proposal = torch.where(divergent[:, None], position, proposal)
-            new_value, new_gradient = _value_and_gradient(log_density, proposal)
+            end = torch.where(divergent[:, None], position, end)
+            new_value, new_gradient = _value_and_gradient(log_density, end)
             divergent = divergent | (new_value < energy - MAXIMUM_ENERGY_ERROR)
             momentum = momentum + 0.5 * step_size * new_gradient
+        gradients += steps * len(start)
         log_ratio = new_value - _kinetic(momentum) - energy
         divergent = divergent | ~(log_ratio > -MAXIMUM_ENERGY_ERROR)
         log_ratio = log_ratio.masked_fill(divergent, -math.inf)
 
         moved = threshold < log_ratio
-        position = torch.where(moved[:, None], proposal, position)
+        position = torch.where(moved[:, None], end, position)
         value = torch.where(moved, new_value, value)
         gradient = torch.where(moved[:, None], new_gradient, gradient)
         acceptance = log_ratio.clamp(max=0).exp()
+
+        jumped = torch.zeros_like(moved)
+        if proposal is not None and candidates:
+            position, jumped = _choose(
+                log_density, proposal, position, value, candidates, generator
+            )
+            values += len(start) * candidates
+            if jumped.any():
+                value, gradient = value.clone(), gradient.clone()
+                value[jumped], gradient[jumped] = _value_and_gradient(log_density, position[jumped])
+                gradients += int(jumped.sum())
         if adapting:
             averaging.update(float(acceptance.mean()))
         else:
-            kept.append((position, value, acceptance, moved, divergent))
-    latents, values, acceptances, moves, divergences = (
-        torch.stack(field, dim=1) for field in zip(*kept, strict=True)
-    )
-    return Chains(latents, values, acceptances, moves, divergences, averaging.average)
+            kept.append((position, value, acceptance, moved | jumped, jumped, divergent))
+    fields = (torch.stack(field, dim=1) for field in zip(*kept, strict=True))
+    return Chains(*fields, averaging.average, gradients, values)
 
 
 MAXIMUM_ENERGY_ERROR = 1000.0
+
+
+@torch.no_grad()
+def _choose(
+    log_density: LogDensity,
+    proposal: Proposal,
+    position: Tensor,
+    value: Tensor,
+    candidates: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """The next states by iterated sampling importance resampling, and whether they are new."""
+    chains = len(position)
+    drawn = proposal.propose(chains * candidates, generator)
+    drawn_value = log_density(drawn)
+    log_weights = torch.cat(
+        [
+            (value - proposal.log_density(position))[:, None],
+            (drawn_value - proposal.log_density(drawn)).reshape(chains, candidates),
+        ],
+        dim=1,
+    ).nan_to_num(-math.inf, posinf=-math.inf)
+    # The largest of the log weights with Gumbel noise is a draw in proportion to the weights.
+    uniform = torch.rand(log_weights.shape, generator=generator, dtype=torch.float64)
+    noise = -(-uniform.log()).log()
+    chosen = (log_weights + noise.to(log_weights)).argmax(dim=1)
+    every = torch.cat([position[:, None], drawn.reshape(chains, candidates, -1)], dim=1)
+    return every[torch.arange(chains, device=chosen.device), chosen], chosen > 0
 
 
 def _value_and_gradient(log_density: LogDensity, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """The sampling stage: all samplers of one model."""
 
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -9,55 +10,79 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.models import VAE
+from kahlervae.models import VAE, Posterior
 from kahlervae.sample.diagnostics import Diagnostics
-from kahlervae.sample.samplers import (
-    PosteriorMixture,
-    Prior,
-    Sampler,
-    Truncated,
-    Volume,
-    VolumeElement,
-)
+from kahlervae.sample.mixtures import GaussianMixture, Mixture, PosteriorMixture
+from kahlervae.sample.riemannian import Riemannian, choose_anchors
+from kahlervae.sample.samplers import Base, Prior, Sampler, Truncated
+from kahlervae.sample.volume import FisherVolume, Volume, VolumeElement, component_log_dets
 from kahlervae.seeding import generator
 
-__all__ = ["SAMPLERS", "build_samplers", "sample_model"]
+__all__ = ["SAMPLERS", "Samples", "build_samplers", "sample_model"]
 
-SAMPLERS = ("prior", "truncated", "posterior_mixture", "volume")
+SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian")
+CHAINS = ("chains", "warmup", "draws", "leapfrog", "candidates", "rhat")
+FITTED = 10_000
+"""Training images, at random, to whose posterior means mixtures and anchors are fitted, at most."""
+ANCHORS = 1_000
+"""Training images, at random, whose posteriors are the aggregated one as base, at most."""
+
+
+class Samples(NamedTuple):
+    """What the sampling stage gives.
+
+    Attributes:
+        latents: by key ``"{sampler}:{setting}"``; those of the validation come first.
+        diagnostics: one row for every sampler that runs Markov chains: identity, sampler, setting,
+            then the fields of :class:`~kahlervae.sample.diagnostics.Diagnostics`.
+        speed: wall-clock seconds and effective draws in a second of the same samplers, apart from
+            all that must not differ between runs.
+    """
+
+    latents: dict[str, Complex[Tensor, "count d"]]
+    diagnostics: pd.DataFrame
+    speed: pd.DataFrame
 
 
 def build_samplers(
     model: VAE,
     images: Float[Tensor, "n height width"],
-    potential: VolumeElement | None,
+    potentials: Mapping[str, VolumeElement] | None,
     settings: Mapping[str, Any],
 ) -> Iterator[Sampler]:
-    """All samplers that the settings name, one for every temperature and every α.
+    """All samplers that the settings name, one for every temperature and every power.
 
-    A model with a real latent space has no potential; it gets no ``volume`` samplers.
+    A model with a real latent space has no potentials; it gets no ``volume`` samplers.
 
     Raises:
-        InputError: an unknown sampler, or a complex model without a potential.
+        InputError: an unknown sampler, or a complex model without potentials.
     """
+    sources = _Sources(model, images, potentials, settings)
     for name in settings["samplers"]:
         if name == "prior":
-            yield Prior(model.latent_dim, device=images.device)
+            yield sources.base("prior")
         elif name == "truncated":
             for temperature in settings["truncated"]["temperatures"]:
                 yield Truncated(model.latent_dim, temperature, device=images.device)
         elif name == "posterior_mixture":
             with torch.no_grad():
                 yield PosteriorMixture(model.encode_images(images))
+        elif name == "gmm":
+            for components in settings["gmm"]["components"]:
+                for temperature in settings["gmm"]["temperatures"]:
+                    yield sources.mixture(components).at_temperature(temperature)
         elif name == "volume":
-            if potential is None:
+            if potentials is None:
                 if model.identity["variant"] == "real":
                     continue
                 raise InputError("the volume sampler needs a potential: pass its file.")
-            names = ("chains", "warmup", "draws", "leapfrog", "rhat")
-            options = {name: settings["volume"][name] for name in names}
-            for alpha in settings["volume"]["alphas"]:
-                prior = Prior(model.latent_dim, device=images.device)
-                yield Volume(prior, potential, alpha, settings["epsilon"], **options)
+            yield from _volume_samplers(sources, settings)
+        elif name == "riemannian":
+            options = settings["riemannian"]
+            seed = model.identity["seed"]
+            anchors = choose_anchors(sources.posterior(FITTED), options["anchors"], seed)
+            chains = {name: options[name] for name in CHAINS}
+            yield Riemannian(anchors, options["regularisation"], **chains)
         else:
             raise InputError(
                 f"sampling.samplers names the unknown sampler {name!r}: "
@@ -65,38 +90,102 @@ def build_samplers(
             )
 
 
+def _volume_samplers(sources: "_Sources", settings: Mapping[str, Any]) -> Iterator[Volume]:
+    options = {name: settings["volume"][name] for name in CHAINS}
+    epsilon = settings["epsilon"]
+    for target in settings["volume"]["targets"]:
+        base, element = sources.base(target["base"]), sources.element(target["metric"])
+        names = {"weight": target["weight"], "metric": target["metric"]}
+        mixture = isinstance(base, Mixture)
+        # The same for all powers.
+        log_dets = component_log_dets(base, element, epsilon) if mixture else None
+        for power in target["powers"]:
+            yield Volume(base, element, power, epsilon, **names, log_dets=log_dets, **options)
+
+
+class _Sources:
+    """What samplers of one model share: posteriors, mixtures, bases and metrics."""
+
+    def __init__(
+        self,
+        model: VAE,
+        images: Tensor,
+        potentials: Mapping[str, VolumeElement] | None,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._model, self._images = model, images
+        self._potentials, self._settings = potentials, settings
+        self._mixtures: dict[int, GaussianMixture] = {}
+
+    @torch.no_grad()
+    def posterior(self, most: int) -> Posterior:
+        """The posteriors of so many training images at random, of all if there are fewer."""
+        stream = generator(self._model.identity["seed"], "sample", "images")
+        chosen = torch.randperm(len(self._images), generator=stream)[:most]
+        return self._model.encode_images(self._images[chosen])
+
+    def mixture(self, components: int) -> GaussianMixture:
+        """The Gaussian mixture of the posterior means."""
+        if components not in self._mixtures:
+            means, seed = self.posterior(FITTED).mean, self._model.identity["seed"]
+            self._mixtures[components] = GaussianMixture.fit(means, components, seed)
+        return self._mixtures[components]
+
+    def base(self, name: str) -> Base:
+        """A base of the volume samplers by its name."""
+        if name == "prior":
+            return Prior(self._model.latent_dim, device=self._images.device)
+        if name == "gmm":
+            return self.mixture(self._settings["gmm"]["components"][0])
+        return PosteriorMixture(self.posterior(ANCHORS))
+
+    def element(self, name: str) -> VolumeElement:
+        """A metric of the volume samplers by its name."""
+        if name == "fisher":
+            return FisherVolume(self._model.decoder)
+        assert self._potentials is not None
+        return self._potentials[name]
+
+
 def sample_model(
     model: VAE,
     images: Float[Tensor, "n height width"],
-    potential: VolumeElement | None,
+    potentials: Mapping[str, VolumeElement] | None,
     settings: Mapping[str, Any],
-) -> tuple[dict[str, Complex[Tensor, "count d"]], pd.DataFrame]:
+) -> Samples:
     """Latents of every sampler and the diagnostics of those that run Markov chains.
 
     Every sampler draws from its own stream of the model's seed, so that none depends on which
-    others are run, and samplers with equal names are paired between variants.
+    others are run, and samplers with equal names are paired between variants. Of its draws
+    ``validation_count`` are for choices and ``count`` for what is reported.
 
     Args:
-        model: gives the latent dimension, the posteriors, the identity and the seed.
-        images: training images, for the aggregated posterior; latents are drawn to their device.
-        potential: metric of the volume samplers; None for a model with a real latent space.
+        model: gives the latent dimension, the posteriors, the decoder, the identity and the seed.
+        images: training images, for the posteriors; latents are drawn to their device.
+        potentials: metrics of the volume samplers, ``fitted`` and ``posterior``; None for a model
+            with a real latent space.
         settings: ``sampling`` of the configuration, and ``epsilon`` of its ``geometry``.
-
-    Returns:
-        Latents (count, d) by key ``"{sampler}:{setting}"``, and a table with one row for every
-        volume sampler: identity, sampler, setting, then the fields of
-        :class:`~kahlervae.sample.diagnostics.Diagnostics`.
 
     Raises:
         InputError: a setting that no sampler can follow; the sentence names it.
     """
-    latents, rows = {}, []
-    for sampler in build_samplers(model, images, potential, settings):
+    latents, diagnostics, speed = {}, [], []
+    count = settings["validation_count"] + settings["count"]
+    for sampler in build_samplers(model, images, potentials, settings):
         stream = generator(model.identity["seed"], "sample", sampler.key)
-        draws = sampler.sample(settings["count"], stream)
+        start = time.perf_counter()
+        draws = sampler.sample(count, stream)
+        seconds = time.perf_counter() - start
         latents[sampler.key] = draws.latents
         if draws.diagnostics is not None:
-            row = {"sampler": sampler.name, "setting": sampler.setting}
-            rows.append({**model.identity, **row, **draws.diagnostics._asdict()})
-    columns = [*model.identity, "sampler", "setting", *Diagnostics._fields]
-    return latents, pd.DataFrame(rows, columns=columns)
+            row = {**model.identity, "sampler": sampler.name, "setting": sampler.setting}
+            diagnostics.append({**row, **draws.diagnostics._asdict()})
+            ess = draws.diagnostics.ess_bulk
+            rates = {"seconds": seconds, "ess_bulk": ess, "ess_per_second": ess / seconds}
+            speed.append({**row, **rates})
+    names = [*model.identity, "sampler", "setting"]
+    return Samples(
+        latents,
+        pd.DataFrame(diagnostics, columns=[*names, *Diagnostics._fields]),
+        pd.DataFrame(speed, columns=[*names, "seconds", "ess_bulk", "ess_per_second"]),
+    )

@@ -2,28 +2,16 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from kahlervae.errors import InputError
-from kahlervae.models import Posterior
-from kahlervae.sample.diagnostics import Diagnostics, diagnose
-from kahlervae.sample.hmc import run_chains
+from kahlervae.sample.diagnostics import Diagnostics
 
-__all__ = [
-    "Base",
-    "Draws",
-    "PosteriorMixture",
-    "Prior",
-    "Sampler",
-    "Truncated",
-    "Volume",
-    "VolumeElement",
-]
+__all__ = ["Base", "Draws", "Prior", "Sampler", "Truncated"]
 
 
 class Draws(NamedTuple):
@@ -46,7 +34,7 @@ class Sampler(ABC):
 
     @property
     def key(self) -> str:
-        """``"{name}:{setting}"``, for example ``volume:alpha=-0.5``."""
+        """``"{name}:{setting}"``, for example ``truncated:temperature=0.7``."""
         return f"{self.name}:{self.setting}"
 
     def sample(self, count: int, generator: torch.Generator) -> Draws:
@@ -64,11 +52,26 @@ class Sampler(ABC):
 
 
 class Base(Sampler):
-    """A sampler whose density is known, so that a volume element can weigh it."""
+    """A sampler whose density is known, so that a volume element can weigh it.
+
+    Its tails must be Gaussian: log ρ(z) ≤ C − c|z|² for some c > 0. That is what makes the targets
+    of :class:`~kahlervae.sample.volume.Volume` integrable.
+    """
+
+    latent_dim: int
 
     @abstractmethod
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Log density, differentiable."""
+
+    def propose(self, count: int, generator: torch.Generator) -> Complex[Tensor, "count d"]:
+        """Independent draws, by themselves."""
+        return self._sample(count, generator).latents
+
+    @property
+    @abstractmethod
+    def scale(self) -> Float[Tensor, " d"]:
+        """Standard deviation √E|z − m|² of every coordinate, in mixtures that within components."""
 
 
 class Truncated(Base):
@@ -112,6 +115,12 @@ class Truncated(Base):
         variance = self.temperature**2
         return -squares / variance - self.latent_dim * math.log(math.pi * variance)
 
+    @property
+    def scale(self) -> Float[Tensor, " d"]:
+        """T in every coordinate."""
+        real = torch.empty((), dtype=self.dtype).real.dtype
+        return torch.full((self.latent_dim,), self.temperature, dtype=real, device=self.device)
+
     def _sample(self, count: int, generator: torch.Generator) -> Draws:
         # torch's complex normal is CN(0, 1): E|z|² = 1.
         noise = torch.randn(count, self.latent_dim, generator=generator, dtype=self.dtype)
@@ -134,137 +143,3 @@ class Prior(Truncated):
     ) -> None:
         super().__init__(latent_dim, 1.0, dtype, device)
         self.setting = "default"
-
-
-class PosteriorMixture(Sampler):
-    r"""The aggregated posterior over N images: an image uniformly, then a draw from its posterior.
-
-    .. math:: ρ(z) = \frac1N \sum_n q(z \mid x_n)
-
-    Args:
-        posterior: the posteriors of all N images.
-    """
-
-    name = "posterior_mixture"
-
-    def __init__(self, posterior: Posterior) -> None:
-        self.posterior = posterior
-
-    def _sample(self, count: int, generator: torch.Generator) -> Draws:
-        index = torch.randint(len(self.posterior[0]), (count,), generator=generator)
-        chosen = type(self.posterior)(*(parameter[index] for parameter in self.posterior))
-        return Draws(chosen.sample(generator))
-
-
-@runtime_checkable
-class VolumeElement(Protocol):
-    """A metric that knows its regularised log volume element."""
-
-    def log_det(self, z: Complex[Tensor, "n d"], epsilon: float) -> Float[Tensor, " n"]:
-        """log det(g(z) + εI), differentiable in z."""
-
-
-class Volume(Base):
-    r"""A base density p, weighted by a power of the complex volume element of a metric g.
-
-    .. math:: ρ(z) \propto p(z) \, \det(g(z) + εI)^α
-
-    The volume element of a Hermitian metric is its determinant, not the root of it: √det of the
-    real 2d × 2d metric is 2^d det g.
-
-    **Integrability.** With the prior as base, every real α is allowed when g is positive
-    semidefinite, continuous and of polynomial growth. For α ≤ 0 the weight is bounded,
-    det(g + εI)^α ≤ ε^{dα}. For α > 0, ``‖g(z)‖ ≤ C(1 + |z|²)^m`` gives
-    ``det(g + εI)^α ≤ (ε + C(1 + |z|²)^m)^{dα}``, a polynomial bound, which ``exp(−|z|²)``
-    integrates. A mixture potential has m = 1: its metric is a weighted covariance of the vectors
-    b_k + A_k z plus bounded terms. A base with tails heavier than every exponential would need its
-    own argument.
-
-    Draws are those of :func:`~kahlervae.sample.hmc.run_chains`, started at draws from the base,
-    thinned evenly over every chain and put in random order. The defaults suit a base of unit
-    variance: longer trajectories come back to where ``|z|²`` was and mix the density worse.
-
-    Args:
-        base: p, which also gives the starts.
-        volume: g, by its ``log_det``, or by ``log_det_and_gradient`` where it has that as well.
-        alpha: α.
-        epsilon: ε > 0.
-        chains: number of chains.
-        warmup: iterations that are dropped.
-        draws: kept iterations of every chain.
-        leapfrog: largest number of steps of a trajectory.
-        rhat: largest R-hat that is not flagged.
-    """
-
-    name = "volume"
-
-    def __init__(
-        self,
-        base: Base,
-        volume: VolumeElement,
-        alpha: float,
-        epsilon: float,
-        *,
-        chains: int = 16,
-        warmup: int = 150,
-        draws: int = 800,
-        leapfrog: int = 3,
-        rhat: float = 1.01,
-    ) -> None:
-        self.base = base
-        self.volume = volume
-        self.alpha = alpha
-        self.epsilon = epsilon
-        self.chains = chains
-        self.warmup = warmup
-        self.draws = draws
-        self.leapfrog = leapfrog
-        self.rhat = rhat
-        self.setting = f"alpha={alpha:g}"
-
-    def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Unnormalised log density, nats."""
-        if hasattr(self.volume, "log_det_and_gradient"):
-            log_det = _LogDet.apply(z, self.volume, self.epsilon)
-        else:
-            log_det = self.volume.log_det(z, self.epsilon)
-        return self.base.log_density(z) + self.alpha * log_det
-
-    def _sample(self, count: int, generator: torch.Generator) -> Draws:
-        total = self.chains * self.draws
-        if count > total:
-            raise InputError(
-                f"{self.key} cannot give {count} samples from {self.chains} chains of "
-                f"{self.draws} draws: raise sampling.volume.draws or lower sampling.count."
-            )
-        try:
-            chains = run_chains(
-                self.log_density,
-                self.base.sample(self.chains, generator).latents,
-                warmup=self.warmup,
-                draws=self.draws,
-                leapfrog=self.leapfrog,
-                generator=generator,
-            )
-        except InputError as error:
-            raise InputError(f"{self.key}: {error}") from error
-        every = torch.arange(count) * total // count
-        order = torch.randperm(count, generator=generator)
-        latents = chains.latents.flatten(0, 1)[every][order]
-        return Draws(latents, diagnose(chains, self.rhat))
-
-
-class _LogDet(torch.autograd.Function):
-    """The log det of a volume element that knows its gradient: no graph, once differentiable."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, volume: Any, epsilon: float) -> Tensor:
-        value, gradient = volume.log_det_and_gradient(z, epsilon)
-        ctx.save_for_backward(gradient)
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, change: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return change.unsqueeze(-1) * gradient, None, None

@@ -27,6 +27,15 @@ class Objective(nn.Module):
         model: the autoencoder.
         variant: its block of the configuration.
         kl_warmup_epochs: epochs over which β rises.
+
+    Example:
+        >>> from kahlervae.models import build_model
+        >>> names = dict(dataset="digits", representation="pixels", variant="beta", seed=0)
+        >>> model = build_model(names, (8, 8), "complex", latent_dim=2, width=16, depth=1)
+        >>> objective = Objective(model, {"beta": 4.0}, kl_warmup_epochs=0)
+        >>> terms = objective(torch.zeros(5, 8, 8), 1, torch.Generator().manual_seed(0))
+        >>> torch.allclose(terms["loss"], 4 * terms["kl"] - terms["log_likelihood"])
+        True
     """
 
     def __init__(self, model: VAE, variant: Mapping[str, Any], kl_warmup_epochs: int) -> None:
@@ -37,9 +46,7 @@ class Objective(nn.Module):
         self.weights = variant.get("regulariser")
         if self.weights is not None:
             stream = generator(model.identity["seed"], "potential")
-            self.regulariser = build_regulariser(
-                model.identity["variant"], self.weights, model.latent_dim, stream
-            )
+            self.regulariser = build_regulariser(self.weights, model.latent_dim, stream)
 
     def forward(
         self, images: Float[Tensor, "n height width"], epoch: int, generator: torch.Generator

@@ -27,7 +27,14 @@ CALIBRATION = 12
 def draw_probes(
     model: VAE, images: Float[Tensor, "n height width"], count: int, stream: torch.Generator
 ) -> dict[str, Complex[Tensor, "count d"]]:
-    """Latents at which metrics are compared: ``posterior`` (of random images) and ``prior``."""
+    """Latents at which metrics are compared: ``posterior`` (of random images) and ``prior``.
+
+    Args:
+        model: with complex latents.
+        images: to whose posteriors the probes belong.
+        count: of each kind.
+        stream: the draws are from it.
+    """
     chosen = torch.randint(len(images), (count,), generator=stream)
     posterior = model.encode_images(images[chosen]).sample(stream)
     prior = standard_normal(posterior, stream)
@@ -101,6 +108,16 @@ def load_potentials(
 
     Raises:
         InputError: the file is missing, damaged or does not hold potentials in that dimension.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> flat = torch.eye(2, dtype=torch.complex64)
+        >>> potentials = {name: MixturePotential.constant(flat) for name in POTENTIALS}
+        >>> with TemporaryDirectory() as folder:
+        ...     save_potentials(f"{folder}/p.safetensors", potentials, {})
+        ...     potentials = load_potentials(f"{folder}/p.safetensors", latent_dim=2)
+        >>> list(potentials), potentials["fitted"].certificate().lower_bound
+        (['fitted', 'posterior', 'constant'], 1.0)
     """
     tensors, _ = storage.read_tensors(path)
     expected: dict[str, Tensor] = {}

@@ -48,6 +48,19 @@ class PotentialRegulariser(nn.Module):
         potential: K.
         form: ``volume`` or ``flatness``.
         epsilon: ε, in the units of the metric.
+
+    Example:
+        A constant potential is flat; it is tied where the decoder has the same metric:
+
+        >>> from kahlervae.models import ComplexGaussian
+        >>> def decoder(z):  # CN(2z, I), whose metric is 4I
+        ...     return ComplexGaussian(2 * z, torch.zeros(z.shape))
+        >>> potential = MixturePotential.constant(4 * torch.eye(2, dtype=torch.complex64))
+        >>> flatness = PotentialRegulariser(potential, "flatness", epsilon=1e-3)
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j], [0j, 1j]])
+        >>> terms = flatness(decoder, z, torch.Generator().manual_seed(0))
+        >>> bool(terms.regulariser < 1e-6), bool(terms.tie < 1e-6)
+        (True, True)
     """
 
     def __init__(self, potential: MixturePotential, form: str, epsilon: float) -> None:
@@ -72,6 +85,15 @@ class FisherRegulariser(nn.Module):
     Args:
         form: ``volume`` or ``flatness``.
         epsilon: ε, in the units of the metric.
+
+    Example:
+        >>> from kahlervae.models import ComplexGaussian
+        >>> def decoder(z):  # CN(2z, I), whose metric is 4I
+        ...     return ComplexGaussian(2 * z, torch.zeros(z.shape))
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j], [0j, 1j]])
+        >>> volume = FisherRegulariser("volume", epsilon=0.0)
+        >>> round(volume(decoder, z, torch.Generator()).regulariser.item(), 4)  # 2 log 4
+        2.7726
     """
 
     def __init__(self, form: str, epsilon: float) -> None:
@@ -87,11 +109,22 @@ class FisherRegulariser(nn.Module):
 
 
 def build_regulariser(
-    variant: str, settings: Mapping[str, Any], latent_dim: int, generator: torch.Generator
+    settings: Mapping[str, Any], latent_dim: int, generator: torch.Generator
 ) -> PotentialRegulariser | FisherRegulariser:
-    """The regulariser of the variant ``kahler`` (potential) or ``fisher`` (exact metric)."""
+    """The regulariser on a potential's metric where the settings have a ``tie``, else exact.
+
+    Args:
+        settings: the variant's ``regulariser`` block of the configuration.
+        latent_dim: d.
+        generator: for the potential's start.
+
+    Example:
+        >>> settings = {"form": "volume", "epsilon": 1e-3}
+        >>> type(build_regulariser(settings, 2, torch.Generator())).__name__
+        'FisherRegulariser'
+    """
     form, epsilon = settings["form"], settings["epsilon"]
-    if variant == "fisher":
+    if "tie" not in settings:
         return FisherRegulariser(form, epsilon)
     potential = MixturePotential.random(
         latent_dim, settings["groups"], settings["components"], settings["scale"], generator

@@ -1,0 +1,214 @@
+"""Write the tables of claims from the reference results: README.md's and docs/claims_table.md.
+
+``python docs/claims_table.py`` writes them anew; tests/test_readme.py fails where they drift. A
+reference of the paper's run, in reference/paper, adds the data sets that the default run lacks.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from kahlervae.evaluate.check import label_runs, tolerance
+from kahlervae.storage import read_table
+
+ROOT = Path(__file__).parents[1]
+README, PAGE = ROOT / "README.md", ROOT / "docs/claims_table.md"
+BLOCK = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- /claims -->)", re.DOTALL)
+NUMBER = re.compile(r"(C\d+)_")
+MAIN = re.compile(
+    r"(C\d+_)?("
+    r"kl_hessian|closedness|holomorphic_potential|potential_tracks_fisher_\w+"
+    r"|regulariser_(\w+_)?(acceleration|knn_outliers|recall)_vs_(complex|beta)"
+    r"|volume_sampler_(\w+_)?knn_outliers_vs_(complex|prior_of_complex)"
+    r"|(best_)?volume_sampler_\w*knn_outliers_vs_\w+_at_recall\w*)"
+)
+"""Claims that README.md shows; docs/claims_table.md has all."""
+
+
+class Run(NamedTuple):
+    """A run whose results are kept: where, the command that makes them, and where that writes."""
+
+    reference: Path
+    command: str
+    target: str
+    results: str
+    figures: str
+
+
+RUNS = [
+    Run(ROOT / "reference", "make reproduce", "snakemake --cores all", "results", "figures"),
+    Run(
+        ROOT / "reference/paper",
+        "make paper",
+        "snakemake --cores all --configfile config/paper.yaml",
+        "results/paper",
+        "results/paper/figures",
+    ),
+]
+
+
+class Evidence(NamedTuple):
+    """What shows a claim: its figure, if any, the table, and the rules that lead there."""
+
+    figure: str | None
+    table: str
+    rules: tuple[str, ...]
+
+
+MODELS = ("data", "train", "potential")
+SCORES = (*MODELS, "oracle", "sample", "score", "table")
+EVIDENCE = {
+    "identities": Evidence(None, "identities", (*MODELS, "agreement", "table")),
+    "agreement": Evidence(
+        "agreement_summary", "agreement", (*MODELS, "agreement", "table", "figure")
+    ),
+    "paths": Evidence("smoothness", "paths", (*SCORES, "figure")),
+    "samples": Evidence("pareto", "samples", (*SCORES, "figure")),
+    "pareto": Evidence("pareto", "pareto", (*SCORES, "pareto", "figure")),
+    "reconstruction": Evidence("reconstructions", "reconstruction", (*SCORES, "figure")),
+    "geodesics": Evidence("geodesics", "geodesics", (*SCORES, "geodesics", "figure")),
+}
+
+
+def evidence(claim: str, metric: str) -> Evidence:
+    """Where a claim is to be seen."""
+    if NUMBER.sub("", claim).startswith("geodesics"):
+        return EVIDENCE["geodesics"]
+    if "_at_" in claim:
+        return EVIDENCE["pareto"]
+    if metric.startswith(("largest", "smallest")):
+        return EVIDENCE["identities"]
+    if metric.startswith(("relative_error", "logdet")):
+        return EVIDENCE["agreement"]
+    if metric in ("acceleration", "sharpness", "midpoint_outliers"):
+        return EVIDENCE["paths"]
+    return EVIDENCE["reconstruction" if metric in ("latent_norm", "mse") else "samples"]
+
+
+def groups() -> Iterator[tuple[Run, str, pd.DataFrame]]:
+    """Run, data set and its claims, with the column ``expected``; no data set twice."""
+    seen: set[str] = set()
+    for run in RUNS:
+        if not (run.reference / "claims.csv").exists():
+            continue
+        labels = label_runs(run.reference)
+        claims = read_table(run.reference / "claims.csv", ["claim", "dataset", "metric"])
+        for label, rows in claims.groupby("dataset", sort=False):
+            dataset, seeds = labels[str(label)]
+            if dataset not in seen:
+                expected = [_expected(row, seeds) for row in rows.to_dict("records")]
+                yield run, dataset, rows.assign(expected=expected)
+            seen.add(dataset)
+
+
+def _expected(row: dict, seeds: int) -> str:
+    """Estimate and tolerance, or the bound of the rule where there is no interval."""
+    within = tolerance(row["ci_low"], row["ci_high"], seeds, seeds)
+    if pd.notna(within):
+        return f"{row['estimate']:.3g} ± {within:.2g}"
+    bound = re.search(r"at (?:most|least) [-+.\de]+", row["rule"])
+    value = "–" if pd.isna(row["estimate"]) else f"{row['estimate']:.3g}"
+    return f"{value} ({bound[0]})" if bound else value
+
+
+def _cost(run: Run, rules: tuple[str, ...] | None = None) -> tuple[float, float]:
+    """Minutes and the memory (GB) of the largest job: of the run, or on one core of some rules."""
+    table = read_table(run.reference / "tables/runtime.csv", ["rule"])
+    if rules is not None:
+        table = table[table["rule"].isin(rules)]
+        seconds = table["wall_seconds_total"].sum()
+    else:
+        seconds = read_table(run.reference / "tables/efficiency.csv")["busy_seconds"].iloc[0]
+    return seconds / 60, table["peak_memory_mb"].max() / 1024
+
+
+def _heading(run: Run, dataset: str) -> str:
+    cores = read_table(run.reference / "tables/efficiency.csv")["cores"].iloc[0]
+    minutes, memory = _cost(run)
+    return (
+        f"**{dataset}**, by `{run.command}` ({minutes:.0f} minutes on {cores} cores, "
+        f"{memory:.1f} GB for the largest job):\n\n"
+    )
+
+
+def short_table() -> str:
+    """The main claims in Markdown, for README.md."""
+    text = ""
+    for run, dataset, claims in groups():
+        text += _heading(run, dataset)
+        text += "| claim | see | metric | expected | verdict |\n| --- | --- | --- | --- | --- |\n"
+        folder = run.reference.relative_to(ROOT).as_posix()
+        for row in claims[
+            claims["claim"].map(lambda claim: bool(MAIN.fullmatch(claim)))
+        ].itertuples():
+            figure, table, _ = evidence(row.claim, row.metric)
+            path = f"{folder}/figures/{figure}.png" if figure else f"{folder}/tables/{table}.csv"
+            number = NUMBER.match(row.claim)
+            statement = f"{number[1]}. {row.statement}" if number else row.statement
+            text += (
+                f"| {statement.rstrip('.')} | [{figure or table}]({path}) | {row.metric} "
+                f"| {row.expected} | {row.verdict} |\n"
+            )
+        text += "\n"
+    return text
+
+
+def page() -> str:
+    """All claims, and what it takes to make them again: docs/claims_table.md."""
+    text = (
+        "# All claims\n\n"
+        "Written by `python docs/claims_table.py` from `reference/`. An expected value is the mean "
+        "over the seeds; ± is the half width of its 95 % prediction interval for as many seeds "
+        "drawn anew, √2 times that of the confidence interval. Identities have the bound of their "
+        "rule instead. `make check` compares a fresh run with all of them at once, by tolerances "
+        "widened for their number (`kahlervae.evaluate.check`).\n"
+    )
+    held = list(groups())
+    for position, (run, dataset, claims) in enumerate(held):
+        if position == 0 or held[position - 1][0] != run:
+            text += _commands(run, pd.concat([rows for other, _, rows in held if other == run]))
+        text += (
+            f"\n### {dataset}\n\n"
+            "| claim | statement | figure, table | metric | expected | verdict |\n"
+            "| --- | --- | --- | --- | --- | --- |\n"
+        )
+        for row in claims.itertuples():
+            figure, table, _ = evidence(row.claim, row.metric)
+            where = f"{figure}, {table}" if figure else table
+            text += (
+                f"| `{row.claim}` | {row.statement.rstrip('.')} | {where} | {row.metric} "
+                f"| {row.expected} | {row.verdict} |\n"
+            )
+    return text
+
+
+def _commands(run: Run, claims: pd.DataFrame) -> str:
+    """What makes the figures and tables of a run, with time and memory."""
+    minutes, memory = _cost(run)
+    folder = run.reference.relative_to(ROOT).as_posix()
+    text = (
+        f"\n## `{run.command}`\n\n"
+        f"Kept in `{folder}/figures` and `{folder}/tables`. Minutes are those of one core, all "
+        "models and data sets of the run included; memory is that of the largest job.\n\n"
+        "| figure, table | command | minutes | memory |\n| --- | --- | --- | --- |\n"
+        f"| everything | `{run.command}` | {minutes:.0f} (all cores) | {memory:.1f} GB |\n"
+    )
+    shown = {evidence(row.claim, row.metric) for row in claims.itertuples()}
+    for figure, table, rules in sorted(shown, key=lambda item: item.table):
+        target = f"{run.results}/tables/{table}.csv"
+        if figure:
+            target = f"{run.figures}/{figure}.png {target}"
+        minutes, memory = _cost(run, rules)
+        text += (
+            f"| {figure + ', ' if figure else ''}{table} | `{run.target} -- {target}` "
+            f"| {minutes:.0f} | {memory:.1f} GB |\n"
+        )
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(BLOCK.sub(lambda _: short_table(), README.read_text()))
+    PAGE.write_text(page())

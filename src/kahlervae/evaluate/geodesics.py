@@ -1,0 +1,131 @@
+"""Interpolation along the metric of the fitted potential against straight lines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from kahlervae.errors import InputError
+from kahlervae.evaluate import smoothness
+from kahlervae.evaluate.reference import Reference
+from kahlervae.geometry import MixturePotential, fisher_metric
+from kahlervae.geometry.geodesic import Metric, curve_energy, curve_length, geodesics
+from kahlervae.models import VAE
+from kahlervae.seeding import generator
+
+__all__ = ["compare_curves", "join_posteriors"]
+
+SHOWN = 2
+"""Pairs whose decoded curves are kept for the figure."""
+
+
+@torch.no_grad()
+def join_posteriors(
+    model: VAE,
+    potential: MixturePotential,
+    images: Float[Tensor, "m height width"],
+    settings: Mapping[str, Any],
+) -> dict[str, Complex[Tensor, "n steps+1 d"]]:
+    r"""Both curves, ``straight`` and ``geodesic``, between random pairs of posterior means.
+
+    The geodesics are those of :math:`g + \epsilon I`, g the metric of the potential. The pairs are
+    drawn by the seed of the model alone, so that variants of one seed join the same test images;
+    they are those of the decoded lines of the same number, see
+    :func:`~kahlervae.evaluate.score.score_paths`.
+
+    Args:
+        model: with complex latents.
+        potential: the fitted one.
+        images: of the test split.
+        settings: ``epsilon``; ``count`` of the pairs, ``steps`` and free ``points`` of each curve.
+
+    Raises:
+        InputError: there are fewer than two images, or the metric is not finite.
+    """
+    if len(images) < 2:
+        raise InputError(f"a curve joins two images, but there are {len(images)}: enlarge test.")
+    means = model.encode_images(images).mean
+    random = generator(model.identity["seed"], "paths")
+    first, second = smoothness.pairs(len(means), settings["count"], random)
+    start, end, steps = means[first], means[second], settings["steps"]
+    metric = _regularised(potential, settings["epsilon"])
+    curves = {
+        "straight": smoothness.latent_lines(start, end, steps),
+        "geodesic": geodesics(metric, start, end, steps, settings["points"]),
+    }
+    if not all(curve_energy(metric, curve).isfinite().all() for curve in curves.values()):
+        identity = f"{model.identity['variant']} (seed {model.identity['seed']})"
+        raise InputError(
+            f"the metric of the potential of {identity} is not finite along curves: fit it again "
+            "with a lower geometry.potential.learning_rate."
+        )
+    return curves
+
+
+@torch.no_grad()
+def compare_curves(
+    model: VAE,
+    potential: MixturePotential,
+    images: Float[Tensor, "m height width"],
+    references: Sequence[Reference],
+    settings: Mapping[str, Any],
+) -> tuple[pd.DataFrame, dict[str, Float[Tensor, "pairs points height width"]]]:
+    r"""Scores of both curves, and some of them decoded.
+
+    Energy and length are taken in the metric of the potential, :math:`g + \epsilon I`, which the
+    geodesics minimise, and in the exact Fisher metric of the decoder, which tells whether they are
+    shorter there as well. The other columns are those of decoded lines, see
+    :func:`~kahlervae.evaluate.score.score_paths`; all are means over the pairs.
+
+    Args:
+        references: real data as seen by each oracle.
+        settings: see :func:`join_posteriors`, which takes the other arguments, too.
+
+    Returns:
+        One row per curve and oracle; decoded curves by name.
+
+    Raises:
+        InputError: there are fewer than two images, or what is computed is not finite.
+    """
+    curves = join_posteriors(model, potential, images, settings)
+    fitted = _regularised(potential, settings["epsilon"])
+    real_variation = smoothness.total_variation(images)
+
+    def fisher(z: Tensor) -> Tensor:
+        return fisher_metric(model.decoder, z)
+
+    rows, decoded = [], {}
+    for name, latents in curves.items():
+        paths = model.decode_images(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+        decoded[name] = paths[:SHOWN]
+        midpoints = paths[:, paths.shape[1] // 2]
+        geometry = {
+            "energy": curve_energy(fitted, latents).mean().item(),
+            "length": curve_length(fitted, latents).mean().item(),
+            "fisher_energy": curve_energy(fisher, latents).mean().item(),
+            "fisher_length": curve_length(fisher, latents).mean().item(),
+        }
+        acceleration = smoothness.relative_acceleration(paths).mean().item()
+        sharpness = smoothness.total_variation(midpoints) / real_variation
+        rows += [
+            model.identity
+            | {"curve": name, "oracle": reference.oracle.architecture}
+            | geometry
+            | {"acceleration": acceleration}
+            | reference.path_scores(paths)
+            | {"sharpness": sharpness}
+            for reference in references
+        ]
+    return pd.DataFrame(rows), decoded
+
+
+def _regularised(potential: MixturePotential, epsilon: float) -> Metric:
+    """g + εI as a function of z."""
+
+    def metric(z: Tensor) -> Tensor:
+        return potential.metric(z) + epsilon * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+
+    return metric

@@ -1,0 +1,218 @@
+"""Gaussian mixtures of latents with a density: the aggregated posterior, and a fitted mixture."""
+
+import copy
+import math
+from abc import abstractmethod
+from typing import Self
+
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from kahlervae.errors import InputError
+from kahlervae.models import Posterior, RealPosterior
+from kahlervae.sample.samplers import Base, Draws
+
+__all__ = ["GaussianMixture", "Mixture", "PosteriorMixture", "coordinates", "real_moments"]
+
+
+def coordinates(z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch 2*d"]:
+    """(a, b) of z = a + ib: the coordinates of C^d as R^{2d}."""
+    return torch.cat([z.real, z.imag], dim=-1)
+
+
+def real_moments(
+    posterior: Posterior,
+) -> tuple[Float[Tensor, "*batch 2*d"], Float[Tensor, "*batch 2*d"]]:
+    """Means and variances of posteriors in the coordinates (a, b).
+
+    Real and imaginary part of CN(m, γ) have variance γ/2 each; a real latent u is z = u/√2.
+    """
+    if isinstance(posterior, RealPosterior):
+        return posterior.real_mean / math.sqrt(2), posterior.real_log_var.exp() / 2
+    return coordinates(posterior.mean), (posterior.variance / 2).repeat(1, 2)
+
+
+class Mixture(Base):
+    r"""A mixture of Gaussians on C^d ≅ R^{2d}.
+
+    .. math:: ρ(z) = \sum_k π_k N_k(z)
+
+    Densities are computed in double precision, since narrow components have large terms that
+    cancel, and returned in that of the latents.
+
+    Attributes:
+        log_weights: log π_k, (K,).
+        dtype: precision of the latents.
+    """
+
+    log_weights: Float[Tensor, " K"]
+    dtype: torch.dtype = torch.complex64
+
+    @abstractmethod
+    def log_components(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        """log N_k(z) in double precision."""
+
+    @abstractmethod
+    def draw(
+        self, index: Int[Tensor, " count"], generator: torch.Generator
+    ) -> Complex[Tensor, "count d"]:
+        """A draw from each of the named components."""
+
+    def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """Normalised log density, nats."""
+        terms = self.log_components(z) + self.log_weights
+        return torch.logsumexp(terms, dim=-1).to(z.real.dtype)
+
+    def reweighted(self, log_weights: Float[Tensor, " K"]) -> Self:
+        """The mixture of the same components with other weights, of any common factor."""
+        other = copy.copy(self)
+        other.log_weights = log_weights.log_softmax(-1)
+        return other
+
+    def _sample(self, count: int, generator: torch.Generator) -> Draws:
+        weights = self.log_weights.exp().cpu()
+        index = torch.multinomial(weights, count, replacement=True, generator=generator)
+        return Draws(self.draw(index.to(self.log_weights.device), generator))
+
+
+class PosteriorMixture(Mixture):
+    r"""The aggregated posterior over N images: an image uniformly, then a draw from its posterior.
+
+    .. math:: ρ(z) = \frac1N \sum_n q(z \mid x_n)
+
+    A posterior is diagonal, so that all N log densities are two matrix products in z and its
+    squares.
+
+    Args:
+        posterior: the posteriors of all N images.
+        dtype: precision of the latents.
+    """
+
+    name = "posterior_mixture"
+
+    def __init__(self, posterior: Posterior, dtype: torch.dtype = torch.complex64) -> None:
+        self.posterior = posterior
+        mean, variance = (moment.double() for moment in real_moments(posterior))
+        self.dtype = dtype
+        self.latent_dim = posterior.mean.shape[-1]
+        self.log_weights = mean.new_full((len(mean),), -math.log(len(mean)))
+        self._precision = 1 / variance
+        self._slope = mean / variance
+        self._offset = -0.5 * (mean.square() / variance + (2 * math.pi * variance).log()).sum(-1)
+
+    def log_components(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        """log q(z | x_n)."""
+        x = coordinates(z).double()
+        return self._offset + x @ self._slope.mT - 0.5 * (x.square() @ self._precision.mT)
+
+    @property
+    def scale(self) -> Float[Tensor, " d"]:
+        """Root of the mean variance of the posteriors."""
+        return self.posterior.variance.mean(0).sqrt().to(self.dtype.to_real())
+
+    def draw(
+        self, index: Int[Tensor, " count"], generator: torch.Generator
+    ) -> Complex[Tensor, "count d"]:
+        """A draw from the posterior of each of the named images."""
+        chosen = type(self.posterior)(*(parameter[index] for parameter in self.posterior))
+        return chosen.sample(generator).to(self.dtype)
+
+
+class GaussianMixture(Mixture):
+    r"""A mixture of Gaussians with full covariances in R^{2d}, at temperature T.
+
+    .. math:: ρ(z) = \sum_k π_k N(x;\, m_k, T^2 S_k), \qquad x = (a, b),\ z = a + ib
+
+    Weights and means do not change with the temperature.
+
+    Args:
+        weights: π_k.
+        means: m_k.
+        covariances: S_k, positive definite.
+        temperature: T > 0, the factor on the standard deviations.
+        dtype: precision of the latents.
+
+    Raises:
+        InputError: the temperature is not positive.
+    """
+
+    name = "gmm"
+
+    def __init__(
+        self,
+        weights: Float[Tensor, " K"],
+        means: Float[Tensor, "K 2*d"],
+        covariances: Float[Tensor, "K 2*d 2*d"],
+        temperature: float = 1.0,
+        dtype: torch.dtype = torch.complex64,
+    ) -> None:
+        if not temperature > 0:
+            raise InputError(
+                f"the temperature {temperature:g} of the Gaussian mixture is not positive: "
+                "choose one above 0 (1 is the mixture as fitted)."
+            )
+        self.weights, self.means, self.covariances = weights, means, covariances
+        self.dtype = dtype
+        self.latent_dim = means.shape[1] // 2
+        self.log_weights = weights.double().log()
+        self.setting = f"components={len(weights)},temperature={temperature:g}"
+        self._means = means.double()
+        self._factor = temperature * torch.linalg.cholesky(covariances.double())
+        eye = torch.eye(means.shape[1], dtype=torch.float64, device=means.device)
+        # L⁻¹ of all components side by side: whitening is one product.
+        inverse = torch.linalg.solve_triangular(self._factor, eye, upper=False)
+        self._whitener = inverse.flatten(0, 1).mT
+        self._white_means = (inverse @ self._means.unsqueeze(-1)).squeeze(-1)
+        log_det = self._factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        self._offset = -log_det - self.latent_dim * math.log(2 * math.pi)
+
+    @classmethod
+    def fit(cls, means: Complex[Tensor, "n d"], components: int, seed: int) -> Self:
+        """Maximum likelihood on latents, by scikit-learn's expectation maximisation.
+
+        Raises:
+            InputError: there are fewer latents than components, or these collapse.
+        """
+        from sklearn.mixture import GaussianMixture as Estimator
+
+        if len(means) < components:
+            raise InputError(
+                f"{components} Gaussians cannot be fitted to {len(means)} latents: "
+                "lower sampling.gmm.components."
+            )
+        # Starts by k-means do well; the likelihood's last digits do not matter.
+        estimator = Estimator(components, random_state=seed, max_iter=200)
+        try:
+            estimator.fit(coordinates(means).double().cpu().numpy())
+        except ValueError as error:
+            raise InputError(
+                f"the fit of {components} Gaussians to {len(means)} latents collapsed: "
+                "lower sampling.gmm.components."
+            ) from error
+        parameters = (estimator.weights_, estimator.means_, estimator.covariances_)
+        return cls(*(torch.from_numpy(p).to(means.device) for p in parameters), dtype=means.dtype)
+
+    def at_temperature(self, temperature: float) -> Self:
+        """The same mixture at another temperature."""
+        return type(self)(self.weights, self.means, self.covariances, temperature, self.dtype)
+
+    def log_components(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        """log N(x; m_k, T² S_k)."""
+        white = (coordinates(z).double() @ self._whitener).unflatten(1, self._white_means.shape)
+        return self._offset - 0.5 * (white - self._white_means).square().sum(-1)
+
+    @property
+    def scale(self) -> Float[Tensor, " d"]:
+        """Root of the mean variance of the components."""
+        variances = self._factor.square().sum(-1).unflatten(1, (2, -1)).sum(1)
+        return (self.log_weights.exp() @ variances).sqrt().to(self.dtype.to_real())
+
+    def draw(
+        self, index: Int[Tensor, " count"], generator: torch.Generator
+    ) -> Complex[Tensor, "count d"]:
+        """A draw from each of the named components."""
+        shape = (len(index), 2 * self.latent_dim, 1)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+        x = self._means[index] + (self._factor[index] @ noise.to(self._factor.device)).squeeze(-1)
+        return torch.complex(*x.chunk(2, dim=-1)).to(self.dtype)

@@ -1,0 +1,126 @@
+"""Sampling in proportion to the volume element of the metric of encoder covariances."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from kahlervae.errors import InputError
+from kahlervae.models import Posterior, RealPosterior
+from kahlervae.sample.chains import ChainSampler
+from kahlervae.sample.mixtures import PosteriorMixture, coordinates, real_moments
+
+__all__ = ["Riemannian", "choose_anchors"]
+
+INFLATION = 2.0
+"""Factor on the variances of the proposal, since kernels that overlap reach farther than one."""
+BACKGROUND = 0.05
+"""Share of the proposal that covers the background."""
+
+
+def choose_anchors(posterior: Posterior, count: int, seed: int) -> Posterior:
+    """The posteriors whose means are next to the centres of a k-means clustering of all means.
+
+    All of them, where there are no more than ``count``.
+    """
+    from sklearn.cluster import KMeans
+
+    means = coordinates(posterior.mean).double().cpu()
+    if len(means) <= count:
+        return posterior
+    clusters = KMeans(count, n_init=1, random_state=seed).fit(means.numpy())
+    nearest = torch.cdist(torch.from_numpy(clusters.cluster_centers_), means).argmin(1).unique()
+    chosen = nearest.to(posterior[0].device)
+    return type(posterior)(*(parameter[chosen] for parameter in posterior))
+
+
+class Riemannian(ChainSampler):
+    r"""The volume element of a metric that is made of the posteriors' precisions.
+
+    .. math::
+        ρ(z) \propto \sqrt{\det G(x)}, \qquad
+        G(x) = \sum_i Σ_i^{-1} \exp(-\|x - c_i\|_{Σ_i^{-1}}^2 / ρ^2) + λ e^{-τ \|x\|^2} I
+
+    in the coordinates x = (a, b) of R^{2d}, with means c_i and covariances Σ_i of the posteriors of
+    anchors. These are diagonal, and so is G. With complex posteriors G has the same entries for a
+    and b, so that √det G is the determinant of the Hermitian metric up to a constant.
+
+    **Parameters.** As in the paper, ρ is the largest distance of an anchor to the one next to it,
+    here in the norm in which the kernel measures it, so that no anchor is cut off from all others,
+    and λ is small. Far from all anchors √det G tends to λ^d exp(−dτ‖x‖²): that is integrable for
+    τ > 0 alone, hence τ = 0 is refused, for which the paper would restrict z to a bounded region.
+    By default τ = 1/d, which makes the background λ^d times the shape of the prior.
+
+    Chains start at draws from a mixture of Gaussians at the anchors, with twice the covariance
+    ρ²Σ_i/2d that a kernel alone would give, and one like the background; so do their candidates.
+
+    Reference:
+        Chadebec & Allassonnière (2022), A geometric perspective on variational autoencoders,
+        sections 3 and 4. Their published sampler draws from another density: its gradient leaves
+        out factors, its momenta have a standard deviation of ½ but a kinetic energy of unit ones,
+        and it clamps the determinant.
+
+    Args:
+        anchors: posteriors, two or more.
+        regularisation: λ > 0.
+        decay: τ > 0; 1/d by default.
+        options: those of :class:`~kahlervae.sample.chains.ChainSampler`.
+
+    Raises:
+        InputError: fewer than two anchors, or λ or τ are not positive.
+    """
+
+    name = "riemannian"
+
+    def __init__(
+        self,
+        anchors: Posterior,
+        regularisation: float,
+        decay: float | None = None,
+        **options: Any,
+    ) -> None:
+        if len(anchors[0]) < 2:
+            raise InputError("the Riemannian sampler needs two anchors at least.")
+        latent_dim = anchors.mean.shape[-1]
+        self.regularisation = regularisation
+        self.decay = 1 / latent_dim if decay is None else decay
+        if not (self.decay > 0 and regularisation > 0):
+            raise InputError(
+                f"riemannian: √det G cannot be normalised with regularisation {regularisation:g} "
+                f"and decay {self.decay:g}: it falls off far from all anchors only where both are "
+                "positive."
+            )
+        means, variances = (moment.double() for moment in real_moments(anchors))
+        self._precision = 1 / variances
+        self._slope = means / variances
+        self._offset = (means.square() / variances).sum(-1)
+        squares = self._squared_distances(means).fill_diagonal_(math.inf)
+        self.width = float(squares.amin(1).max().clamp(min=1e-12).sqrt())
+
+        spread = INFLATION * variances * self.width**2 / (2 * latent_dim)
+        wide = torch.full_like(spread[:1], 1 / (2 * latent_dim * self.decay))
+        centres = torch.cat([means, torch.zeros_like(means[:1])])
+        # A real latent u is z = u/√2.
+        real = RealPosterior(math.sqrt(2) * centres, (2 * torch.cat([spread, wide])).log())
+        mixture = PosteriorMixture(real, anchors.mean.dtype)
+        shares = torch.full_like(mixture.log_weights, (1 - BACKGROUND) / len(means))
+        shares[-1] = BACKGROUND
+        proposal = mixture.reweighted(shares.log())
+        super().__init__(proposal, proposal, **options)
+
+    def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """log √det G, unnormalised log density."""
+        x = coordinates(z).double()
+        exponents = -self._squared_distances(x) / self.width**2
+        background = math.log(self.regularisation) - self.decay * x.square().sum(-1)
+        # The largest exponent is taken out, for far from the anchors all of them underflow.
+        top = torch.maximum(exponents.amax(1), background).detach()
+        metric = (exponents - top[:, None]).exp() @ self._precision
+        metric = metric + (background - top).exp()[:, None]
+        return (0.5 * metric.log().sum(-1) + self.latent_dim * top).to(z.real.dtype)
+
+    def _squared_distances(self, x: Float[Tensor, "n 2*d"]) -> Float[Tensor, "n anchors"]:
+        """‖x − c_i‖² in the norm of Σ_i⁻¹."""
+        return self._offset - 2 * x @ self._slope.mT + x.square() @ self._precision.mT

@@ -1,0 +1,196 @@
+"""Sampling in proportion to a weighted complex volume element."""
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from kahlervae.errors import InputError
+from kahlervae.geometry import fisher_metric, log_det
+from kahlervae.geometry.fisher import Decoder
+from kahlervae.sample.chains import ChainSampler
+from kahlervae.sample.mixtures import Mixture
+from kahlervae.sample.samplers import Base
+from kahlervae.seeding import generator as seeded
+
+__all__ = ["FisherVolume", "Volume", "VolumeElement", "component_log_dets"]
+
+PER_COMPONENT = 512
+"""Draws of a component for its mean log det, if there are few."""
+AT_LEAST = 32
+"""Draws of a component for its mean log det, however many there are."""
+RAYS = 64
+"""Directions in which the growth of a density is probed."""
+
+
+@runtime_checkable
+class VolumeElement(Protocol):
+    """A metric that knows its regularised log volume element."""
+
+    def log_det(self, z: Complex[Tensor, "n d"], epsilon: float) -> Float[Tensor, " n"]:
+        """log det(g(z) + εI), differentiable in z."""
+
+
+class FisherVolume:
+    """The volume element of a decoder's exact Fisher metric: the slow reference.
+
+    Args:
+        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    def log_det(self, z: Complex[Tensor, "n d"], epsilon: float) -> Float[Tensor, " n"]:
+        """log det(g(z) + εI), differentiable in z through the decoder's Jacobian."""
+        return log_det(fisher_metric(self.decoder, z), epsilon)
+
+
+@torch.no_grad()
+def component_log_dets(
+    base: Mixture, element: VolumeElement, epsilon: float
+) -> Float[Tensor, "K draws"]:
+    """log det(g + εI) at draws from every component, of a seed of its own.
+
+    512 draws a component, fewer where there are more than 64 components, but at least 32.
+    """
+    count = len(base.log_weights)
+    draws = max(AT_LEAST, min(PER_COMPONENT, PER_COMPONENT * 64 // count))
+    index = torch.arange(count, device=base.log_weights.device).repeat_interleave(draws)
+    z = base.draw(index, seeded(0, "component_log_dets"))
+    return element.log_det(z, epsilon).reshape(count, draws)
+
+
+class Volume(ChainSampler):
+    r"""A base density p, weighted by a power of the complex volume element of a metric g.
+
+    .. math:: ρ(z) \propto p(z) \, \det(g(z) + εI)^α, \qquad α = \text{power} / d
+
+    The volume element of a Hermitian metric is its determinant, not the root of it: √det of the
+    real 2d × 2d metric is 2^d det g. The exponent is a power of the geometric mean eigenvalue
+    det^{1/d}, so that equal powers mean the same in every dimension.
+
+    **Local weight.** With a mixture Σ_k π_k N_k as base the determinant may be taken relative to
+    its mean in every component,
+
+    .. math:: ρ(z) \propto \sum_k π_k N_k(z)
+              \exp\bigl(α (\log\det(g(z) + εI) - \langle\log\det\rangle_k)\bigr)
+
+    which leaves every component about the share that it has in the base – exactly that, where
+    log det is distributed alike in all of them but for its mean – while a global weight shifts
+    them to where volume is small (or large). It is the global weight of the mixture with weights
+    π_k exp(−α⟨log det⟩_k).
+
+    **Integrability.** Bases have Gaussian tails, p(z) ≤ exp(C − c|z|²): so do the prior and
+    finite mixtures of Gaussians, c being half the smallest precision. Hence every real α is
+    allowed when g is positive semidefinite, continuous and grows slower than that: for α ≤ 0 the
+    weight is bounded, det(g + εI)^α ≤ ε^{dα}; for α > 0, ‖g(z)‖ ≤ C(1 + |z|²)^m gives a polynomial
+    bound of the weight, which exp(−c|z|²) integrates. A mixture potential has m = 1, m = 0 if its
+    components are affine: its metric is a weighted covariance of the vectors b_k + A_k z plus
+    bounded terms. The Fisher metric of a decoder of constant variance has m = 0 if its activations
+    have bounded derivatives and some m if they are polynomials; a variance that depends on z adds
+    a factor exp(c'|z|) at most. For any other metric, growth is probed along random rays, and a
+    density that does not fall there is refused.
+
+    Candidates are draws from the base, its components weighed by their estimated shares in ρ; for
+    the rest see :class:`~kahlervae.sample.chains.ChainSampler`.
+
+    Args:
+        base: p, which also gives the starts.
+        element: g, by its ``log_det``, or by ``log_det_and_gradient`` where it has that as well.
+        power: dα.
+        epsilon: ε > 0.
+        weight: ``global`` or ``local``.
+        metric: the name of g in keys.
+        log_dets: what :func:`component_log_dets` gives for base and element; None to have it
+            computed. Of a base that is no mixture, nothing.
+        options: ``chains``, ``warmup``, ``draws``, ``leapfrog``, ``candidates`` and ``rhat``.
+
+    Raises:
+        InputError: a local weight and no mixture, or a density that cannot be normalised.
+    """
+
+    name = "volume"
+
+    def __init__(
+        self,
+        base: Base,
+        element: VolumeElement,
+        power: float,
+        epsilon: float,
+        *,
+        weight: str = "global",
+        metric: str = "fitted",
+        log_dets: Float[Tensor, "K draws"] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(base, base, **options)
+        self.weighted = base
+        self.element = element
+        self.alpha = power / base.latent_dim
+        self.epsilon = epsilon
+        self.setting = f"base={base.name},weight={weight},metric={metric},power={power:g}"
+        if isinstance(base, Mixture):
+            if log_dets is None:
+                log_dets = component_log_dets(base, element, epsilon)
+            self._weigh_components(base, self.alpha * log_dets.double(), weight)
+        elif weight == "local":
+            raise InputError(
+                f"{self.key}: a local weight compares the components of a mixture, and "
+                f"{base.name} has a single one: use weight global, or base gmm."
+            )
+        if self.alpha > 0:
+            self._refuse_heavy_tails()
+
+    def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """Unnormalised log density, nats."""
+        if torch.is_grad_enabled() and hasattr(self.element, "log_det_and_gradient"):
+            log_det = _LogDet.apply(z, self.element, self.epsilon)
+        else:
+            log_det = self.element.log_det(z, self.epsilon)
+        return self.weighted.log_density(z) + self.alpha * log_det
+
+    def _weigh_components(self, base: Mixture, log_weights: Tensor, weight: str) -> None:
+        """Sets the weights of the components in the density and in the proposal."""
+        shares = base.log_weights
+        if weight == "local":
+            shares = shares - log_weights.mean(1)
+            self.weighted = base.reweighted(shares)
+        # Estimated shares in ρ; a component is proposed with a tenth of its share in the base at
+        # least, should the estimate be wrong.
+        estimated = (shares + log_weights.logsumexp(1)).log_softmax(-1)
+        self.proposal = base.reweighted((estimated.exp() + 0.1 * base.log_weights.exp()).log())
+
+    def _refuse_heavy_tails(self) -> None:
+        """Probes the density along random rays far outside the base."""
+        ray = self.base.propose(RAYS, seeded(0, "rays"))
+        reach = ray.abs().square().sum(-1).mean().sqrt()
+        ray = reach * ray / ray.abs().square().sum(-1, keepdim=True).sqrt()
+        with torch.no_grad():
+            near, far = (self.log_density(factor * ray) for factor in (16, 32))
+        # A shell at twice the radius has 2^2d of the volume.
+        if (far + 2 * self.latent_dim * math.log(2) >= near).any():
+            raise InputError(
+                f"{self.key} cannot be normalised: far from the base, det(g + εI)^{self.alpha:g} "
+                "grows faster than the base falls. Use a negative power, or a metric that grows "
+                "more slowly."
+            )
+
+
+class _LogDet(torch.autograd.Function):
+    """The log det of a volume element that knows its gradient: no graph, once differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, element: Any, epsilon: float) -> Tensor:
+        value, gradient = element.log_det_and_gradient(z, epsilon)
+        ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, change: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return change.unsqueeze(-1) * gradient, None, None
