@@ -254,7 +254,7 @@ def train_project(variant: str, budget: Budget) -> tuple[ProjectVAE, int, float]
 def train_pythae(model: VAE, budget: Budget, epochs: int) -> float:
     """Train in place by pythae's trainer; the seconds that it took.
 
-    Adam, cosine decay by the epoch and clipping as in the project; the last epoch's parameters count.
+    Adam, cosine decay by the epoch and clipping as in the project; the last epoch counts.
     """
     dataset = BaseDataset(budget.images[:, None], torch.zeros(len(budget.images)))
     with tempfile.TemporaryDirectory() as folder:
