@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced bench check test test-slurm lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper reduced bench check peers test test-slurm lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,16 @@ bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machin
 
 check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
 	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
+
+$(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install --quiet --requirement comparison/requirements.txt
+	$(VENV)-peers/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+peers: $(VENV)-peers/.installed ## compare with pythae on MNIST, into results/peers/ (see comparison/README.md)
+	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors
+	$(VENV)-peers/bin/python comparison/pythae_peers.py
 
 test: $(INSTALLED) ## run the tests
 	pytest
