@@ -16,7 +16,8 @@ FIGURES = {
     f"figure_{name}"
     for name in (
         "training", "reconstructions", "latent_slice", "agreement", "agreement_summary", "cost",
-        "sample_sheets", "flagged", "paths", "smoothness", "geodesics", "pareto", "claims", "runtime",
+        "sample_sheets", "flagged", "paths", "smoothness", "geodesics", "pareto", "claims",
+        "runtime",
     )
 }  # fmt: skip
 

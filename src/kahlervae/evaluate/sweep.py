@@ -46,9 +46,11 @@ def score_setting(
         InputError: a file cannot be read.
     """
     # Imported here, for the choice itself reads tables alone.
+    import torch
+
     from kahlervae.data import load_split
     from kahlervae.evaluate.reconstruction import reconstruction_scores
-    from kahlervae.evaluate.score import load_references, score_paths, score_samples
+    from kahlervae.evaluate.score import load_references, score_paths
     from kahlervae.models import load_model
     from kahlervae.sample import Prior
     from kahlervae.seeding import generator
@@ -57,13 +59,19 @@ def score_setting(
     seed, keys = vae.identity["seed"], list(vae.identity)
     references = load_references(data, oracles, settings)
     reconstruction = reconstruction_scores(vae, images, generator(seed, "reconstruction"))
+    # Lengths of paths are in units of the test images, which have no say here.
     paths = score_paths(vae, {}, images, references, settings["paths"])
+    paths = paths.drop(columns=["endpoints", "path_length"])
     prior = Prior(vae.latent_dim)
     draws = prior.sample(settings["count"], generator(seed, "sample", prior.key))
-    samples = score_samples(vae, {prior.key: draws.latents}, references)
-    table = paths.drop(columns="endpoints").merge(
-        samples.drop(columns=["sampler", "setting"]), on=[*keys, "oracle"]
+    with torch.no_grad():
+        decoded = vae.decode_images(draws.latents)
+    samples = pd.DataFrame(
+        {"oracle": reference.oracle.architecture}
+        | reference.image_scores(reference.see(decoded), "validation")
+        for reference in references
     )
+    table = paths.merge(samples, on="oracle")
     variant = settings["variant"]
     strengths = {**variant.get("regulariser", {}), "beta": variant.get("beta", 1.0)}
     columns = {key: strengths.get(key) for key in STRENGTHS} | reconstruction
@@ -78,7 +86,8 @@ def choose(sweep: pd.DataFrame, mse_limit: float) -> pd.DataFrame:
     ``kahler``: of the settings whose validation MSE is at most ``mse_limit`` times that of
     ``complex``, the one with the smallest sum of ranks by relative acceleration, outliers among
     prior samples (by distance and by entropy) and outliers among midpoints of lines (means over
-    oracles; ties go to the smaller MSE). ``beta``: by :func:`match_beta`, so that its validation MSE is that of the chosen setting.
+    oracles; ties go to the smaller MSE). ``beta``: by :func:`match_beta`, so that its validation MSE
+    is that of the chosen setting.
 
     Args:
         sweep: the gathered table of :func:`score_setting`, with a row of ``complex``.
@@ -98,7 +107,7 @@ def choose(sweep: pd.DataFrame, mse_limit: float) -> pd.DataFrame:
         .reset_index()
     )
     chosen = []
-    for (dataset, representation), run in means.groupby(keys[:2], sort=False):
+    for (dataset, _), run in means.groupby(keys[:2], sort=False):
         plain = run.loc[run["variant"] == "complex", "mse"]
         if plain.empty:
             raise InputError(f"the sweep on {dataset} lacks `complex`, which others are held to.")
