@@ -84,7 +84,7 @@ figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables fro
 	kahlervae figure agreement_summary $(REFERENCE)/tables/agreement.csv --out figures/$(REFERENCE)/agreement_summary.png
 	kahlervae figure cost $(REFERENCE)/tables/cost.csv --out figures/$(REFERENCE)/cost.png
 	kahlervae figure smoothness $(REFERENCE)/tables/paths.csv --out figures/$(REFERENCE)/smoothness.png
-	kahlervae figure pareto $(REFERENCE)/tables/samples.csv $(REFERENCE)/tables/reference.csv --out figures/$(REFERENCE)/pareto.png
+	kahlervae figure pareto $(REFERENCE)/tables/samples.csv $(REFERENCE)/tables/chosen.csv $(REFERENCE)/tables/reference.csv --out figures/$(REFERENCE)/pareto.png
 	kahlervae figure claims $(REFERENCE)/claims.csv --out figures/$(REFERENCE)/claims.png
 	kahlervae figure runtime $(REFERENCE)/tables/runtime.csv $(REFERENCE)/tables/efficiency.csv --out figures/$(REFERENCE)/runtime.png
 
