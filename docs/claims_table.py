@@ -1,7 +1,7 @@
 """Write the tables of claims from the reference results: README.md's and docs/claims_table.md.
 
 ``python docs/claims_table.py`` writes them anew; tests/test_readme.py fails where they drift. A
-reference of the paper's run, in reference/paper, adds the data sets that the default run lacks.
+reference of the paper's run, in reference/paper, adds the claims that the default run lacks.
 """
 
 import re
@@ -89,8 +89,8 @@ def evidence(claim: str, metric: str) -> Evidence:
 
 
 def groups() -> Iterator[tuple[Run, str, pd.DataFrame]]:
-    """Run, data set and its claims, with the column ``expected``; no data set twice."""
-    seen: set[str] = set()
+    """Run, data set and its claims, with the column ``expected``; no claim twice."""
+    seen: set[tuple[str, str]] = set()
     for run in RUNS:
         if not (run.reference / "claims.csv").exists():
             continue
@@ -98,10 +98,12 @@ def groups() -> Iterator[tuple[Run, str, pd.DataFrame]]:
         claims = read_table(run.reference / "claims.csv", ["claim", "dataset", "metric"])
         for label, rows in claims.groupby("dataset", sort=False):
             dataset, seeds = labels[str(label)]
-            if dataset not in seen:
+            keys = [(dataset, claim) for claim in rows["claim"]]
+            rows = rows[[key not in seen for key in keys]]
+            seen.update(keys)
+            if len(rows):
                 expected = [_expected(row, seeds) for row in rows.to_dict("records")]
                 yield run, dataset, rows.assign(expected=expected)
-            seen.add(dataset)
 
 
 def _expected(row: dict, seeds: int) -> str:
@@ -137,13 +139,14 @@ def _heading(run: Run, dataset: str) -> str:
 def short_table() -> str:
     """The main claims in Markdown, for README.md."""
     text = ""
-    for run, dataset, claims in groups():
+    for run, dataset, rows in groups():
+        claims = rows[rows["claim"].map(lambda claim: bool(MAIN.fullmatch(claim)))]
+        if claims.empty:
+            continue
         text += _heading(run, dataset)
         text += "| claim | see | metric | expected | verdict |\n| --- | --- | --- | --- | --- |\n"
         folder = run.reference.relative_to(ROOT).as_posix()
-        for row in claims[
-            claims["claim"].map(lambda claim: bool(MAIN.fullmatch(claim)))
-        ].itertuples():
+        for row in claims.itertuples():
             figure, table, _ = evidence(row.claim, row.metric)
             path = f"{folder}/figures/{figure}.png" if figure else f"{folder}/tables/{table}.csv"
             number = NUMBER.match(row.claim)

@@ -69,6 +69,8 @@ def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
             more.append(table.assign(dataset=label))
             if "tables" in name:
                 more[-1]["representation"] = representation
+        if name == "claims.csv":
+            more.append(table[:1].assign(claim="C99_an_ablation"))
         pd.concat(more).to_csv(paper / name, index=False)
     runs = [TABLES["RUNS"][0], TABLES["RUNS"][1]._replace(reference=paper)]
     scope = TABLES["groups"].__globals__
@@ -78,12 +80,16 @@ def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "reference", runs[0].reference)
     assert [dataset for _, dataset, _ in TABLES["groups"]()] == [
         "digits/pixels",
+        "digits/pixels",
         "mnist/pixels",
         "mnist/kspace",
     ]
     page, short = TABLES["page"](), TABLES["short_table"]()
     assert page.count("## `make reproduce`") == page.count("## `make paper`") == 1
     assert "`snakemake --cores all --configfile config/paper.yaml -- results/paper/fig" in page
+    assert page.count("| `C99_an_ablation` |") == 1
+    assert page.count("| `closedness` |") == 3
+    assert short.count("**digits/pixels**") == 1
     assert "**mnist/kspace**, by `make paper`" in short
     assert "(paper/figures/smoothness.png)" in short
 

@@ -138,7 +138,7 @@ def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def drop_absent(config: dict[str, Any]) -> None:
-    """Take out the data sets and variants that a file sets to null, to run without them."""
+    """Take out data sets, variants and a data set's sweep set to null, to run without them."""
 
     def drop(block: Any) -> None:
         if isinstance(block, dict):
@@ -148,6 +148,7 @@ def drop_absent(config: dict[str, Any]) -> None:
     datasets = config.get("datasets")
     drop(datasets)
     for options in datasets.values() if isinstance(datasets, dict) else ():
+        drop(options)
         drop(options.get("variants") if isinstance(options, dict) else None)
 
 
