@@ -112,7 +112,7 @@ WRONG = [
     (
         f"{DIGITS}/variants/kahlr",
         {},
-        "complex, beta, kahler, fisher, holomorphic.",
+        "complex, beta, kahler, fisher, holomorphic, volume, tie, kahler_beta1.",
     ),
     (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
