@@ -70,7 +70,8 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                     cli.latent_slice(
                         data, model, potential, settings_slice, folder / f"{name}.slice.safetensors"
                     )
-                cli.sample(data, model, settings, samples, folder / f"{name}.d.csv", potential)
+                tables = [folder / f"{name}.{table}.csv" for table in ("diagnostics", "speed")]
+                cli.sample(data, model, settings, samples, *tables, potential)
                 cli.score(
                     *(data, model, samples, oracles, evaluation, part("samples", name)),
                     folder / f"{name}.sheet.safetensors",
