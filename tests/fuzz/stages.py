@@ -76,7 +76,8 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                         *(data, model, potential, oracles, settings_curves),
                         *(part("geodesics", name), folder / f"{name}.geodesics.safetensors"),
                     )
-                cli.sample(data, model, settings, samples, folder / f"{name}.d.csv", potential)
+                tables = [folder / f"{name}.{table}.csv" for table in ("diagnostics", "speed")]
+                cli.sample(data, model, settings, samples, *tables, potential)
                 cli.score(
                     *(data, model, samples, oracles, evaluation | {"sampling": config["sampling"]}),
                     *(part("samples", name), part("score_agreement", name)),

@@ -74,7 +74,7 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         lambda run, out: [
             *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),
             *("--potential", run / "kahler0.potential.safetensors"),
-            *("--out", out / "a", "--diagnostics", out / "b"),
+            *("--out", out / "a", "--diagnostics", out / "b", "--speed", out / "c"),
         ],
     ),
     "score": (

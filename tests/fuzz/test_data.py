@@ -145,5 +145,5 @@ def test_models_that_hold_nan_are_refused_by_every_stage(tmp_path: Path) -> None
         cli.potential(data, model, TINY["geometry"]["potential"], out)
     settings = json.loads(json.dumps(TINY["sampling"] | {"epsilon": 1e-3, "samplers": ["prior"]}))
     with pytest.raises(InputError, match="that are not finite"):
-        cli.sample(data, model, settings, out, tmp_path / "d.csv")
+        cli.sample(data, model, settings, out, tmp_path / "d.csv", tmp_path / "s.csv")
     assert not out.exists()

@@ -76,15 +76,20 @@ class ChainSampler(Sampler):
         if count > total:
             raise InputError(
                 f"{self.key} cannot give {count} samples from {self.chains} chains of "
-                f"{self.draws} draws: raise sampling.chains.draws or lower the counts."
+                f"{self.draws} draws: raise sampling.{self.name}.draws or lower the counts."
             )
         pool = self.base.propose(POOL, generator)
-        log_weights = self.log_weight(pool)
+        log_weights = self.log_weight(pool).double()
+        if not log_weights.isfinite().any():
+            raise InputError(
+                f"{self.key}: the log density is not finite at any of {POOL} draws from the base: "
+                "check the potential (its metric must be finite and positive) and epsilon."
+            )
+        # What is not finite is not visited.
+        log_weights = log_weights.nan_to_num(-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
         normaliser = estimate_normaliser(log_weights)
         needed = EFFECTIVE * POOL / max(normaliser.normaliser_ess, 1.0)
-        # Chains that start where nothing is finite end with a sentence below.
-        chances = log_weights.double().nan_to_num(-torch.inf, posinf=-torch.inf).cpu()
-        chances = (chances - chances.max()).exp().nan_to_num(1.0)
+        chances = (log_weights - log_weights.max()).exp().cpu()
         start = torch.multinomial(chances, self.chains, replacement=True, generator=generator)
         try:
             chains = run_chains(

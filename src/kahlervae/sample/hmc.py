@@ -229,7 +229,7 @@ def _choose(
             (drawn_value - proposal.log_density(drawn)).reshape(chains, candidates),
         ],
         dim=1,
-    ).nan_to_num(-math.inf, posinf=-math.inf)
+    ).nan_to_num(-math.inf, posinf=-math.inf, neginf=-math.inf)
     # The largest of the log weights with Gumbel noise is a draw in proportion to the weights.
     uniform = torch.rand(log_weights.shape, generator=generator, dtype=torch.float64)
     noise = -(-uniform.log()).log()
