@@ -1,5 +1,6 @@
 """Mathematics as MathML, which browsers draw themselves: no script and no network."""
 
+import html
 import re
 from xml.etree import ElementTree
 
@@ -29,9 +30,13 @@ def _mathml(node: nodes.math | nodes.math_block, block: bool) -> str:
 
 
 def _accented(mathml: str) -> str:
-    """An index of an accented letter beside it: docutils sets that of \\bar z_i below."""
+    """Accents as they are meant: docutils sets the index of \\bar z_i below the letter."""
     ElementTree.register_namespace("", NAMESPACE)
-    root = ElementTree.fromstring(mathml)
+    named = re.compile(r"&(?!amp;|lt;|gt;)\w+;")  # those of HTML, which XML does not know
+    root = ElementTree.fromstring(named.sub(lambda entity: html.unescape(entity[0]), mathml))
+    for element in root.iter(f"{{{NAMESPACE}}}mover"):
+        if element[1].text == "_":  # for \\overline, and does not stretch
+            element[1].text = "‾"
     for element in root.iter(f"{{{NAMESPACE}}}munderover"):
         letter, index, accent = element
         if accent.tag == f"{{{NAMESPACE}}}mo" and accent.text in ("ˉ", "~", "˜", "^"):

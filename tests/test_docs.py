@@ -125,6 +125,8 @@ def test_sections_that_the_code_cites_exist():
     [
         (r"`\tfrac12(a)`", "<mfrac><mn>1</mn><mn>2</mn></mfrac><mo>(</mo><mi>a</mi><mo>)</mo>"),
         (r"\bar z_i", "<msub><mover><mi>z</mi><mo>ˉ</mo></mover><mi>i</mi></msub>"),
+        (r"\overline{ab}", "<mover><mrow><mi>a</mi><mi>b</mi></mrow><mo>‾</mo></mover>"),
+        (r"\exp(a)", "<mi>exp</mi><mo>\u2061</mo><mo>(</mo><mi>a</mi><mo>)</mo>"),
         (r"\Bigl(a\Bigr)", "<mo>(</mo><mi>a</mi><mo>)</mo>"),
     ],
 )

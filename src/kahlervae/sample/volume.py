@@ -84,16 +84,16 @@ class Volume(ChainSampler):
     them to where volume is small (or large). It is the global weight of the mixture with weights
     π_k exp(−α⟨log det⟩_k).
 
-    **Integrability.** Bases have Gaussian tails, p(z) ≤ exp(C − c|z|²): so do the prior and
+    **Integrability.** Bases have Gaussian tails, ``p(z) ≤ exp(C − c|z|²)``: so do the prior and
     finite mixtures of Gaussians, c being half the smallest precision. Hence every real α is
     allowed when g is positive semidefinite, continuous and grows slower than that: for α ≤ 0 the
-    weight is bounded, det(g + εI)^α ≤ ε^{dα}; for α > 0, ‖g(z)‖ ≤ C(1 + |z|²)^m gives a polynomial
-    bound of the weight, which exp(−c|z|²) integrates. A mixture potential has m = 1, m = 0 if its
-    components are affine: its metric is a weighted covariance of the vectors b_k + A_k z plus
-    bounded terms. The Fisher metric of a decoder of constant variance has m = 0 if its activations
-    have bounded derivatives and some m if they are polynomials; a variance that depends on z adds
-    a factor exp(c'|z|) at most. For any other metric, growth is probed along random rays, and a
-    density that does not fall there is refused.
+    weight is bounded, det(g + εI)^α ≤ ε^{dα}; for α > 0, ``‖g(z)‖ ≤ C(1 + |z|²)^m`` gives a
+    polynomial bound of the weight, which ``exp(−c|z|²)`` integrates. A mixture potential has m = 1,
+    m = 0 if its components are affine: its metric is a weighted covariance of the vectors
+    b_k + A_k z plus bounded terms. The Fisher metric of a decoder of constant variance has m = 0 if
+    its activations have bounded derivatives and some m if they are polynomials; a variance that
+    depends on z adds a factor ``exp(c'|z|)`` at most. For any other metric, growth is probed along
+    random rays, and a density that does not fall there is refused.
 
     Candidates are draws from the base, its components weighed by their estimated shares in ρ; for
     the rest see :class:`~kahlervae.sample.chains.ChainSampler`.
