@@ -53,13 +53,22 @@ MODELS = [
 # GPUs that a job asks for: one where the configuration wants one, none where it may do without.
 GPUS = int(config.get("device") == "cuda")
 VARIANTS = list(dict.fromkeys(model["variant"] for model in MODELS))
-# The variants with a metric and a potential: the latent space of `real` is not complex, and ablations
-# are compared by their scores alone.
-COMPLEX = [
-    variant
-    for variant in VARIANTS
-    if variant not in ("real", "volume", "tie", "kahler_beta1")
+
+
+def variant_block(model):
+    """The variant's block of the configuration."""
+    return config["datasets"][model["dataset"]]["variants"][model["variant"]]
+
+
+# The models whose metric is looked at: the latent space of `real` is not complex, and variants that
+# are restricted to samplers without `volume`, as ablations are, are compared by scores alone.
+METRIC = [
+    model
+    for model in MODELS
+    if model["variant"] != "real"
+    and "volume" in variant_block(model).get("samplers", ["volume"])
 ]
+COMPLEX = list(dict.fromkeys(model["variant"] for model in METRIC))
 
 
 def distrust_the_future():
@@ -84,14 +93,14 @@ if workflow.is_main_process:
     distrust_the_future()
 
 
-def of_models(name, variants=VARIANTS, seeds=config["seeds"]):
-    """The file of that name of every model, in the order of the configuration."""
+def of_models(name, models=MODELS, seeds=config["seeds"]):
+    """The file of that name of every one of the models with one of the seeds, in their order."""
     return [
         "<results>/{dataset}/{representation}/{variant}/seed={seed}/{name}".format(
             **model, name=name
         )
-        for model in MODELS
-        if model["variant"] in variants and model["seed"] in seeds
+        for model in models
+        if model["seed"] in seeds
     ]
 
 
@@ -209,17 +218,18 @@ def evaluation_settings(*keys):
 
 
 def samplers_of(wildcards):
-    """The samplers of a model: those of its variant's block, if that restricts them.
+    """The samplers of a model: those that its variant and its representation are restricted to.
 
-    Without `volume` for `real`, which has no potential.
+    Without `volume` where there is no potential.
     """
-    block = config["datasets"][wildcards.dataset]["variants"][wildcards.variant]
-    allowed = block.get("samplers", config["sampling"]["samplers"])
-    return [
-        name
-        for name in config["sampling"]["samplers"]
-        if name in allowed and (name != "volume" or wildcards.variant in COMPLEX)
-    ]
+    model = dict(wildcards.items())
+    every = config["sampling"]["samplers"]
+    restricted = config["datasets"][model["dataset"]].get("samplers", {})
+    allowed = set(variant_block(model).get("samplers", every))
+    allowed &= set(restricted.get(model["representation"], every))
+    if model["variant"] not in COMPLEX:
+        allowed -= {"volume"}
+    return [name for name in every if name in allowed]
 
 
 def sample_counts():

@@ -165,15 +165,15 @@ rule atlas:
 GATHERED = {
     "history": of_models("history.csv"),
     "reconstruction": of_models("reconstruction.csv"),
-    "agreement": of_models("agreement.csv", COMPLEX),
-    "identities": of_models("identities.csv", COMPLEX),
-    "probes": of_models("probes.csv", COMPLEX),
+    "agreement": of_models("agreement.csv", METRIC),
+    "identities": of_models("identities.csv", METRIC),
+    "probes": of_models("probes.csv", METRIC),
     "sampler_diagnostics": of_models("sampler_diagnostics.csv"),
     "sampler_speed": of_models("sampler_speed.csv"),
     "samples": of_models("samples.csv"),
     "score_agreement": of_models("score_agreement.csv"),
     "paths": of_models("paths.csv"),
-    "geodesics": of_models("geodesics.csv", COMPLEX),
+    "geodesics": of_models("geodesics.csv", METRIC),
     "reference": of_oracles(".csv"),
 } | ({"sweep": SWEPT} if SWEPT else {})
 

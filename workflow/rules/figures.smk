@@ -17,7 +17,7 @@ FIGURES = {
             "<results>/tables/reconstruction.csv",
         ],
     ),
-    "latent_slice": ("2 Geometry", of_models("slice.safetensors", COMPLEX, FIRST)),
+    "latent_slice": ("2 Geometry", of_models("slice.safetensors", METRIC, FIRST)),
     "agreement": ("2 Geometry", ["<results>/tables/probes.csv"]),
     "agreement_summary": ("2 Geometry", ["<results>/tables/agreement.csv"]),
     "cost": ("2 Geometry", ["<results>/tables/cost.csv"]),
@@ -28,7 +28,7 @@ FIGURES = {
     "geodesics": (
         "5 Evaluation",
         [
-            *of_models("geodesics.safetensors", COMPLEX, FIRST),
+            *of_models("geodesics.safetensors", METRIC, FIRST),
             "<results>/tables/geodesics.csv",
         ],
     ),
@@ -119,8 +119,8 @@ rule page:
 # The pages of all models that have one.
 PAGES = [
     "<figures>/atlas/{dataset}/{representation}/{variant}.html".format(**model)
-    for model in MODELS
-    if model["variant"] in COMPLEX and model["seed"] in FIRST
+    for model in METRIC
+    if model["seed"] in FIRST
 ]
 
 

@@ -18,7 +18,7 @@ rule geometry:
             "<results>/tables/{table}.csv",
             table=["agreement", "identities", "probes", "cost"],
         ),
-        of_models("slice.safetensors", COMPLEX, FIRST),
+        of_models("slice.safetensors", METRIC, FIRST),
 
 
 rule samples:

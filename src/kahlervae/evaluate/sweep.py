@@ -86,8 +86,8 @@ def choose(sweep: pd.DataFrame, mse_limit: float) -> pd.DataFrame:
     ``kahler``: of the settings whose validation MSE is at most ``mse_limit`` times that of
     ``complex``, the one with the smallest sum of ranks by relative acceleration, outliers among
     prior samples (by distance and by entropy) and outliers among midpoints of lines (means over
-    oracles; ties go to the smaller MSE). ``beta``: by :func:`match_beta`, so that its validation MSE
-    is that of the chosen setting.
+    oracles; ties go to the smaller MSE). ``beta``: by :func:`match_beta`, so that its validation
+    MSE is that of the chosen setting.
 
     Args:
         sweep: the gathered table of :func:`score_setting`, with a row of ``complex``.
