@@ -62,7 +62,8 @@ rule sampler_cost:
         runtime=15,
     params:
         settings=compact(
-            config["sampling"]["volume"] | {"epsilon": config["geometry"]["epsilon"]}
+            {k: v for k, v in config["sampling"]["volume"].items() if k != "targets"}
+            | {"epsilon": config["geometry"]["epsilon"]}
         ),
         models=lambda wildcards, input: [f"--model={path}" for path in input.models],
         potentials=lambda wildcards, input: [

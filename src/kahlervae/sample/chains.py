@@ -45,11 +45,11 @@ class ChainSampler(Sampler):
         base: Base,
         proposal: Base,
         *,
-        chains: int = 64,
-        warmup: int = 60,
-        draws: int = 100,
-        leapfrog: int = 3,
-        candidates: int = 16,
+        chains: int = 32,
+        warmup: int = 40,
+        draws: int = 200,
+        leapfrog: int = 2,
+        candidates: int = 32,
         rhat: float = 1.01,
     ) -> None:
         self.base = base

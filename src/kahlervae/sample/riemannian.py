@@ -49,9 +49,9 @@ class Riemannian(ChainSampler):
 
     **Parameters.** As in the paper, ρ is the largest distance of an anchor to the one next to it,
     here in the norm in which the kernel measures it, so that no anchor is cut off from all others,
-    and λ is small. Far from all anchors √det G tends to λ^d exp(−dτ‖x‖²): that is integrable for
-    τ > 0 alone, hence τ = 0 is refused, for which the paper would restrict z to a bounded region.
-    By default τ = 1/d, which makes the background λ^d times the shape of the prior.
+    and λ is small. Kernels are integrable, the background λ^d exp(−dτ‖x‖²) that they leave only for
+    τ > 0, hence τ = 0, for which z would have to be kept in a bounded region, is refused. By
+    default τ = 1/d, which makes the background λ^d times the shape of the prior.
 
     Chains start at draws from a mixture of Gaussians at the anchors, with twice the covariance
     ρ²Σ_i/2d that a kernel alone would give, and one like the background; so do their candidates.
