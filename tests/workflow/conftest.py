@@ -31,9 +31,9 @@ STAND_IN = """#!/bin/bash
 arguments="$*"
 while [[ $# -gt 0 ]]; do
     case $1 in
-        --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
-            --paths | --reconstruction | --gallery | --efficiency | --agreement | \\
-            --flagged) echo "$arguments" > "$2" ;;
+        --agreement | --flagged | \\
+            --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
+            --paths | --reconstruction | --gallery | --efficiency) echo "$arguments" > "$2" ;;
         --out=*) echo "$arguments" > "${1#*=}" ;;
     esac
     shift

@@ -140,6 +140,15 @@ def dataset_settings(wildcards, *keys):
     return {key: config["datasets"][wildcards.dataset][key] for key in keys}
 
 
+def sample_counts():
+    """How many draws of every sampler belong to the validation and to the test split."""
+    return {
+        "sampling": {
+            key: config["sampling"][key] for key in ("validation_count", "count")
+        }
+    }
+
+
 def train_settings(wildcards):
     """Networks, optimisation and the variant's own block, but for where else it is trained."""
     blocks = dataset_settings(wildcards, "model", "training", "variants")
@@ -151,15 +160,6 @@ def train_settings(wildcards):
 def evaluation_settings(*keys):
     """Some keys of the evaluation's configuration."""
     return {key: config["evaluation"][key] for key in keys}
-
-
-def sample_counts():
-    """How many draws of every sampler belong to the validation and to the test split."""
-    return {
-        "sampling": {
-            key: config["sampling"][key] for key in ("validation_count", "count")
-        }
-    }
 
 
 def sample_settings(wildcards):
