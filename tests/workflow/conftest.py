@@ -31,10 +31,10 @@ STAND_IN = """#!/bin/bash
 arguments="$*"
 while [[ $# -gt 0 ]]; do
     case $1 in
-        --agreement | --flagged | \\
-            --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
+        --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
             --paths | --reconstruction | --gallery | --efficiency) echo "$arguments" > "$2" ;;
         --out=*) echo "$arguments" > "${1#*=}" ;;
+        --agreement | --flagged) echo "$arguments" > "$2" ;;
     esac
     shift
 done
