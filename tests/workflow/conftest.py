@@ -35,9 +35,10 @@ arguments="$*"
 while [[ $# -gt 0 ]]; do
     case $1 in
         --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
-            --paths | --reconstruction | --gallery | --curves | --efficiency | --speed | \\
-            --agreement | --flagged) echo "$arguments" > "$2" ;;
+            --paths | --reconstruction | --gallery | --curves | --efficiency | \\
+            --speed) echo "$arguments" > "$2" ;;
         --out=*) echo "$arguments" > "${1#*=}" ;;
+        --agreement | --flagged) echo "$arguments" > "$2" ;;
     esac
     shift
 done

@@ -156,6 +156,15 @@ def dataset_settings(wildcards, *keys):
     return {key: config["datasets"][wildcards.dataset][key] for key in keys}
 
 
+def sample_counts():
+    """How many draws of every sampler belong to the validation and to the test split."""
+    return {
+        "sampling": {
+            key: config["sampling"][key] for key in ("validation_count", "count")
+        }
+    }
+
+
 def train_settings(wildcards):
     """Networks, optimisation and the variant's own block, but for what is done with it."""
     blocks = dataset_settings(wildcards, "model", "training", "variants")
@@ -230,15 +239,6 @@ def samplers_of(wildcards):
     if model["variant"] not in COMPLEX:
         allowed -= {"volume"}
     return [name for name in every if name in allowed]
-
-
-def sample_counts():
-    """How many draws of every sampler belong to the validation and to the test split."""
-    return {
-        "sampling": {
-            key: config["sampling"][key] for key in ("validation_count", "count")
-        }
-    }
 
 
 def sample_settings(wildcards):

@@ -215,7 +215,7 @@ def sample_sheets(inputs: Sequence[Path]) -> Figure:
         len(rows),
         len(keys),
         width=width,
-        height=len(rows) * (width - 0.3) / max(len(keys), 4) + 0.4,
+        height=len(rows) * (width - 0.3) / max(len(keys), 4) + 0.6,
     )
     figure.set_layout_engine("compressed", wspace=0.08, hspace=0.08)
     for (group, variant, content), line in zip(rows, axes, strict=True):
