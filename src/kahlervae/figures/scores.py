@@ -201,8 +201,9 @@ def pareto(inputs: Sequence[Path]) -> Figure:
         for (score, label), line in zip(SCORES.items(), axes[2 * i : 2 * i + 2], strict=True):
             for variant, ax in zip(variants, line, strict=True):
                 part = held[held["variant"] == variant]
-                for (name, _), curve in part.groupby(["family", "curve"]):
-                    _curve(ax, curve, FAMILIES[str(name)], score)
+                for name in ordered(part["family"], FAMILIES):
+                    for _, curve in part[part["family"] == name].groupby("curve"):
+                        _curve(ax, curve, FAMILIES[name], score)
                 for reference in real:
                     images = reference[reference["dataset"].isin(held["dataset"])]
                     x, y = images["recall"].mean(), images[score].mean()
