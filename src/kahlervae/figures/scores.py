@@ -170,9 +170,10 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     intervals; mixtures have a curve for every number of components. Ringed: the settings that were
     chosen on validation rows. The vertical scale is that of the square root.
     """
-    path, chosen_path, *references = inputs
+    path, *others = inputs
     scores = [*SCORES, "recall"]
     frame = table(path, [*MODEL, "split", "sampler", "setting", "oracle", *scores])
+    chosen_path, *references = others
     columns = [*GROUP, "variant", "family", "setting"]
     chosen = read_table(chosen_path, columns)[columns]
     frame = frame[frame["split"] == "test"]
