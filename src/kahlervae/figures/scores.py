@@ -222,9 +222,10 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     intervals; mixtures have a curve for every number of components. Ringed: the settings that were
     chosen on validation rows. The vertical scale is that of the square root.
     """
-    path, chosen_path, *references = inputs
+    path, *others = inputs
     scores = [*SCORES, "recall"]
     frame = table(path, [*MODEL, "split", "sampler", "setting", "oracle", *scores])
+    chosen_path, *references = others
     columns = [*GROUP, "variant", "family", "setting"]
     chosen = read_table(chosen_path, columns)[columns]
     frame = frame[frame["split"] == "test"]
@@ -253,8 +254,9 @@ def pareto(inputs: Sequence[Path]) -> Figure:
         for (score, label), line in zip(SCORES.items(), axes[2 * i : 2 * i + 2], strict=True):
             for variant, ax in zip(variants, line, strict=True):
                 part = held[held["variant"] == variant]
-                for (name, _), curve in part.groupby(["family", "curve"]):
-                    _curve(ax, curve, FAMILIES[str(name)], score)
+                for name in ordered(part["family"], FAMILIES):
+                    for _, curve in part[part["family"] == name].groupby("curve"):
+                        _curve(ax, curve, FAMILIES[name], score)
                 for reference in real:
                     images = reference[reference["dataset"].isin(held["dataset"])]
                     x, y = images["recall"].mean(), images[score].mean()
