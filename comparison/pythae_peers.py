@@ -380,7 +380,7 @@ def sample_prior(model: ProjectVAE, count: int) -> tuple[Tensor, list[float]]:
 
 def score_images(reference: Reference, images: Tensor) -> dict[str, float]:
     """The project's scores of images."""
-    return reference.image_scores(images)
+    return reference.image_scores(reference.see(images), "test")
 
 
 def _software(model: nn.Module) -> str:

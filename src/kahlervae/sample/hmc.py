@@ -203,8 +203,13 @@ def run_chains(
             averaging.update(float(acceptance.mean()))
         else:
             kept.append((position, value, acceptance, moved | jumped, jumped, divergent))
-    fields = (torch.stack(field, dim=1) for field in zip(*kept, strict=True))
-    return Chains(*fields, averaging.average, gradients, values)
+    latents, densities, acceptances, moves, jumps, divergences = (
+        torch.stack(field, dim=1) for field in zip(*kept, strict=True)
+    )
+    return Chains(
+        *(latents, densities, acceptances, moves, jumps, divergences),
+        *(averaging.average, gradients, values),
+    )
 
 
 MAXIMUM_ENERGY_ERROR = 1000.0
