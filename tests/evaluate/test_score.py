@@ -196,7 +196,7 @@ def test_rows_of_paths(model, samples, reference, data):
     images = data["test_images"]
     samples = samples["test"]
     table = score.score_paths(model, samples, images, [reference], SETTINGS["paths"])
-    assert table["endpoints"].tolist() == ["posterior", "prior", VOLUME]
+    assert table["endpoints"].tolist() == ["posterior", "prior"]
     scores = ["acceleration", "path_length", "label_flips", "midpoint_outliers"]
     scores += ["midpoint_entropy_outliers", "midpoint_mahalanobis_outliers", "sharpness"]
     assert table.columns.tolist() == [*IDENTITY, "endpoints", "oracle", *scores]

@@ -284,10 +284,7 @@ class Results:
     def _paths(self):
         rows = []
         for m, oracle in product(self._models(), ("cnn", "mlp")):
-            ends = ["posterior", "prior"]
-            if m["variant"] != "real":
-                ends += [f"volume:{setting}" for setting in SAMPLERS["volume"]]
-            for endpoints in ends:
+            for endpoints in ("posterior", "prior"):
                 wobble = 0.02 * self.random.normal()
                 shift = 0.05 * VARIANTS.index(m["variant"])
                 rows.append(

@@ -225,14 +225,14 @@ def score_paths(
 ) -> pd.DataFrame:
     """Smoothness along decoded lines: one row per kind of endpoints and oracle.
 
-    Endpoints are pairs of posterior means of test images (``posterior``), of prior samples
-    (``prior``) and of volume samples (``volume:...``); the pairs are drawn by the seed of the model
-    alone, so that variants of one seed join the same test images.
+    Endpoints are pairs of posterior means of test images (``posterior``) and of prior samples
+    (``prior``); the pairs are drawn by the seed of the model alone, so that variants of one seed
+    join the same test images.
 
     Args:
         model: The model that decodes.
-        samples: Latents of the test split by ``sampler:setting``; samplers other than prior and
-            volume are skipped.
+        samples: Latents of the test split by ``sampler:setting``; other samplers than the prior
+            are skipped.
         test_images: Images of the test split.
         references: Real data as seen by each oracle.
         settings: ``count`` of the paths and ``steps`` of each.
@@ -241,11 +241,8 @@ def score_paths(
         InputError: there are fewer than two points to join, or decoded images are not finite.
     """
     endpoints = {"posterior": model.encode_images(test_images).mean}
-    endpoints |= {
-        key.removesuffix(":default"): z
-        for key, z in samples.items()
-        if key.startswith(("prior:", "volume:"))
-    }
+    if "prior:default" in samples:
+        endpoints["prior"] = samples["prior:default"]
     real_variation = smoothness.total_variation(test_images)
     rows = []
     for name, z in endpoints.items():
