@@ -203,8 +203,20 @@ def run_chains(
             averaging.update(float(acceptance.mean()))
         else:
             kept.append((position, value, acceptance, moved | jumped, jumped, divergent))
-    fields = (torch.stack(field, dim=1) for field in zip(*kept, strict=True))
-    return Chains(*fields, averaging.average, gradients, values)
+    latents, log_densities, acceptances, moves, jumps, divergences = (
+        torch.stack(field, dim=1) for field in zip(*kept, strict=True)
+    )
+    return Chains(
+        latents=latents,
+        log_density=log_densities,
+        acceptance=acceptances,
+        moved=moves,
+        jumped=jumps,
+        divergent=divergences,
+        step_size=averaging.average,
+        gradients=gradients,
+        values=values,
+    )
 
 
 MAXIMUM_ENERGY_ERROR = 1000.0

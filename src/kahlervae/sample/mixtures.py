@@ -190,8 +190,11 @@ class GaussianMixture(Mixture):
                 f"the fit of {components} Gaussians to {len(means)} latents collapsed: "
                 "lower sampling.gmm.components."
             ) from error
-        parameters = (estimator.weights_, estimator.means_, estimator.covariances_)
-        return cls(*(torch.from_numpy(p).to(means.device) for p in parameters), dtype=means.dtype)
+        weights, centres, covariances = (
+            torch.from_numpy(parameter).to(means.device)
+            for parameter in (estimator.weights_, estimator.means_, estimator.covariances_)
+        )
+        return cls(weights, centres, covariances, dtype=means.dtype)
 
     def at_temperature(self, temperature: float) -> Self:
         """The same mixture at another temperature."""
