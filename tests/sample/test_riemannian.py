@@ -73,8 +73,8 @@ def test_draws_follow_the_density_on_a_grid(total_variation):
         torch.tensor([[1.6 + 0.4j], [-1.4 + 0.9j], [0.2 - 1.5j]], dtype=torch.complex128),
         torch.tensor([[-3.0], [-2.0], [-2.5]], dtype=torch.float64),
     )
-    sampler = Riemannian(posterior, 1e-3, chains=1024, warmup=60, draws=100)
-    draws = sampler.sample(1024 * 100, generator(0))
+    sampler = Riemannian(posterior, 1e-3, chains=1024, warmup=40, draws=80, candidates=6)
+    draws = sampler.sample(1024 * 80, generator(0))
     assert total_variation(draws.latents, sampler.log_density) <= 0.03
 
 

@@ -79,7 +79,7 @@ def test_gradient_is_that_of_finite_differences(name, weight, metric):
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize(("name", "weight"), TARGETS)
 def test_draws_follow_the_density_on_a_grid(mixture, total_variation, name, weight, alpha):
-    options = {"chains": 1024, "warmup": 40, "draws": 80}
+    options = {"chains": 1024, "warmup": 40, "draws": 80, "candidates": 6}
     volume = Volume(base(name), mixture, alpha, 1e-3, weight=weight, **options)
     draws = volume.sample(1024 * 80, generator(0))
     assert total_variation(draws.latents, volume.log_density) <= 0.03

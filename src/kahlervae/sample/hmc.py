@@ -203,12 +203,19 @@ def run_chains(
             averaging.update(float(acceptance.mean()))
         else:
             kept.append((position, value, acceptance, moved | jumped, jumped, divergent))
-    latents, densities, acceptances, moves, jumps, divergences = (
+    latents, log_densities, acceptances, moves, jumps, divergences = (
         torch.stack(field, dim=1) for field in zip(*kept, strict=True)
     )
     return Chains(
-        *(latents, densities, acceptances, moves, jumps, divergences),
-        *(averaging.average, gradients, values),
+        latents=latents,
+        log_density=log_densities,
+        acceptance=acceptances,
+        moved=moves,
+        jumped=jumps,
+        divergent=divergences,
+        step_size=averaging.average,
+        gradients=gradients,
+        values=values,
     )
 
 
