@@ -393,6 +393,13 @@ def _contradictions(
                     f"{key}samplers must hold more than volume, which is not for {at}.variants."
                     "real: it has no potential."
                 )
+            for representation in chosen:
+                restricted = options.get("samplers", {}).get(representation, samplers)
+                if not set(samplers) & set(restricted):
+                    yield (
+                        f"{at}.samplers.{representation} leaves none of the samplers of "
+                        f"{at}.variants.{variant}: let it hold one of {', '.join(samplers)}."
+                    )
             if variant == "holomorphic" and set(chosen) - COMPLEX_DATA:
                 yield (
                     f"{at}.variants.holomorphic is for complex data and {chosen[0]} are real: set "
