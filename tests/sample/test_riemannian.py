@@ -70,7 +70,7 @@ def test_far_from_all_anchors_the_background_is_left():
 
 def test_draws_follow_the_density_on_a_grid(total_variation):
     posterior = ComplexPosterior(
-        torch.tensor([[1.6 + 0.4j], [-1.4 + 0.9j], [0.2 - 1.5j]], dtype=torch.complex128),
+        torch.tensor([[0.7 + 0.2j], [-0.6 + 0.4j], [0.1 - 0.6j]], dtype=torch.complex128),
         torch.tensor([[-3.0], [-2.0], [-2.5]], dtype=torch.float64),
     )
     sampler = Riemannian(posterior, 1e-3, chains=1024, warmup=40, draws=80, candidates=6)

@@ -110,13 +110,13 @@ def test_an_unknown_sampler_is_named_with_the_allowed_ones(potentials):
         sample_model(model(), IMAGES, potentials, settings)
 
 
-def test_cost_compares_the_same_trajectories(growing):
+def test_cost_compares_the_same_iterations(growing):
     table = measure_samplers(model(), growing, CHAINS | {"epsilon": 1e-3})
     assert list(table.metric) == ["fisher", "fitted", "fitted"]
-    assert list(table["sampler"]) == ["trajectories", "trajectories", "configured"]
+    assert list(table.length) == ["short", "short", "configured"]
+    assert list(table.draws) == [60, 60, CHAINS["draws"]]
     assert (table.variant == "complex").all()
-    assert table.gradients[0] == table.gradients[1]
-    assert list(table["values"] > 0) == [False, False, True]
+    assert (table["values"] > 0).all()
     assert table.relative[0] == 1.0
     assert table.relative[1] == pytest.approx(table.ess_per_second[1] / table.ess_per_second[0])
     assert table.seconds_per_1000[1] == pytest.approx(1000 / table.ess_per_second[1])

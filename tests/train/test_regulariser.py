@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -37,6 +39,19 @@ def test_regulariser_is_a_moment_of_the_log_determinant(form, exact):
     value, tie = regulariser(decoder, z, torch.Generator().manual_seed(1))
     torch.testing.assert_close(value, expected)
     assert (tie == 0) == exact
+
+
+def test_flatness_does_not_change_with_the_scale_of_the_latents():
+    """The same decoder in latents that are three times larger; volume changes by −2d log 3."""
+    decoder, _, z = setting()
+    values = {}
+    for form in ("volume", "flatness"):
+        regulariser = FisherRegulariser(form, 0.0)
+        here = regulariser(decoder, z, torch.Generator()).regulariser
+        there = regulariser(lambda w: decoder(w / 3), 3 * z, torch.Generator()).regulariser
+        values[form] = (there - here).item()
+    assert values["flatness"] == pytest.approx(0, abs=1e-9)
+    assert values["volume"] == pytest.approx(-6 * math.log(3))
 
 
 def test_tie_compares_squared_lengths_of_one_random_vector():

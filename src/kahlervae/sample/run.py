@@ -96,8 +96,9 @@ def _volume_samplers(sources: "_Sources", settings: Mapping[str, Any]) -> Iterat
     for target in settings["volume"]["targets"]:
         base, element = sources.base(target["base"]), sources.element(target["metric"])
         names = {"weight": target["weight"], "metric": target["metric"]}
-        # The same for all powers.
-        log_dets = component_log_dets(base, element, epsilon) if isinstance(base, Mixture) else None
+        log_dets = None
+        if isinstance(base, Mixture):  # the same for all powers
+            log_dets = component_log_dets(base, element, epsilon)
         for power in target["powers"]:
             yield Volume(base, element, power, epsilon, **names, log_dets=log_dets, **options)
 
