@@ -400,6 +400,15 @@ def _contradictions(
                         f"{at}.samplers.{representation} leaves none of the samplers of "
                         f"{at}.variants.{variant}: let it hold one of {', '.join(samplers)}."
                     )
+                left = [name for name in samplers if name in restricted]
+                if variant == "real" and "volume" in left:
+                    left.remove("volume")
+                shown = {key.partition(":")[0] for key in config["evaluation"]["flagged"]}
+                if left and not any(name.startswith(tuple(shown)) for name in left):
+                    yield (
+                        f"evaluation.flagged names no sampler of {at}.variants.{variant}: "
+                        f"let it hold one of {', '.join(left)}."
+                    )
             if variant == "holomorphic" and set(chosen) - COMPLEX_DATA:
                 yield (
                     f"{at}.variants.holomorphic is for complex data and {chosen[0]} are real: set "

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from kahlervae.data import Split
 from kahlervae.errors import InputError
 from kahlervae.evaluate.geodesics import compare_curves, join_posteriors
 from kahlervae.evaluate.oracle import Oracle
@@ -35,19 +36,22 @@ def potential():
 
 @pytest.fixture(scope="module")
 def splits():
-    images = torch.tensor(load_digits().images / 16, dtype=torch.float32)
-    return images.split([1200, 300, 297])
+    digits = load_digits()
+    images = torch.tensor(digits.images / 16, dtype=torch.float32).split([1200, 300, 297])
+    labels = torch.tensor(digits.target).split([1200, 300, 297])
+    names = ("train", "validation", "test")
+    return {name: Split(*pair) for name, *pair in zip(names, images, labels, strict=True)}
 
 
 @pytest.fixture(scope="module")
 def references(splits):
     torch.manual_seed(0)
     settings = {"neighbours": 5, "quantile": 0.95}
-    return [Reference(Oracle(name, (8, 8), 10), *splits, settings) for name in ("mlp", "cnn")]
+    return [Reference(Oracle(name, (8, 8), 10), splits, settings) for name in ("mlp", "cnn")]
 
 
 def test_rows(model, potential, splits, references):
-    table, decoded = compare_curves(model, potential, splits[2], references, SETTINGS)
+    table, decoded = compare_curves(model, potential, splits["test"].images, references, SETTINGS)
     assert table["curve"].tolist() == ["straight"] * 2 + ["geodesic"] * 2
     assert table["oracle"].tolist() == ["mlp", "cnn"] * 2
     metrics = ["energy", "length", "fisher_energy", "fisher_length"]
@@ -58,15 +62,15 @@ def test_rows(model, potential, splits, references):
         "straight": (2, 7, 8, 8),
         "geodesic": (2, 7, 8, 8),
     }
-    again, _ = compare_curves(model, potential, splits[2], references, SETTINGS)
+    again, _ = compare_curves(model, potential, splits["test"].images, references, SETTINGS)
     pd.testing.assert_frame_equal(table, again)
     straight, geodesic = (table[table["curve"] == name] for name in ("straight", "geodesic"))
     assert geodesic["energy"].mean() < straight["energy"].mean()
 
 
 def test_straight_lines_are_those_of_the_paths(model, potential, splits, references):
-    table, _ = compare_curves(model, potential, splits[2], references, SETTINGS)
-    paths = score_paths(model, {}, splits[2], references, SETTINGS)
+    table, _ = compare_curves(model, potential, splits["test"].images, references, SETTINGS)
+    paths = score_paths(model, {}, splits["test"].images, references, SETTINGS)
     shared = [column for column in paths.columns if column in table.columns]
     assert {"acceleration", "midpoint_outliers", "sharpness"} < set(shared)
     straight = table[table["curve"] == "straight"].reset_index(drop=True)
@@ -75,8 +79,8 @@ def test_straight_lines_are_those_of_the_paths(model, potential, splits, referen
 
 def test_lengths_in_the_exact_metric(model, potential, splits, references):
     """By Jacobian-vector products along every step instead of metrics."""
-    table, _ = compare_curves(model, potential, splits[2], references, SETTINGS)
-    curves = join_posteriors(model, potential, splits[2], SETTINGS)
+    table, _ = compare_curves(model, potential, splits["test"].images, references, SETTINGS)
+    curves = join_posteriors(model, potential, splits["test"].images, SETTINGS)
     for name, curve in curves.items():
         squares = torch.stack(
             [
@@ -91,7 +95,7 @@ def test_lengths_in_the_exact_metric(model, potential, splits, references):
 
 
 def test_curves_join_the_same_images_and_straight_ones_are_straight(model, potential, splits):
-    curves = join_posteriors(model, potential, splits[2], SETTINGS)
+    curves = join_posteriors(model, potential, splits["test"].images, SETTINGS)
     straight, geodesic = curves["straight"], curves["geodesic"]
     torch.testing.assert_close(geodesic[:, [0, -1]], straight[:, [0, -1]])
     assert straight.diff(dim=1).diff(dim=1).abs().max() < 1e-5
@@ -101,14 +105,14 @@ def test_curves_join_the_same_images_and_straight_ones_are_straight(model, poten
 
 def test_geodesics_of_a_constant_metric_are_the_straight_lines(model, splits):
     constant = MixturePotential.constant(torch.diag(torch.tensor([2.0, 5.0])).to(torch.complex64))
-    curves = join_posteriors(model, constant, splits[2], SETTINGS)
+    curves = join_posteriors(model, constant, splits["test"].images, SETTINGS)
     torch.testing.assert_close(curves["geodesic"], curves["straight"])
 
 
 def test_bad_input(model, potential, splits):
     with pytest.raises(InputError, match="joins two images, but there are 1"):
-        join_posteriors(model, potential, splits[2][:1], SETTINGS)
+        join_posteriors(model, potential, splits["test"].images[:1], SETTINGS)
     broken = MixturePotential.constant(torch.eye(2, dtype=torch.complex64))
     broken.background.mul_(torch.nan)
     with pytest.raises(InputError, match=r"of complex \(seed 3\) is not finite"):
-        join_posteriors(model, broken, splits[2], SETTINGS)
+        join_posteriors(model, broken, splits["test"].images, SETTINGS)

@@ -280,7 +280,7 @@ def test_stage(tmp_path, data, model, latents):
     assert len(table) == 12
     assert set(table["oracle"]) == {"mlp", "cnn"}
     assert len(pd.read_csv(tmp_path / "score_agreement.csv")) == 2 * 16
-    assert len(pd.read_csv(tmp_path / "paths.csv")) == 6
+    assert len(pd.read_csv(tmp_path / "paths.csv")) == 4
     assert pd.read_csv(tmp_path / "reconstruction.csv")["seed"].tolist() == [3]
     sheet, _ = read_tensors(tmp_path / "sheet.safetensors")
     assert {key: tuple(images.shape) for key, images in sheet.items()} == dict.fromkeys(

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from kahlervae.evaluate.sweep import choose
 from kahlervae.storage import write_table, write_tensors
 
-VARIANTS = ("real", "complex", "beta", "kahler", "fisher")
+VARIANTS = ("real", "complex", "beta", "kahler", "fisher", "tie")
 SAMPLERS = {
     "prior": ["default"],
     "truncated": [f"temperature={t / 10}" for t in range(3, 10)],

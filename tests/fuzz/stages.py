@@ -76,7 +76,7 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                         *(data, model, potential, oracles, settings_curves),
                         *(part("geodesics", name), folder / f"{name}.geodesics.safetensors"),
                     )
-                tables = [folder / f"{name}.{table}.csv" for table in ("diagnostics", "speed")]
+                tables = [part("sampler_diagnostics", name), folder / f"{name}.speed.csv"]
                 cli.sample(data, model, settings, samples, *tables, potential)
                 cli.score(
                     *(data, model, samples, oracles, evaluation | {"sampling": config["sampling"]}),

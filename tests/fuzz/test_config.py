@@ -243,6 +243,7 @@ EDGES = {
             "oracles": ["cnn"],
             "neighbours": 1,
             "quantile": 1e-9,
+            "flagged": ["v"],
             "paths": {"count": 1, "steps": 2},
             "geodesics": {"count": 1, "points": 1, "steps": 2},
         },
@@ -253,6 +254,7 @@ EDGES = {
         "digits__model": TINY["datasets"]["digits"]["model"] | {"latent_dim": 12, "width": 24},
         "digits__variants": {"real": {}, "complex": {}},
         "sampling__samplers": ["truncated"],
+        "evaluation__flagged": ["truncated:temperature=0.7"],
         "seeds": [0, 7],
     },
 }

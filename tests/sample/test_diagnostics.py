@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 
 from kahlervae.sample import Chains, Prior, diagnose, estimate_normaliser, run_chains
@@ -82,3 +83,10 @@ def test_a_normaliser_that_diverges_is_seen():
     """E exp(1.5 x) is infinite for exponential x: the weights' Pareto shape is 1.5."""
     x = -torch.rand(100_000, generator=generator(0), dtype=torch.float64).log()
     assert math.isclose(estimate_normaliser(1.5 * x).pareto_k, 1.5, abs_tol=0.15)
+
+
+def test_a_normaliser_of_a_weight_that_is_constant_is_exact():
+    normaliser = estimate_normaliser(torch.full((500,), -2.0))
+    assert normaliser.log_normaliser == pytest.approx(-2)
+    assert normaliser.normaliser_ess == pytest.approx(500)
+    assert math.isnan(normaliser.pareto_k)

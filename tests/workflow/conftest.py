@@ -36,9 +36,9 @@ while [[ $# -gt 0 ]]; do
     case $1 in
         --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
             --paths | --reconstruction | --gallery | --curves | --efficiency | \\
-            --speed) echo "$arguments" > "$2" ;;
+            --speed | --agreement | --flagged | --hypervolume | \\
+            --chosen) echo "$arguments" > "$2" ;;
         --out=*) echo "$arguments" > "${1#*=}" ;;
-        --agreement | --flagged) echo "$arguments" > "$2" ;;
     esac
     shift
 done

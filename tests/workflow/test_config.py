@@ -197,6 +197,11 @@ WRONG = [
         | {"samplers": {"pixels": ["gmm"]}, "variants": {"complex": {"samplers": ["prior"]}}},
         "samplers.pixels leaves none of the samplers of datasets.digits.variants.complex: let it",
     ),
+    (
+        "evaluation/flagged",
+        ["volume"],
+        "evaluation.flagged names no sampler of datasets.digits.variants.real: let it hold one of",
+    ),
     (f"{DIGITS}/split/oracle", 1797, "of 1797 images aside, which leaves 0 for training"),
     (f"{DIGITS}/training/batch_size", 1797, "for training, fewer than one batch of"),
     (f"{DIGITS}/training/epochs", 1, "training.kl_warmup_epochs = 30 is longer than"),

@@ -86,5 +86,5 @@ def test_every_item_opens(report):
         row.locator("a[iconname=information-circle]").click()
         page.get_by_text("measured: 0.25").wait_for()
     assert shown["figure"] >= 11
-    assert shown["table"] == 14
+    assert shown["table"] == 15
     assert shown["page"] == 3  # the atlas of two models, the summary

@@ -102,9 +102,9 @@ ENDPOINTS = {
 def smoothness(inputs: Sequence[Path]) -> Figure:
     """Smoothness of decoded latent lines, and the sharpness it may have cost.
 
-    ``inputs``: the gathered ``paths.csv``, averaged over oracles; of it the variants that have a
-    look, between test posteriors and between prior samples. Points are seeds; bars their mean and
-    its 95 % interval. Dashed: real images.
+    ``inputs``: the gathered ``paths.csv``, averaged over oracles; lines run between test posteriors
+    and between prior samples. Points are seeds; bars their mean and its 95 % interval. Dashed: real
+    images.
     """
     panels = {
         "acceleration": ("relative acceleration", None),
@@ -114,7 +114,6 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
     }
     (path,) = inputs
     frame = table(path, [*MODEL, "endpoints", "oracle", *panels])
-    frame = frame[frame["endpoints"].isin(ENDPOINTS) & frame["variant"].isin(VARIANTS)]
     means = frame.groupby([*MODEL, "endpoints"], sort=False)[list(panels)].mean().reset_index()
     seeds = means["seed"].nunique()
     groups = grouped(means)

@@ -285,6 +285,9 @@ def dodged(
             part = frame[(frame["variant"] == variant) & (frame[by] == name)]
             seeds(ax, i + (j - (len(names) - 1) / 2) * step, part[value], looks[name])
     ax.set_xticks(range(len(variants)), [VARIANTS[variant].label for variant in variants])
+    if len(variants) > 4:  # of which labels do not fit side by side
+        for text in ax.get_xticklabels():
+            text.set(rotation=30, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.6, len(variants) - 0.4)
     ax.grid(False, axis="x")
 

@@ -22,7 +22,8 @@ class Normaliser(NamedTuple):
         normaliser_ess: effective number of the draws, (Σw)² / Σw².
         normaliser_draws: number of the draws.
         pareto_k: shape of the generalised Pareto distribution of the largest weights. Above 0.7
-            the estimate is unreliable, above 1 the mean weight may be infinite.
+            the estimate is unreliable, above 1 the mean weight may be infinite; not a number
+            where these weights are all the same, so that none is in doubt.
     """
 
     log_normaliser: float
@@ -46,7 +47,10 @@ def estimate_normaliser(log_weights: Float[Tensor, " draws"]) -> Normaliser:
     values = log_weights.double().cpu()
     total = values.logsumexp(0)
     weights = (values - values.max()).exp().numpy()[None]
-    k = array_stats.pareto_khat(weights, chain_axis=0, draw_axis=1, r_eff=1.0, tail="right")
+    try:
+        k = array_stats.pareto_khat(weights, chain_axis=0, draw_axis=1, r_eff=1.0, tail="right")
+    except ValueError:  # raised for a tail of equal values, and for nothing else here
+        k = math.nan
     return Normaliser(
         log_normaliser=float(total) - math.log(len(values)),
         normaliser_ess=float((2 * total - (2 * values).logsumexp(0)).exp()),
