@@ -17,6 +17,7 @@ from kahlervae.figures.style import (
     SAMPLERS,
     TWO_COLUMNS,
     VARIANTS,
+    along_x,
     arrays,
     blank,
     canvas,
@@ -349,9 +350,7 @@ def geodesics(inputs: Sequence[Path]) -> Figure:
                 part = differences[differences["variant"] == variant]
                 seeds(ax, x, part[column], VARIANTS[variant])
             ax.axhline(column == "fisher_length", color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
-            ax.set_xticks(range(len(variants)), [VARIANTS[name].label for name in variants])
-            ax.set_xlim(-0.6, len(variants) - 0.4)
-            ax.grid(False, axis="x")
+            along_x(ax, variants)
             ax.set_ylabel(label)
             if group and j == 0:
                 ax.set_title(group, loc="left")

@@ -33,6 +33,7 @@ __all__ = [
     "VARIANTS",
     "VERDICTS",
     "Look",
+    "along_x",
     "arrays",
     "blank",
     "canvas",
@@ -284,8 +285,13 @@ def dodged(
         for j, name in enumerate(names):
             part = frame[(frame["variant"] == variant) & (frame[by] == name)]
             seeds(ax, i + (j - (len(names) - 1) / 2) * step, part[value], looks[name])
+    along_x(ax, variants)
+
+
+def along_x(ax: Axes, variants: Sequence[str]) -> None:
+    """An x axis of variants, one a unit; labels that do not fit side by side are turned."""
     ax.set_xticks(range(len(variants)), [VARIANTS[variant].label for variant in variants])
-    if len(variants) > 4:  # of which labels do not fit side by side
+    if len(variants) > 4:
         for text in ax.get_xticklabels():
             text.set(rotation=30, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.6, len(variants) - 0.4)
