@@ -108,7 +108,8 @@ class Project:
         self.environment["PATH"] = f"{command.parent}:{self.environment['PATH']}"
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", *arguments]
+        # The time is Snakemake's default: with that of the profile, it ends later than its jobs.
+        return [sys.executable, "-m", "snakemake", "--max-jobs-per-timespan", "100/1s", *arguments]
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run snakemake; standard output and error are both in ``stdout``."""
