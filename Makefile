@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced bench check peers test test-slurm lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper reduced bench check peers test test-gpu test-slurm lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ peers: $(VENV)-peers/.installed ## compare with pythae on MNIST, into results/pe
 
 test: $(INSTALLED) ## run the tests
 	pytest
+
+test-gpu: $(INSTALLED) ## hold the GPU of this machine against its CPU, and run the workflow on it
+	pytest -m gpu --numprocesses=0 -rs tests/gpu
 
 test-slurm: $(INSTALLED) ## run the workflow through a Slurm on this machine, installed if need be (Debian, root)
 	pytest -m slurm --numprocesses=0 -rs tests/slurm
