@@ -189,7 +189,7 @@ def test_beta_counts_only_at_matched_reconstruction(frames, claims):
     assert np.isnan(unmatched["p_value"])
     assert unmatched["estimate"] == pytest.approx(-0.12)
     assert "beta is not matched" in unmatched["rule"]
-    assert "by -2.0% to +56.9% over the seeds (limit 5%)" in unmatched["rule"]
+    assert "in the mean over the seeds (limit 5%), by -2.0% to +56.9% in each" in unmatched["rule"]
 
 
 def test_each_sampling_strategy_meets_its_own_control(claims):
