@@ -1,6 +1,6 @@
 """Figures of decoded images: reconstructions, samples, latent lines."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -238,7 +238,8 @@ def flagged(inputs: Sequence[Path]) -> Figure:
     """Samples by who flags them, variants and samplers × groups, with the share of each group.
 
     ``inputs``: ``flagged.safetensors`` of each model (lowest seed given). Groups: flagged by kNN
-    distance only, by predictive entropy only, by both, by neither.
+    distance only, by predictive entropy only, by both, by neither. Models with fewer samplers than
+    others are left out.
     """
     pictures = models(inputs, [])
     rows = [
@@ -249,6 +250,8 @@ def flagged(inputs: Sequence[Path]) -> Figure:
     ]
     if not rows:
         raise InputError(f"{inputs[0]} holds no flagged samples: make it again.")
+    samplers = Counter((group, variant) for group, variant, *_ in rows)
+    rows = [row for row in rows if samplers[row[:2]] == max(samplers.values())]
     across, width = 8, TWO_COLUMNS
     figure, axes = canvas(
         len(rows), len(FLAGGED), width=width, height=len(rows) * (width - 1.2) / 10 + 0.3
@@ -260,7 +263,7 @@ def flagged(inputs: Sequence[Path]) -> Figure:
             blanks = np.full((2 * across - len(images), *images.shape[1:]), np.nan)
             show(ax, np.concatenate([images, blanks]), across)
             ax.set_title(f"{title}\n{share:.1%}" if i == 0 else f"{share:.1%}", pad=2)
-        names = [*group] * (len(pictures) > 1) + [VARIANTS[variant].label, key_label(key)]
+        names = [", ".join(group)] * (len(pictures) > 1) + [VARIANTS[variant].label, key_label(key)]
         line[0].set_ylabel("\n".join(names), rotation=0, ha="right", va="center", fontsize=6)
     return figure
 

@@ -219,7 +219,8 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     ``chosen.csv``; then any number of ``reference.csv`` (scores of real test images). Curves follow
     the temperature, or the power of the volume element, through means over seeds with their 95 %
     intervals; mixtures have a curve for every number of components. Ringed: the settings that were
-    chosen on validation rows. The vertical scale is that of the square root.
+    chosen on validation rows. The vertical scale is that of the square root. Data sets where only
+    the prior was sampled are left out, unless there are no others.
     """
     path, *others = inputs
     scores = [*SCORES, "recall"]
@@ -234,6 +235,8 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     means["curve"] = means["family"]
     means["family"] = means["family"].replace("gmm:.*", "gmm", regex=True)
     means = means[means["family"].isin(FAMILIES)]
+    compared = means.groupby(GROUP)["family"].transform("nunique") > 1
+    means = means[compared] if compared.any() else means
     keys = [*MODEL, "family", "curve", "knob", "setting"]
     means = means.groupby(keys, sort=False, dropna=False)[scores].mean().reset_index()
     where = pd.MultiIndex.from_frame(means[[*GROUP, "variant", "curve", "setting"]])
