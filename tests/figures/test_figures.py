@@ -157,13 +157,14 @@ def test_flagged_samples_are_shown_by_who_flags_them(results):
     results = results(variants=("real", "kahler"))
     inputs = results.inputs("flagged")
     figure = laid_out("flagged", inputs)
-    axes = np.reshape(figure.axes, (2 + 3, 4))
+    axes = np.reshape(figure.axes, (3, 4))  # `real` has fewer samplers and is left out
     assert [ax.get_title() for ax in axes[0]] == [
         "flagged by kNN only\n0.2%", "by entropy only\n12.5%", "by both\n0.0%",
         "by neither\n87.3%",
     ]  # fmt: skip
     assert axes[-1, 0].get_ylabel() == "Kähler\nvolume-weighted\ngmm, local\npower −4"
-    content, _ = read_tensors(inputs[0])
+    content, identity = read_tensors(inputs[3])
+    assert (identity["variant"], identity["seed"]) == ("kahler", "0")
     drawn = axes[0, 0].images[0].get_array()
     np.testing.assert_array_equal(drawn[:8, :8], content["images/knn/prior:default"][0])
     assert np.isnan(drawn[9:].filled(np.nan)).all()  # five images fill a part of the first row
@@ -252,6 +253,16 @@ def test_claims_that_do_not_stand_after_correction_are_hollow(results, adjusted)
     row = row.assign(verdict="supported", adjusted=adjusted)
     (ax,) = laid_out("claims", [results.table("claims", row)]).axes
     assert (ax.lines[-1].get_markerfacecolor() == "white") == (adjusted == "inconclusive")
+
+
+def test_data_sets_with_different_variants_have_labels_of_their_own(results):
+    results = results(variants=("complex", "kahler", "fisher"))
+    frame = results.frame("paths")
+    other = frame[frame["variant"] != "fisher"].assign(dataset="mnist")
+    figure = laid_out("smoothness", [results.table("paths", pd.concat([frame, other]))])
+    labels = [[text.get_text() for text in ax.get_xticklabels()] for ax in figure.axes]
+    assert labels[2] == labels[3] == ["complex", "Kähler", "Fisher"]
+    assert labels[6] == labels[7] == ["complex", "Kähler"]
 
 
 def test_smoothness_is_of_all_variants_in_the_order_of_legends(results):

@@ -51,22 +51,22 @@ def training(inputs: Sequence[Path]) -> Figure:
     (path,) = inputs
     frame = table(path, [*MODEL, "epoch", *panels])
     groups = grouped(frame)
-    figure, axes = canvas(
-        2 * len(groups), 3, width=TWO_COLUMNS, height=3.4 * len(groups) + 0.3, sharex=True
-    )
+    figure, axes = canvas(2 * len(groups), 3, width=TWO_COLUMNS, height=3.4 * len(groups) + 0.3)
     for i, (group, held) in enumerate(groups):
         block = axes[2 * i : 2 * i + 2]
         for (column, label), ax in zip(panels.items(), block.flat, strict=True):
             _curves(ax, held, column)
             ax.set_title(label)
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         block[0, 0].set_ylabel(group)
     for ax in axes[-1]:
         ax.set_xlabel("epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     variants = ordered(frame["variant"], VARIANTS)
+    entries = [handle(VARIANTS[name], line=True, marker="") for name in variants]
     legend(
         figure,
-        [handle(VARIANTS[name], line=True, marker="") for name in variants],
+        entries[:5],
+        entries[5:],
         title=f"mean and range over {counted(frame['seed'].nunique(), 'seed')}",
     )
     return figure
@@ -118,17 +118,18 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
     seeds = means["seed"].nunique()
     groups = grouped(means)
     kinds = ordered(means["endpoints"], ENDPOINTS)
-    figure, axes = canvas(
-        2 * len(groups), 2, width=TWO_COLUMNS, height=3.8 * len(groups) + 0.4, sharex="col"
-    )
+    figure, axes = canvas(2 * len(groups), 2, width=TWO_COLUMNS, height=3.8 * len(groups) + 0.4)
     for i, (group, held) in enumerate(groups):
         block = axes[2 * i : 2 * i + 2]
+        # Data sets may have different variants, so that axes are shared within a block alone.
         variants = ordered(held["variant"], VARIANTS)
         for (column, (label, real)), ax in zip(panels.items(), block.flat, strict=True):
             dodged(ax, held, variants, "endpoints", kinds, ENDPOINTS, column)
             if real is not None:
                 ax.axhline(real, color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
             ax.set_ylabel(label)
+        for ax in block[0]:
+            ax.tick_params(labelbottom=False)
         block[0, 0].set_title(group, loc="left")
     legend(
         figure,
