@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced bench check peers test test-slurm lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper reduced bench check peers weights test test-slurm lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,15 @@ $(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
 peers: $(VENV)-peers/.installed ## compare with pythae on MNIST, into results/peers/ (see comparison/README.md)
 	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors
 	$(VENV)-peers/bin/python comparison/pythae_peers.py
+
+# What the weights are tried on: oracles, and potentials of models.
+WEIGHED = $(foreach dataset,digits mnist,\
+	$(foreach oracle,cnn mlp,results/paper/$(dataset)/oracles/$(oracle).safetensors) \
+	$(foreach variant,complex kahler,$(foreach seed,0 1 2 3 4,results/paper/$(dataset)/pixels/$(variant)/seed=$(seed)/potential.safetensors)))
+
+weights: $(INSTALLED) ## try weights on mixtures of latents, on models of `make paper`, into results/weights/ (see comparison/README.md)
+	snakemake --cores all --configfile config/paper.yaml -- $(WEIGHED)
+	python comparison/weights.py
 
 test: $(INSTALLED) ## run the tests
 	pytest

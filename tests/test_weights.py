@@ -64,7 +64,7 @@ def test_fubini_study_metric_is_the_hessian_of_its_potential(weights, random, co
 def test_determinant_of_one_fubini_study_component(weights, random):
     """det g = det P / (1 + q)^(d + 1): the tails are those of a polynomial."""
     d = 3
-    shares, centres, precisions, _ = fubini_study(random, 1, d)
+    _, centres, precisions, _ = fubini_study(random, 1, d)
     z = centres + 3 * torch.randn(20, d, generator=random, dtype=torch.complex128)
     u = z - centres
     q = torch.einsum("ni,ij,nj->n", u.conj(), precisions[0], u).real
@@ -188,10 +188,10 @@ def run(tmp_path_factory):
     for seed in (0, 1):
         identity = {"dataset": "digits", "representation": "pixels", "variant": "complex"}
         torch.manual_seed(seed)
-        vae = build_model(identity | {"seed": seed}, (8, 8), "complex", 2, 8, 1).requires_grad_(False)
+        vae = build_model(identity | {"seed": seed}, (8, 8), "complex", 2, 8, 1)
         at = folder / f"digits/pixels/complex/seed={seed}"
         save_model(at / "model.safetensors", vae)
-        potentials = fit_potentials(vae, splits["train"].images, potential)
+        potentials = fit_potentials(vae.requires_grad_(False), splits["train"].images, potential)
         save_potentials(at / "potential.safetensors", potentials, vae.identity)
     config["seeds"] = [0, 1]
     config["evaluation"]["oracles"] = ["mlp"]
