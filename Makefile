@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced bench check peers test test-gpu test-slurm lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper reduced bench check peers weights test test-gpu test-slurm lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,15 @@ peers: $(VENV)-peers/.installed ## compare with pythae on MNIST, into results/pe
 	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors
 	$(VENV)-peers/bin/python comparison/pythae_peers.py
 
+# What the weights are tried on: oracles, and potentials of models.
+WEIGHED = $(foreach dataset,digits mnist,\
+	$(foreach oracle,cnn mlp,results/paper/$(dataset)/oracles/$(oracle).safetensors) \
+	$(foreach variant,complex kahler,$(foreach seed,0 1 2 3 4,results/paper/$(dataset)/pixels/$(variant)/seed=$(seed)/potential.safetensors)))
+
+weights: $(INSTALLED) ## try weights on mixtures of latents, on models of `make paper`, into results/weights/ (see comparison/README.md)
+	snakemake --cores all --configfile config/paper.yaml -- $(WEIGHED)
+	python comparison/weights.py
+
 test: $(INSTALLED) ## run the tests
 	pytest
 
@@ -89,6 +98,7 @@ reference: $(INSTALLED) ## keep claims, tables and figures of the last `make rep
 	$(call keep,results,figures,reference)
 	$(call keep,results/paper,results/paper/figures,reference/paper)
 	test ! -f results/bench/tables/steps.csv || cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
+	for kind in peers weights; do test ! -d results/$$kind || { mkdir -p reference/$$kind && cp results/$$kind/*.csv reference/$$kind/; }; done
 	python docs/claims_table.py
 
 # The reference that a run is held against, or that figures are drawn from: RUN is empty for that of

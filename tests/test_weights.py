@@ -1,0 +1,240 @@
+"""The exploration of weights: its formulas, its draws and, on a tiny model, all of it."""
+
+import importlib.util
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from kahlervae.data import prepare
+from kahlervae.data.datasets import Split
+from kahlervae.evaluate.oracle import save_oracle, train_oracle
+from kahlervae.geometry import log_det, mixed_hessian
+from kahlervae.models import build_model, save_model
+from kahlervae.sample.mixtures import coordinates
+from kahlervae.storage import write_tensors
+from kahlervae.train.potentials import fit_potentials, save_potentials
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def weights():
+    spec = importlib.util.spec_from_file_location("weights", ROOT / "comparison/weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def random():
+    return torch.Generator().manual_seed(0)
+
+
+def fubini_study(random, components, d):
+    """Weights, centres and Hermitian positive definite precisions, and points."""
+    weights = torch.rand(components, generator=random, dtype=torch.float64).softmax(0)
+    centres, z = torch.randn(2, components, d, generator=random, dtype=torch.complex128)
+    factor = torch.randn(components, d, d, generator=random, dtype=torch.complex128)
+    return weights, centres, factor @ factor.mH + 0.1 * torch.eye(d), z
+
+
+@pytest.mark.parametrize(("components", "d"), [(1, 1), (1, 3), (4, 2), (5, 4)])
+def test_fubini_study_metric_is_the_hessian_of_its_potential(weights, random, components, d):
+    shares, centres, precisions, z = fubini_study(random, components, d)
+
+    def potential(z):
+        u = z[:, None] - centres
+        # Re² + Im² of a factor of P, which has a second derivative everywhere.
+        white = torch.einsum("kij,nki->nkj", torch.linalg.cholesky(precisions).conj(), u)
+        q = white.real.square() + white.imag.square()
+        return (1 + q.sum(-1)).log() @ shares
+
+    metric = weights.fubini_study_metric(z, shares, centres, precisions)
+    torch.testing.assert_close(metric, mixed_hessian(potential, z), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(metric, metric.mH)
+    assert (torch.linalg.eigvalsh(metric) > 0).all()
+
+
+def test_determinant_of_one_fubini_study_component(weights, random):
+    """det g = det P / (1 + q)^(d + 1): the tails are those of a polynomial."""
+    d = 3
+    _, centres, precisions, _ = fubini_study(random, 1, d)
+    z = centres + 3 * torch.randn(20, d, generator=random, dtype=torch.complex128)
+    u = z - centres
+    q = torch.einsum("ni,ij,nj->n", u.conj(), precisions[0], u).real
+    found = log_det(weights.fubini_study_metric(z, torch.ones(1).double(), centres, precisions))
+    torch.testing.assert_close(found, log_det(precisions[0]) - (d + 1) * torch.log1p(q))
+
+
+def test_complex_covariance_is_that_of_complex_vectors(weights, random):
+    z = torch.randn(3, 50, 4, generator=random, dtype=torch.complex128)
+    z = z @ torch.randn(4, 4, generator=random, dtype=torch.complex128)
+    x = coordinates(z)
+    found = weights.complex_covariance(x.mT @ x / 50)
+    torch.testing.assert_close(found, z.mT @ z.conj() / 50)
+
+
+def test_pool_draws_by_weight(weights, random):
+    """Of a large pool few are drawn, so that their law is the weighted one: a tilted normal."""
+    n = 200_000
+    x = torch.randn(n, 1, generator=random, dtype=torch.float64)
+    features = torch.zeros(n, len(weights.SIGNS), dtype=torch.float64)
+    features[:, [list(weights.SIGNS).index("sharpness")]] = x
+    noise = -torch.rand(n, generator=random, dtype=torch.float64).log().neg().log()
+    pool = weights.Pool(x.to(torch.complex64), features, noise)
+    drawn = x[pool.draw({"sharpness": 0.7}, 4000)]
+    assert drawn.mean().item() == pytest.approx(0.7, abs=0.06)
+    assert drawn.std().item() == pytest.approx(1, abs=0.04)
+    assert len(pool.draw({}, 100).unique()) == 100
+    # (E w)² / E w² of w = exp(tx), x normal, is exp(−t²).
+    assert pool.effective_size({"sharpness": 0.7}) == pytest.approx(n * math.exp(-0.49), rel=0.02)
+    assert pool.effective_size({}) == pytest.approx(n)
+
+
+def test_weights_are_learned_against_what_is_flagged(weights, random):
+    values = torch.randn(4000, len(weights.SIGNS), generator=random, dtype=torch.float64)
+    names = list(weights.SIGNS)
+    slopes = torch.zeros(len(names), dtype=torch.float64)
+    slopes[names.index("density")], slopes[names.index("ambiguity")] = -2.0, 1.0
+    found = weights.learn(values, torch.sigmoid(values @ slopes - 1), names)
+    expected = -slopes / math.sqrt(5)  # variance 1
+    assert [found[name] for name in names] == pytest.approx(expected.tolist(), abs=0.05)
+
+
+def test_settings_survive_their_names(weights):
+    for coefficients in ({}, {"log_det": -0.5}, {"density": 0.25, "sharpness": -1e-5}):
+        assert weights.parse_setting(weights.format_setting(coefficients)) == coefficients
+
+
+def scores(weights, held):
+    """A table with the control at three temperatures, in equal steps, and a weight."""
+    rows = []
+    for seed in (0, 1):
+        for base, weight, setting, x in [
+            *(("gmm", "temperature", f"components=10,temperature={t:g}", t) for t in (0.5, 1, 1.5)),
+            held,
+        ]:
+            row = dict.fromkeys(weights.SCORES, x / 10) | dict.fromkeys(weights.VARIATIONS, x / 2)
+            row |= {"seed": seed, "oracle": "cnn", "base": base, "weight": weight}
+            rows.append(row | {"setting": setting, "ess": 100.0})
+    return pd.DataFrame(rows)
+
+
+def test_differences_to_the_control(weights):
+    table = scores(weights, ("gmm", "density", "density=1", 0.75))
+    held = table["weight"] == "density"
+    table.loc[held, "recall"], table.loc[held, "knn_outliers"] = 0.6, 0.05
+    raw = weights.differences(table)
+    assert len(raw) == 2
+    assert raw["recall"].tolist() == pytest.approx([0.1, 0.1])
+    assert raw["knn_outliers"].tolist() == pytest.approx([-0.05, -0.05])
+    # The control has a recall of 0.6 at temperature 1.2, hence 0.12 outliers there.
+    equal = weights.differences(table, "recall")
+    assert equal["knn_outliers"].tolist() == pytest.approx([-0.07, -0.07])
+    assert equal["novelty"].tolist() == pytest.approx([0.375 - 0.6] * 2)
+    table.loc[held, "recall"] = 0.9
+    assert weights.differences(table, "recall")["knn_outliers"].isna().all()
+
+
+def test_a_win_is_fewer_outliers_and_no_less_variation(weights):
+    claims = {"confidence": 0.95, "resamples": 99, "seed": 0}
+    table = scores(weights, ("gmm", "density", "density=1", 0.75))
+    held = table["weight"] == "density"
+    table.loc[held, weights.VARIATIONS] = 0.5
+
+    def wins():
+        compared = weights.compare(table, claims)
+        plain = compared[compared["control"] == "temperature=1"]
+        assert len(plain) == len(weights.MEASURES)
+        return plain["wins"].all(), plain["wins_but_novelty"].all()
+
+    assert wins() == (True, True)
+    table.loc[held, "novelty"] = 0.4
+    assert wins() == (False, True)
+    table.loc[held, "energy_outliers"] = 0.1
+    assert wins() == (False, False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What a workflow leaves of two untrained models, in a folder, and its configuration."""
+    folder = tmp_path_factory.mktemp("run")
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    tensors, _ = prepare(
+        "digits",
+        {"kind": "bundled", "classes": 10, "citation": "", "licence": ""},
+        config["datasets"]["digits"]["split"],
+    )
+    write_tensors(folder / "digits/data.safetensors", tensors)
+    splits = {
+        name: Split(tensors[f"{name}_images"], tensors[f"{name}_labels"])
+        for name in ("oracle", "train", "test")
+    }
+    oracle = train_oracle(
+        "mlp",
+        *splits["oracle"],
+        *splits["test"],
+        {"epochs": 1, "noise": 0.1, "minimum_accuracy": 0.0, "seed": 0},
+    )
+    save_oracle(folder / "digits/oracles/mlp.safetensors", oracle)
+    potential = {"groups": 2, "components": 4, "probes": 64, "steps": 5}
+    potential |= {"learning_rate": 0.1, "anchors": 8}
+    for seed in (0, 1):
+        identity = {"dataset": "digits", "representation": "pixels", "variant": "complex"}
+        torch.manual_seed(seed)
+        vae = build_model(identity | {"seed": seed}, (8, 8), "complex", 2, 8, 1)
+        at = folder / f"digits/pixels/complex/seed={seed}"
+        save_model(at / "model.safetensors", vae)
+        potentials = fit_potentials(vae.requires_grad_(False), splits["train"].images, potential)
+        save_potentials(at / "potential.safetensors", potentials, vae.identity)
+    config["seeds"] = [0, 1]
+    config["evaluation"]["oracles"] = ["mlp"]
+    config["sampling"] |= {"validation_count": 30, "count": 60}
+    config["claims"]["resamples"] = 99
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "overlay.yaml").write_text("{}")
+    return folder
+
+
+def test_the_exploration_of_a_run(weights, run, tmp_path):
+    config = (run / "config.yaml", run / "overlay.yaml")
+    before = sorted(run.rglob("*"))
+    for name in ("first", "again"):
+        weights.main(run, config, ["digits"], ["complex"], tmp_path / name)
+    assert sorted(run.rglob("*")) == before
+    for file in ("search.csv", "weights.csv"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+
+    search = pd.read_csv(tmp_path / "first/search.csv")
+    grid = 1 + (len(weights.WEIGHTS) - 1) * len(weights.STRENGTHS)
+    assert len(search) == 3 * (grid + len(weights.LEARNED) * len(weights.SPREADS))
+    assert search["smallest_ess"].between(1, 30 * weights.POOL + 1e-6).all()
+    chosen = search[search["chosen"]]
+    assert chosen["weight"].is_unique
+    assert chosen["eligible"].all()
+
+    table = pd.read_csv(tmp_path / "first/weights.csv")
+    reported = search[search["chosen"] | search["safest"] | (search["weight"] == "none")]
+    settings = table[["base", "weight", "setting"]].drop_duplicates()
+    assert len(settings) == len(reported)
+    assert set(table["control"]) == {"temperature=1", "equal recall", "equal novelty"}
+    finite = table.dropna(subset="difference")
+    assert len(finite)
+    assert (finite["ci_low"] <= finite["difference"] + 1e-12).all()
+    assert (finite["difference"] <= finite["ci_high"] + 1e-12).all()
+    assert np.isfinite(table["value"]).all()
+
+
+def test_a_run_without_potentials_is_refused_in_a_sentence(weights, run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run/digits/pixels/complex/seed=1/potential.safetensors").unlink()
+    config = (run / "config.yaml", run / "overlay.yaml")
+    with pytest.raises(weights.InputError, match=r"seed=1/potential.safetensors does not exist"):
+        weights.main(tmp_path / "run", config, ["digits"], ["complex"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
