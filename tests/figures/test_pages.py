@@ -76,6 +76,16 @@ def test_summary_prints_on_one_page(pytestconfig, tmp_path):
     assert f"{counts['supported']} supported" in text
 
 
+def test_summary_of_several_data_sets_shows_the_worst_of_each_identity(pytestconfig, tmp_path):
+    frame = pd.read_csv(pytestconfig.rootpath / "reference/claims.csv")
+    metric = "largest closedness defect"
+    other = frame[frame["metric"] == metric].assign(dataset="mnist", estimate=0.25)
+    pd.concat([frame, other]).to_csv(tmp_path / "claims.csv", index=False)
+    write_summary(tmp_path / "claims.csv", [], tmp_path / "summary.html")
+    (row,) = re.findall(f"<td>{metric}</td>.*", (tmp_path / "summary.html").read_text())
+    assert ">0.25<" in row
+
+
 def test_summary_names_a_missing_figure(pytestconfig, tmp_path):
     with pytest.raises(InputError, match=r"none\.png does not exist"):
         write_summary(

@@ -34,8 +34,8 @@ def write_table_page(path: Path, out: Path) -> None:
 def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
     """Write the claims and the main figures on one page, to read on a screen or to print on A4.
 
-    Claims without an interval are shown one by one; those over seeds are counted by their score and
-    verdict, and shown one by one in the figure of the claims.
+    Claims without an interval are shown one by one, of several data sets the worst. Those over
+    seeds are counted by their score and verdict; the figure of the claims shows each.
 
     Raises:
         InputError: the claims cannot be read, or a figure is missing.
@@ -49,12 +49,20 @@ def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
     _render(
         out,
         "summary",
-        identities=frame[alone].to_dict("records"),
+        identities=[_worst(held) for _, held in frame[alone].groupby("statement", sort=False)],
         counts=counts,
         totals=frame["verdict"].value_counts().to_dict(),
         colours={name: look.color for name, look in VERDICTS.items()},
         figures=[(path.stem.replace("_", " "), _data_uri(path)) for path in figures],
     )
+
+
+def _worst(claims: pd.DataFrame) -> dict[str, Any]:
+    """Of one identity on several data sets the claim that is furthest from holding."""
+    lowest = claims["metric"].iloc[0].startswith("smallest")
+    return claims.loc[
+        claims["estimate"].idxmin() if lowest else claims["estimate"].idxmax()
+    ].to_dict()
 
 
 def _data_uri(path: Path) -> str:
