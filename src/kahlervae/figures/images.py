@@ -200,6 +200,7 @@ def sample_sheets(inputs: Sequence[Path]) -> Figure:
     """Decoded samples, variants × samplers (lowest seed given).
 
     ``inputs``: ``sheet.safetensors`` of each model. One column a sampler, at a middling setting.
+    Models with a single sampler are left out where others have more.
     """
     sheets = models(inputs, [])
     rows = [
@@ -210,6 +211,8 @@ def sample_sheets(inputs: Sequence[Path]) -> Figure:
     keys = _shown(sorted({key for _, _, content in rows for key in content}))
     if not keys:
         raise InputError(f"{inputs[0]} holds no samples of a known sampler: make it again.")
+    several = [row for row in rows if len({*keys} & {*row[2]}) > 1]
+    rows = several or rows
     across = 6
     width = TWO_COLUMNS
     figure, axes = canvas(
@@ -230,7 +233,9 @@ def sample_sheets(inputs: Sequence[Path]) -> Figure:
         label = VARIANTS[variant].label
         line[0].set_ylabel("\n".join([*group, label]) if len(sheets) > 1 else label)
     for key, ax in zip(keys, axes[0], strict=True):
-        ax.set_title(key_label(key))
+        # Of many, columns are narrow.
+        title = key_label(key).replace(", ", ",\n") if len(keys) > 5 else key_label(key)
+        ax.set_title(title, fontsize=6 if len(keys) > 5 else None)
     return figure
 
 

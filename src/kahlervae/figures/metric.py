@@ -43,9 +43,9 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
     """Log det of the Fisher metric and of both potentials on one plane of the latent space.
 
     ``inputs``: ``slice.safetensors`` of each model (lowest seed of each variant). One row a
-    variant, one colour scale for everything; the decoded images of the plane come last. Dots are
-    the posterior means of test images, projected onto the plane. ρ is Spearman's correlation with
-    the Fisher metric over the grid.
+    variant, one colour scale for all variants of a data set; the decoded images of the plane come
+    last. Dots are the posterior means of test images, at most 250, projected onto the plane. ρ is
+    Spearman's correlation with the Fisher metric over the grid.
     """
     maps = {
         "log_det_fisher": "Fisher metric",
@@ -58,17 +58,23 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
         for group, held in slices.items()
         for variant, (content, _) in held.items()
     ]
-    values = np.concatenate([content[name].ravel() for *_, content in rows for name in maps])
-    low, high = np.nanpercentile(values, [1, 99]) if np.isfinite(values).any() else (0, 1)
+    limits = {}
+    for group, held in slices.items():
+        values = np.concatenate(
+            [content[name].ravel() for content, _ in held.values() for name in maps]
+        )
+        finite = np.isfinite(values).any()
+        limits[group] = np.nanpercentile(values, [1, 99]) if finite else (0.0, 1.0)
     width = TWO_COLUMNS
     figure, axes = canvas(len(rows), 4, width=width, height=len(rows) * (width - 0.9) / 4 + 0.55)
     figure.set_layout_engine("compressed")
     for (group, variant, content), line in zip(rows, axes, strict=True):
+        low, high = limits[group]
         grid = content["axis"]
         extent = (grid[0], grid[-1], grid[0], grid[-1])
         for name, ax in zip(maps, line[:3], strict=True):
             field = content[name]
-            image = ax.imshow(
+            ax.imshow(
                 field,
                 origin="lower",
                 extent=extent,
@@ -98,7 +104,7 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
                 )
             ax.set(xlim=extent[:2], ylim=extent[2:], xlabel="1st principal direction")
             ax.grid(False)
-        line[0].plot(*content["means"].T, ".", ms=2.2, mfc="white", mec="black", mew=0.3)
+        line[0].plot(*content["means"][:250].T, ".", ms=2.2, mfc="white", mec="black", mew=0.3)
         label = VARIANTS[variant].label
         line[0].set_ylabel(
             ", ".join([*group, label] if len(slices) > 1 else [label]) + "\n2nd principal direction"
@@ -111,9 +117,14 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
         ax.set_yticklabels([])
     for ax, title in zip(axes[0], [*maps.values(), "decoded images"], strict=True):
         ax.set_title(title)
-    bar = figure.colorbar(image, ax=axes, extend="both", aspect=15 * len(rows), pad=0.01)
-    bar.set_label(r"$\log\,\det\,g$")
-    bar.outline.set_visible(False)
+    start = 0
+    for held in slices.values():
+        block = axes[start : start + len(held)]
+        start += len(held)
+        image = block[0, 0].images[0]
+        bar = figure.colorbar(image, ax=block, extend="both", aspect=15 * len(held), pad=0.01)
+        bar.set_label(r"$\log\,\det\,g$")
+        bar.outline.set_visible(False)
     return figure
 
 

@@ -60,9 +60,8 @@ def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
 def _worst(claims: pd.DataFrame) -> dict[str, Any]:
     """Of one identity on several data sets the claim that is furthest from holding."""
     lowest = claims["metric"].iloc[0].startswith("smallest")
-    return claims.loc[
-        claims["estimate"].idxmin() if lowest else claims["estimate"].idxmax()
-    ].to_dict()
+    row = claims.sort_values("estimate", ascending=lowest).iloc[0]
+    return {str(name): value for name, value in row.items()}
 
 
 def _data_uri(path: Path) -> str:
