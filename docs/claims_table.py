@@ -67,7 +67,7 @@ EVIDENCE = {
     ),
     "paths": Evidence("smoothness", "paths", (*SCORES, "figure")),
     "samples": Evidence("pareto", "samples", (*SCORES, "figure")),
-    "pareto": Evidence("pareto", "pareto", (*SCORES, "pareto", "figure")),
+    "pareto": Evidence("pareto", "chosen", (*SCORES, "pareto", "figure")),
     "reconstruction": Evidence("reconstructions", "reconstruction", (*SCORES, "figure")),
     "geodesics": Evidence("geodesics", "geodesics", (*SCORES, "geodesics", "figure")),
 }

@@ -43,6 +43,8 @@ def test_every_claim_is_in_the_table_and_its_evidence_in_the_reference():
 
 def test_main_claims_are_few_and_of_every_kind():
     for _, _, claims in TABLES["groups"]():
+        if set(claims["topic"]) == {"ablation"}:  # all that the paper's run adds to the digits
+            continue
         main = claims[claims["claim"].map(lambda name: bool(TABLES["MAIN"].fullmatch(name)))]
         assert len(main) <= 25
         assert {"acceleration", "knn_outliers", "recall"} <= set(main["metric"])
@@ -88,7 +90,7 @@ def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
     assert page.count("## `make reproduce`") == page.count("## `make paper`") == 1
     assert "`snakemake --cores all --configfile config/paper.yaml -- results/paper/fig" in page
     assert page.count("| `C99_an_ablation` |") == 1
-    assert page.count("| `closedness` |") == 3
+    assert page.count("| `C3_closedness` |") == 3
     assert short.count("**digits/pixels**") == 1
     assert "**mnist/kspace**, by `make paper`" in short
     assert "(paper/figures/smoothness.png)" in short

@@ -147,9 +147,9 @@ def test_sheets_show_a_middling_setting_of_every_sampler_and_base(results):
         "prior",
         "truncated prior\nT = 0.7",
         "aggregated posterior",
-        "Gaussian mixture\nK = 10, T = 0.55",
-        "volume-weighted\ngmm, local\npower −4",
-        "volume-weighted\nprior, global\npower −4",
+        "Gaussian mixture\nK = 10,\nT = 0.55",
+        "volume-weighted\ngmm,\nlocal\npower −4",
+        "volume-weighted\nprior,\nglobal\npower −4",
     ]
 
 
