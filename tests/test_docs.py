@@ -2,13 +2,14 @@
 
 import doctest
 import importlib
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 from docutils import nodes
 
-from kahlervae import geometry
+from kahlervae import geometry, sample
 from kahlervae.geometry import fit
 
 ROOT = Path(__file__).parents[1]
@@ -138,11 +139,23 @@ def test_pages_set_what_docutils_does_not(formula, mathml, monkeypatch):
     assert bare == f"<math>{mathml}</math>"
 
 
-PUBLIC = [(module.__name__, name) for module in (geometry, fit) for name in module.__all__]
+def is_used(value):
+    """Whether it is called by a user: neither a record nor a constant nor what others implement."""
+    concrete = inspect.isclass(value) and not inspect.isabstract(value)
+    record = concrete and (issubclass(value, tuple) or getattr(value, "_is_protocol", False))
+    return inspect.isfunction(value) or (concrete and not record)
+
+
+PUBLIC = [
+    (module.__name__, name)
+    for module in (geometry, fit, sample)
+    for name in module.__all__
+    if module is not sample or is_used(getattr(sample, name))
+]
 
 
 @pytest.mark.parametrize(("module", "name"), PUBLIC)
-def test_every_public_name_of_the_geometry_has_an_example_that_runs(module, name):
+def test_every_public_name_of_geometry_and_samplers_has_an_example_that_runs(module, name):
     documented = getattr(importlib.import_module(module), name)
     finder = doctest.DocTestFinder(recurse=False)
     (examples,) = finder.find(documented, name)

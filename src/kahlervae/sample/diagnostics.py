@@ -43,6 +43,12 @@ def estimate_normaliser(log_weights: Float[Tensor, " draws"]) -> Normaliser:
 
     Args:
         log_weights: log w at draws from the base.
+
+    Example:
+        >>> import torch
+        >>> estimate = estimate_normaliser(torch.full((100,), -2.0))  # a weight that is constant
+        >>> round(estimate.log_normaliser, 6), round(estimate.normaliser_ess, 6)
+        (-2.0, 100.0)
     """
     values = log_weights.double().cpu()
     total = values.logsumexp(0)
@@ -118,6 +124,19 @@ def diagnose(
         chains: kept draws, at least 4 of every chain.
         maximum_rhat: largest R-hat that passes.
         normaliser: that of the density, which is reported with the rest.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.sample import run_chains
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> chains = run_chains(
+        ...     lambda z: -z.abs().square().sum(-1),
+        ...     torch.randn(8, 2, dtype=torch.complex128, generator=generator),
+        ...     warmup=50, draws=400, leapfrog=3, generator=generator,
+        ... )
+        >>> verdict = diagnose(chains, maximum_rhat=1.05)
+        >>> verdict.flagged, verdict.ess_bulk > 400
+        (False, True)
     """
     coordinates = torch.view_as_real(chains.latents).flatten(2)
     quantities = torch.cat([coordinates, chains.log_density[..., None]], dim=-1)

@@ -70,6 +70,13 @@ class DualAveraging:
     Args:
         step_size: first guess ε₁.
         target: δ.
+
+    Example:
+        >>> adaptation = DualAveraging(step_size=1.0, target=0.8)
+        >>> for _ in range(20):
+        ...     adaptation.update(0.2)  # far too few proposals are accepted
+        >>> adaptation.step_size < 1.0
+        True
     """
 
     def __init__(self, step_size: float, target: float) -> None:
@@ -144,6 +151,20 @@ def run_chains(
 
     Raises:
         InputError: the density or its gradient is not finite at a start.
+
+    Example:
+        >>> import torch
+        >>> def log_density(z):  # CN(0, I)
+        ...     return -z.abs().square().sum(-1)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> start = torch.randn(8, 2, dtype=torch.complex128, generator=generator)
+        >>> chains = run_chains(
+        ...     log_density, start, warmup=50, draws=200, leapfrog=3, generator=generator
+        ... )
+        >>> tuple(chains.latents.shape)
+        (8, 200, 2)
+        >>> bool((chains.latents.abs().square().mean() - 1).abs() < 0.1)
+        True
     """
     value, gradient = _value_and_gradient(log_density, start)
     lost = int((~torch.isfinite(value)).sum())

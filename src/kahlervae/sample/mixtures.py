@@ -87,6 +87,15 @@ class PosteriorMixture(Mixture):
     Args:
         posterior: the posteriors of all N images.
         dtype: precision of the latents.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.models import ComplexPosterior
+        >>> means = torch.tensor([[2 + 0j], [0 - 2j]])
+        >>> mixture = PosteriorMixture(ComplexPosterior(means, torch.full((2, 1), -4.0)))
+        >>> z = mixture.sample(500, torch.Generator().manual_seed(0)).latents
+        >>> bool((z - means.T).abs().amin(1).max() < 0.5)  # near one of the two means
+        True
     """
 
     name = "posterior_mixture"
@@ -135,6 +144,18 @@ class GaussianMixture(Mixture):
 
     Raises:
         InputError: the temperature is not positive.
+
+    Example:
+        >>> import torch
+        >>> mixture = GaussianMixture(
+        ...     torch.tensor([0.5, 0.5]),
+        ...     torch.tensor([[2.0, 0.0], [-2.0, 0.0]]),
+        ...     0.1 * torch.eye(2).expand(2, 2, 2),
+        ...     temperature=0.5,
+        ... )
+        >>> z = mixture.sample(500, torch.Generator().manual_seed(0)).latents
+        >>> tuple(z.shape), round(z.real.abs().mean().item(), 1)
+        ((500, 1), 2.0)
     """
 
     name = "gmm"

@@ -24,6 +24,15 @@ def choose_anchors(posterior: Posterior, count: int, seed: int) -> Posterior:
     """The posteriors whose means are next to the centres of a k-means clustering of all means.
 
     All of them, where there are no more than ``count``.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.models import ComplexPosterior
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> means = torch.randn(50, 2, dtype=torch.complex64, generator=generator)
+        >>> anchors = choose_anchors(ComplexPosterior(means, torch.zeros(50, 2)), count=5, seed=0)
+        >>> tuple(anchors.mean.shape)
+        (5, 2)
     """
     from sklearn.cluster import KMeans
 
@@ -70,6 +79,18 @@ class Riemannian(ChainSampler):
 
     Raises:
         InputError: fewer than two anchors, or λ or τ are not positive.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.models import ComplexPosterior
+        >>> means = torch.tensor([[2 + 0j], [0 - 2j], [-2 + 1j]])
+        >>> sampler = Riemannian(
+        ...     ComplexPosterior(means, torch.full((3, 1), -2.0)), regularisation=1e-3,
+        ...     chains=16, warmup=30, draws=60, leapfrog=2,
+        ... )
+        >>> z = sampler.sample(100, torch.Generator().manual_seed(0)).latents
+        >>> tuple(z.shape), bool(torch.isfinite(sampler.log_density(z)).all())
+        ((100, 1), True)
     """
 
     name = "riemannian"

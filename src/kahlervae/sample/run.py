@@ -56,6 +56,15 @@ def build_samplers(
 
     Raises:
         InputError: an unknown sampler, or a complex model without potentials.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.models import build_model
+        >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
+        >>> model = build_model(identity, (8, 8), "complex", latent_dim=2, width=8, depth=1)
+        >>> settings = {"samplers": ["prior", "truncated"], "truncated": {"temperatures": [0.5]}}
+        >>> [sampler.key for sampler in build_samplers(model, torch.zeros(4, 8, 8), None, settings)]
+        ['prior:default', 'truncated:temperature=0.5']
     """
     sources = _Sources(model, images, potentials, settings)
     for name in settings["samplers"]:
@@ -168,6 +177,16 @@ def sample_model(
 
     Raises:
         InputError: a setting that no sampler can follow; the sentence names it.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.models import build_model
+        >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
+        >>> model = build_model(identity, (8, 8), "complex", latent_dim=2, width=8, depth=1)
+        >>> settings = {"samplers": ["prior"], "validation_count": 2, "count": 4}
+        >>> samples = sample_model(model, torch.zeros(4, 8, 8), None, settings)
+        >>> tuple(samples.latents["prior:default"].shape)
+        (6, 2)
     """
     latents, diagnostics, speed = {}, [], []
     count = settings["validation_count"] + settings["count"]

@@ -87,6 +87,13 @@ class Truncated(Base):
 
     Raises:
         InputError: the temperature is not positive.
+
+    Example:
+        >>> import torch
+        >>> cold = Truncated(latent_dim=2, temperature=0.5)
+        >>> z = cold.sample(2000, torch.Generator().manual_seed(0)).latents
+        >>> round(z.abs().square().mean().item(), 2)  # T²
+        0.25
     """
 
     name = "truncated"
@@ -131,6 +138,15 @@ class Prior(Truncated):
     r"""The prior of every model.
 
     .. math:: CN(0, I), \qquad ρ(z) = π^{-d} \exp(-|z|^2)
+
+    Example:
+        >>> import torch
+        >>> prior = Prior(latent_dim=2)
+        >>> z = prior.sample(3, torch.Generator().manual_seed(0)).latents
+        >>> tuple(z.shape), prior.key
+        ((3, 2), 'prior:default')
+        >>> prior.log_density(torch.zeros(1, 2, dtype=torch.complex64))  # −2 log π
+        tensor([-2.2895])
     """
 
     name = "prior"

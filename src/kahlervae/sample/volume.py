@@ -39,6 +39,15 @@ class FisherVolume:
 
     Args:
         decoder: latents (n, d) to a Gaussian likelihood, row by row.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.models import ComplexGaussian
+        >>> def decoder(z):  # mean 3z, σ² = 1: the metric is 9 I
+        ...     return ComplexGaussian(3 * z, torch.zeros(z.shape))
+        >>> element = FisherVolume(decoder)
+        >>> element.log_det(torch.zeros(1, 2, dtype=torch.complex64), 0.0)  # 2 log 9
+        tensor([4.3944])
     """
 
     def __init__(self, decoder: Decoder) -> None:
@@ -56,6 +65,15 @@ def component_log_dets(
     """log det(g + εI) at draws from every component, of a seed of its own.
 
     512 draws a component, fewer where there are more than 64 components, but at least 32.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.geometry import MixturePotential
+        >>> from kahlervae.sample import GaussianMixture
+        >>> base = GaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None] / 2)
+        >>> potential = MixturePotential.random(1, 2, 4, 1.0, torch.Generator().manual_seed(0))
+        >>> tuple(component_log_dets(base, potential, 1e-3).shape)
+        (1, 512)
     """
     count = len(base.log_weights)
     draws = max(AT_LEAST, min(PER_COMPONENT, PER_COMPONENT * 64 // count))
@@ -111,6 +129,22 @@ class Volume(ChainSampler):
 
     Raises:
         InputError: a local weight and no mixture, or a density that cannot be normalised.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.geometry import MixturePotential
+        >>> from kahlervae.sample import Prior
+        >>> potential = MixturePotential.random(2, 2, 8, 5.0, torch.Generator().manual_seed(0))
+        >>> potential = potential.requires_grad_(False)
+        >>> sampler = Volume(
+        ...     Prior(2), potential, power=-4.0, epsilon=1e-3,
+        ...     chains=16, warmup=30, draws=60, leapfrog=2,
+        ... )
+        >>> drawn = sampler.sample(200, torch.Generator().manual_seed(0))
+        >>> prior = Prior(2).sample(200, torch.Generator().manual_seed(0))
+        >>> volumes = [potential.log_det(z, 1e-3).mean() for z in (drawn.latents, prior.latents)]
+        >>> bool(volumes[0] < volumes[1])  # a negative power prefers small volumes
+        True
     """
 
     name = "volume"
