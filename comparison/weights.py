@@ -35,6 +35,7 @@ from kahlervae.sample import (
     VolumeElement,
     choose_anchors,
     component_log_dets,
+    estimate_normaliser,
 )
 from kahlervae.sample.run import ANCHORS, FITTED
 from kahlervae.seeding import generator
@@ -226,8 +227,7 @@ class Pool(NamedTuple):
 
     def effective_size(self, coefficients: Mapping[str, float]) -> float:
         r"""Kish's effective sample size of the weighted pool, :math:`(\sum w)^2 / \sum w^2`."""
-        log_weight = self.log_weight(coefficients)
-        return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp().item()
+        return estimate_normaliser(self.log_weight(coefficients)).normaliser_ess
 
 
 class Subject(NamedTuple):

@@ -1,6 +1,5 @@
 """What makes the comparison with pythae fair; pythae itself is not needed here."""
 
-import importlib.util
 import math
 import tomllib
 from pathlib import Path
@@ -22,16 +21,8 @@ MNIST = yaml.safe_load((ROOT / "config/paper.yaml").read_text())["datasets"]["mn
 
 
 @pytest.fixture(scope="module")
-def matched():
-    spec = importlib.util.spec_from_file_location("matched", ROOT / "comparison/matched.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def random():
-    return torch.Generator().manual_seed(0)
+def matched(comparison):
+    return comparison("matched")
 
 
 def test_networks_have_the_size_of_the_complex_variant(matched):

@@ -1,6 +1,5 @@
 """The exploration of weights: its formulas, its draws and, on a tiny model, all of it."""
 
-import importlib.util
 import math
 import shutil
 from pathlib import Path
@@ -24,16 +23,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def weights():
-    spec = importlib.util.spec_from_file_location("weights", ROOT / "comparison/weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def random():
-    return torch.Generator().manual_seed(0)
+def weights(comparison):
+    return comparison("weights")
 
 
 def fubini_study(random, components, d):

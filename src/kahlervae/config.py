@@ -363,6 +363,7 @@ def _contradictions(
             f"evaluation.geodesics.points = {curves['points']} must be less than "
             f"evaluation.geodesics.steps = {curves['steps']}: lower the one or raise the other."
         )
+    shown = tuple(key.partition(":")[0] for key in config["evaluation"]["flagged"])
     for dataset, options in config["datasets"].items():
         at = f"datasets.{dataset}"
         if dataset not in sources:
@@ -400,11 +401,12 @@ def _contradictions(
                         f"{at}.samplers.{representation} leaves none of the samplers of "
                         f"{at}.variants.{variant}: let it hold one of {', '.join(samplers)}."
                     )
-                left = [name for name in samplers if name in restricted]
-                if variant == "real" and "volume" in left:
-                    left.remove("volume")
-                shown = {key.partition(":")[0] for key in config["evaluation"]["flagged"]}
-                if left and not any(name.startswith(tuple(shown)) for name in left):
+                left = [
+                    name
+                    for name in samplers
+                    if name in restricted and (name != "volume" or variant != "real")
+                ]
+                if left and not any(name.startswith(shown) for name in left):
                     yield (
                         f"evaluation.flagged names no sampler of {at}.variants.{variant}: "
                         f"let it hold one of {', '.join(left)}."

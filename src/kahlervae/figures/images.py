@@ -256,7 +256,8 @@ def flagged(inputs: Sequence[Path]) -> Figure:
     if not rows:
         raise InputError(f"{inputs[0]} holds no flagged samples: make it again.")
     samplers = Counter((group, variant) for group, variant, *_ in rows)
-    rows = [row for row in rows if samplers[row[:2]] == max(samplers.values())]
+    most = max(samplers.values())
+    rows = [row for row in rows if samplers[row[:2]] == most]
     across, width = 8, TWO_COLUMNS
     figure, axes = canvas(
         len(rows), len(FLAGGED), width=width, height=len(rows) * (width - 1.2) / 10 + 0.3

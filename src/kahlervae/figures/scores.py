@@ -121,7 +121,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
     figure, axes = canvas(2 * len(groups), 2, width=TWO_COLUMNS, height=3.8 * len(groups) + 0.4)
     for i, (group, held) in enumerate(groups):
         block = axes[2 * i : 2 * i + 2]
-        # Data sets may have different variants, so that axes are shared within a block alone.
+        # Data sets may have different variants, so that every block has labels of its own.
         variants = ordered(held["variant"], VARIANTS)
         for (column, (label, real)), ax in zip(panels.items(), block.flat, strict=True):
             dodged(ax, held, variants, "endpoints", kinds, ENDPOINTS, column)
