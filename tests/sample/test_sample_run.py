@@ -112,11 +112,14 @@ def test_an_unknown_sampler_is_named_with_the_allowed_ones(potentials):
 
 def test_cost_compares_the_same_iterations(growing):
     table = measure_samplers(model(), growing, CHAINS | {"epsilon": 1e-3})
-    assert list(table.metric) == ["fisher", "fitted", "fitted"]
-    assert list(table.length) == ["short", "short", "configured"]
-    assert list(table.draws) == [60, 60, CHAINS["draws"]]
+    assert list(table.metric) == ["fisher", "fitted", "fisher", "fitted", "fitted"]
+    assert list(table.run) == ["short", "short", "wide", "wide", "configured"]
+    assert list(table.chains) == [CHAINS["chains"]] * 2 + [256] * 2 + [CHAINS["chains"]]
+    assert list(table.draws) == [60] * 4 + [CHAINS["draws"]]
     assert (table.variant == "complex").all()
     assert (table["values"] > 0).all()
-    assert table.relative[0] == 1.0
-    assert table.relative[1] == pytest.approx(table.ess_per_second[1] / table.ess_per_second[0])
-    assert table.seconds_per_1000[1] == pytest.approx(1000 / table.ess_per_second[1])
+    rate = table.ess_per_second
+    assert list(rate) == pytest.approx(list(table.ess_bulk / table.seconds))
+    assert list(table.seconds_per_1000) == pytest.approx(list(1000 / rate))
+    exact = rate[[0, 0, 2, 2, 0]]  # of as many chains
+    assert list(table.relative) == pytest.approx(list(rate.array / exact.array))

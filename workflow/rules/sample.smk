@@ -70,5 +70,6 @@ rule sampler_cost:
             f"--potential={path}" for path in input.potentials
         ],
     shell:
-        "kahlervae sampler-cost {params.models:q} {params.potentials:q}"
-        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+        # On one thread, as the samplers run.
+        "OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 kahlervae sampler-cost {params.models:q}"
+        " {params.potentials:q} --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

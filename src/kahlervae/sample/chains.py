@@ -8,8 +8,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.sample.diagnostics import diagnose, estimate_normaliser
-from kahlervae.sample.hmc import run_chains
+from kahlervae.sample.diagnostics import Normaliser, diagnose, estimate_normaliser
+from kahlervae.sample.hmc import Chains, run_chains
 from kahlervae.sample.samplers import Base, Draws, Sampler
 
 __all__ = ["ChainSampler"]
@@ -71,13 +71,12 @@ class ChainSampler(Sampler):
         """log ρ(z)/p(z)."""
         return self.log_density(z) - self.base.log_density(z)
 
-    def _sample(self, count: int, generator: torch.Generator) -> Draws:
-        total = self.chains * self.draws
-        if count > total:
-            raise InputError(
-                f"{self.key} cannot give {count} samples from {self.chains} chains of "
-                f"{self.draws} draws: raise sampling.{self.name}.draws or lower the counts."
-            )
+    def run(self, generator: torch.Generator) -> tuple[Chains, Normaliser]:
+        """The chains whose draws :meth:`sample` takes, and the normaliser of ρ in the base.
+
+        Raises:
+            InputError: the log density is not finite where the chains start.
+        """
         pool = self.base.propose(POOL, generator)
         log_weights = self.log_weight(pool).double()
         if not log_weights.isfinite().any():
@@ -105,6 +104,16 @@ class ChainSampler(Sampler):
             )
         except InputError as error:
             raise InputError(f"{self.key}: {error}") from error
+        return chains, normaliser
+
+    def _sample(self, count: int, generator: torch.Generator) -> Draws:
+        total = self.chains * self.draws
+        if count > total:
+            raise InputError(
+                f"{self.key} cannot give {count} samples from {self.chains} chains of "
+                f"{self.draws} draws: raise sampling.{self.name}.draws or lower the counts."
+            )
+        chains, normaliser = self.run(generator)
         every = torch.arange(count) * total // count
         order = torch.randperm(count, generator=generator)
         latents = chains.latents.flatten(0, 1)[every][order]
