@@ -21,7 +21,7 @@ SETTINGS = {
     "spearman": 0.8,
     "seed": 0,
 }
-CHOICE = {"score": "knn_outliers", "variation": "recall", "controls": ["gmm", "truncated"]}
+CHOICE = {"score": "knn_outliers", "variations": ["recall"], "controls": ["gmm", "truncated"]}
 ORACLES = ["cnn", "mlp"]
 POWER = f"{PLAIN.removeprefix('volume:')},power={{}}"
 LOCAL = "base=gmm,weight=local,metric=fitted,power=-4"

@@ -19,7 +19,7 @@ from kahlervae.evaluate.pareto import (
 
 VARIATION = np.array([0.2, 0.4, 0.8])
 OUTLIERS = np.array([0.0, 0.1, 0.5])
-CHOICE = {"score": "knn_outliers", "variation": "recall", "controls": ["gmm", "truncated"]}
+CHOICE = {"score": "knn_outliers", "variations": ["recall"], "controls": ["gmm", "truncated"]}
 
 
 @pytest.mark.parametrize(
@@ -260,6 +260,28 @@ def test_a_setting_has_to_be_comparable_for_every_seed():
     beyond = (frame["seed"] == 1) & frame["setting"].str.endswith("power=-2")
     frame.loc[beyond & (frame["split"] == "validation"), "recall"] = 1.1
     assert choice(frame)["setting"].item().endswith("power=-4")
+
+
+def test_of_several_variations_the_smallest_gain_counts():
+    frame = sweep({-4: 0.2, -2: 0.1, 2: 0.4})
+    both = {"variations": ["recall", "vendi"]}
+    (row,) = choice(frame, **both).to_dict("records")
+    assert row["setting"].endswith("power=-2")
+    assert row["difference"] == pytest.approx(0.1 - 0.3)
+    # Where the mixture's Vendi score is 2.5 it has 0.125 outliers.
+    concentrated = frame["setting"].str.endswith("power=-2")
+    frame.loc[concentrated, "vendi"] = 2.5
+    (row,) = choice(frame, **both).to_dict("records")
+    assert row["setting"].endswith("power=-4")
+    assert row["difference"] == pytest.approx(0.2 - 0.3)
+    frame.loc[frame["setting"].str.endswith("power=-4"), "knn_outliers"] = 0.29
+    (row,) = choice(frame, **both).to_dict("records")
+    assert row["setting"].endswith("power=-2")
+    assert row["difference"] == pytest.approx(0.1 - 0.125)
+    # Recall alone does not see it, and a collapse beyond the mixture's range is never chosen.
+    assert choice(frame)["difference"].item() == pytest.approx(0.1 - 0.3)
+    frame.loc[concentrated, "vendi"] = 0.0
+    assert choice(frame, **both)["setting"].item().endswith("power=-4")
 
 
 def test_the_strongest_control_that_can_be_compared_counts():

@@ -264,15 +264,16 @@ def choose(
     """The setting of every family of samplers, chosen on validation rows.
 
     Of each family of each variant the setting is chosen whose ``score`` lies furthest below that
-    of a control at equal ``variation``, in the mean over seeds and oracles. The control is the
-    first of ``controls`` with which any setting of the family can be compared, and only settings
-    count that can be compared with it for every seed and oracle. Settings whose chains were
-    flagged for more than half of the seeds are not eligible. Nothing of this looks at test rows.
+    of a control at equal variation, in the mean over seeds and oracles; of several ``variations``
+    the one counts at which it lies least below. The control is the first of ``controls`` with
+    which any setting of the family can be compared, and only settings count that can be compared
+    with it for every seed, oracle and measure of variation. Settings whose chains were flagged for
+    more than half of the seeds are not eligible. Nothing of this looks at test rows.
 
     Args:
         pareto: What :func:`compare_to_controls` returns.
         diagnostics: The diagnostics of the chains, with a column ``flagged``.
-        settings: ``score``, ``variation`` and ``controls``, the strongest first.
+        settings: ``score``, ``variations`` and ``controls``, the strongest first.
 
     Returns:
         One row a family for which there is a choice, with the mean validation ``difference`` by
@@ -283,18 +284,18 @@ def choose(
     rows = pareto[
         (pareto["split"] == "validation")
         & (pareto["score"] == settings["score"])
-        & (pareto["variation"] == settings["variation"])
+        & pareto["variation"].isin(settings["variations"])
     ]
     share = with_families(diagnostics).groupby(key)["flagged"].mean()
     rows = rows[~pd.MultiIndex.from_frame(rows[key]).isin(share.index[share > 0.5])]
-    # A mean is empty where one of its values is: such a setting is not comparable.
-    means = (
-        rows.groupby([*key, "control"], sort=False)["difference"]
-        .agg(lambda values: values.mean(skipna=False))
-        .dropna()
-        .reset_index()
+    # Empty where any value is: such a setting is not comparable.
+    held = [*key, "control"]
+    means = rows.groupby([*held, "variation"], sort=False)["difference"].agg(
+        lambda values: values.mean(skipna=False)
     )
-    chosen = list(_first_comparable(means, key[:-1], settings["controls"]))
+    worst = means.groupby(held, sort=False).agg(lambda values: values.max(skipna=False))
+    worst = worst.dropna().reset_index()
+    chosen = list(_first_comparable(worst, key[:-1], settings["controls"]))
     table = pd.DataFrame(chosen, columns=CHOSEN[:-1])
     strongest = table[table["family"].str.startswith("volume:")]
     best = [
