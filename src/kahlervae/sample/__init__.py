@@ -5,7 +5,7 @@ from kahlervae.sample.diagnostics import Diagnostics, Normaliser, diagnose, esti
 from kahlervae.sample.hmc import Chains, DualAveraging, Proposal, run_chains
 from kahlervae.sample.mixtures import GaussianMixture, Mixture, PosteriorMixture
 from kahlervae.sample.riemannian import Riemannian, choose_anchors
-from kahlervae.sample.run import SAMPLERS, build_samplers, sample_model
+from kahlervae.sample.run import SAMPLERS, Sources, build_samplers, sample_model
 from kahlervae.sample.samplers import Base, Draws, Prior, Sampler, Truncated
 from kahlervae.sample.volume import FisherVolume, Volume, VolumeElement, component_log_dets
 
@@ -26,6 +26,7 @@ __all__ = [
     "Proposal",
     "Riemannian",
     "Sampler",
+    "Sources",
     "Truncated",
     "Volume",
     "VolumeElement",

@@ -18,7 +18,7 @@ from kahlervae.sample.samplers import Base, Prior, Sampler, Truncated
 from kahlervae.sample.volume import FisherVolume, Volume, VolumeElement, component_log_dets
 from kahlervae.seeding import generator
 
-__all__ = ["SAMPLERS", "Samples", "build_samplers", "sample_model"]
+__all__ = ["SAMPLERS", "Samples", "Sources", "build_samplers", "sample_model"]
 
 SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian")
 CHAINS = ("chains", "warmup", "draws", "leapfrog", "candidates", "rhat")
@@ -44,6 +44,69 @@ class Samples(NamedTuple):
     speed: pd.DataFrame
 
 
+class Sources:
+    """What samplers of one model share: posteriors, mixtures, bases and metrics.
+
+    Args:
+        model: gives the posteriors, the decoder and the seed.
+        images: training images.
+        potentials: ``fitted`` and ``posterior``; None for a model with a real latent space.
+        settings: ``sampling`` of the configuration.
+
+    Example:
+        >>> import torch
+        >>> from kahlervae.models import build_model
+        >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
+        >>> model = build_model(identity, (8, 8), "complex", latent_dim=2, width=8, depth=1)
+        >>> sources = Sources(model, torch.zeros(4, 8, 8), None, {})
+        >>> tuple(sources.posterior(3).mean.shape), sources.base("prior").key
+        ((3, 2), 'prior:default')
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        images: Float[Tensor, "n height width"],
+        potentials: Mapping[str, VolumeElement] | None,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self._model, self._images = model, images
+        self._potentials, self._settings = potentials, settings
+        self._mixtures: dict[int, GaussianMixture] = {}
+
+    def images(self, most: int) -> Float[Tensor, "chosen height width"]:
+        """So many training images at random, all of them if there are fewer."""
+        stream = generator(self._model.identity["seed"], "sample", "images")
+        return self._images[torch.randperm(len(self._images), generator=stream)[:most]]
+
+    @torch.no_grad()
+    def posterior(self, most: int) -> Posterior:
+        """The posteriors of :meth:`images`."""
+        return self._model.encode_images(self.images(most))
+
+    def mixture(self, components: int) -> GaussianMixture:
+        """The Gaussian mixture of the posterior means."""
+        if components not in self._mixtures:
+            means, seed = self.posterior(FITTED).mean, self._model.identity["seed"]
+            self._mixtures[components] = GaussianMixture.fit(means, components, seed)
+        return self._mixtures[components]
+
+    def base(self, name: str) -> Base:
+        """A base of the volume samplers by its name."""
+        if name == "prior":
+            return Prior(self._model.latent_dim, device=self._images.device)
+        if name == "gmm":
+            return self.mixture(self._settings["gmm"]["components"][0])
+        return PosteriorMixture(self.posterior(ANCHORS))
+
+    def element(self, name: str) -> VolumeElement:
+        """A metric of the volume samplers by its name."""
+        if name == "fisher":
+            return FisherVolume(self._model.decoder)
+        assert self._potentials is not None
+        return self._potentials[name]
+
+
 def build_samplers(
     model: VAE,
     images: Float[Tensor, "n height width"],
@@ -66,7 +129,7 @@ def build_samplers(
         >>> [sampler.key for sampler in build_samplers(model, torch.zeros(4, 8, 8), None, settings)]
         ['prior:default', 'truncated:temperature=0.5']
     """
-    sources = _Sources(model, images, potentials, settings)
+    sources = Sources(model, images, potentials, settings)
     for name in settings["samplers"]:
         if name == "prior":
             yield sources.base("prior")
@@ -99,7 +162,7 @@ def build_samplers(
             )
 
 
-def _volume_samplers(sources: "_Sources", settings: Mapping[str, Any]) -> Iterator[Volume]:
+def _volume_samplers(sources: Sources, settings: Mapping[str, Any]) -> Iterator[Volume]:
     options = {name: settings["volume"][name] for name in CHAINS}
     epsilon = settings["epsilon"]
     for target in settings["volume"]["targets"]:
@@ -110,50 +173,6 @@ def _volume_samplers(sources: "_Sources", settings: Mapping[str, Any]) -> Iterat
             log_dets = component_log_dets(base, element, epsilon)
         for power in target["powers"]:
             yield Volume(base, element, power, epsilon, **names, log_dets=log_dets, **options)
-
-
-class _Sources:
-    """What samplers of one model share: posteriors, mixtures, bases and metrics."""
-
-    def __init__(
-        self,
-        model: VAE,
-        images: Tensor,
-        potentials: Mapping[str, VolumeElement] | None,
-        settings: Mapping[str, Any],
-    ) -> None:
-        self._model, self._images = model, images
-        self._potentials, self._settings = potentials, settings
-        self._mixtures: dict[int, GaussianMixture] = {}
-
-    @torch.no_grad()
-    def posterior(self, most: int) -> Posterior:
-        """The posteriors of so many training images at random, of all if there are fewer."""
-        stream = generator(self._model.identity["seed"], "sample", "images")
-        chosen = torch.randperm(len(self._images), generator=stream)[:most]
-        return self._model.encode_images(self._images[chosen])
-
-    def mixture(self, components: int) -> GaussianMixture:
-        """The Gaussian mixture of the posterior means."""
-        if components not in self._mixtures:
-            means, seed = self.posterior(FITTED).mean, self._model.identity["seed"]
-            self._mixtures[components] = GaussianMixture.fit(means, components, seed)
-        return self._mixtures[components]
-
-    def base(self, name: str) -> Base:
-        """A base of the volume samplers by its name."""
-        if name == "prior":
-            return Prior(self._model.latent_dim, device=self._images.device)
-        if name == "gmm":
-            return self.mixture(self._settings["gmm"]["components"][0])
-        return PosteriorMixture(self.posterior(ANCHORS))
-
-    def element(self, name: str) -> VolumeElement:
-        """A metric of the volume samplers by its name."""
-        if name == "fisher":
-            return FisherVolume(self._model.decoder)
-        assert self._potentials is not None
-        return self._potentials[name]
 
 
 def sample_model(
