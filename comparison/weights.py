@@ -5,18 +5,19 @@ Markov chains: latents are drawn from a large pool of a base by importance resam
 weight can be tried, be it differentiable or not.
 """
 
+import itertools
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 import typer
 import yaml
 from jaxtyping import Complex, Float, Int
+from sklearn.ensemble import HistGradientBoostingRegressor
 from snakemake.utils import update_config
 from torch import Tensor
 
@@ -32,12 +33,12 @@ from kahlervae.sample import (
     GaussianMixture,
     Mixture,
     PosteriorMixture,
+    Sources,
     VolumeElement,
     choose_anchors,
     component_log_dets,
-    estimate_normaliser,
 )
-from kahlervae.sample.run import ANCHORS, FITTED
+from kahlervae.sample.run import FITTED
 from kahlervae.seeding import generator
 from kahlervae.storage import write_table
 from kahlervae.train.potentials import load_potentials
@@ -48,12 +49,21 @@ SIGNS = {
     "ambiguity": -1,
     "fubini_study": 1,
     "fubini_study_posterior": 1,
+    "nearest_latent": 1,
     "round_trip_density": 1,
     "round_trip_ambiguity": -1,
+    "nearest_image": 1,
     "sharpness": 1,
 }
 """Features of a latent, and where its weight is to be large: where they are large, or small."""
-LATENT = ("density", "log_det", "ambiguity", "fubini_study", "fubini_study_posterior")
+LATENT = (
+    "density",
+    "log_det",
+    "ambiguity",
+    "fubini_study",
+    "fubini_study_posterior",
+    "nearest_latent",
+)
 """Those that need no decoded image."""
 WEIGHTS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -61,23 +71,32 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "log_det+ambiguity": ("log_det", "ambiguity"),
     "log_det+fubini_study": ("log_det", "fubini_study"),
     "log_det+ambiguity+fubini_study": ("log_det", "ambiguity", "fubini_study"),
+    "log_det+nearest_latent": ("log_det", "nearest_latent"),
     "round_trip": ("round_trip_density", "round_trip_ambiguity"),
+    "round_trip+nearest_image": ("round_trip_density", "round_trip_ambiguity", "nearest_image"),
 }
 """Features of the weights whose coefficients are searched on a grid."""
-LEARNED = {"learned_latent": LATENT, "learned": tuple(SIGNS)}
-"""Features of the weights whose coefficients are in proportions learned from outliers."""
+LEARNED = {
+    "learned_density": ("density", "ambiguity", "nearest_latent"),
+    "learned_latent": LATENT,
+    "learned": tuple(SIGNS),
+}
+"""Features from which a :class:`Forecast` is made: without geometry, with it, and all of them."""
 STRENGTHS = (0.5, 1.0)
 """Coefficients of all features of a weight on the grid, which have unit variance."""
-SPREADS = (0.5, 1.0)
-"""Standard deviations of the logarithm of a learned weight."""
-TEMPERATURES = (0.55, 0.7, 0.85, 1.0, 1.15, 1.3)
-"""Of the Gaussian mixture that is the control."""
-WIDE = 1.15
-"""Temperature of a wider mixture as base, from which a weight has more to take away."""
+OUTLIERS, NOVELTY = (1.0, 1.5, 2.0, 3.0), (0.0, 1.0, 2.0, 3.0)
+"""Coefficients of a forecast's two parts."""
+TEMPERATURES = (0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5)
+"""Of the Gaussian mixture that is the control: beyond what any weight leaves of variation."""
+WIDE_TEMPERATURE = 1.15
+WIDE = f"gmm_{WIDE_TEMPERATURE:g}"
+"""The mixture at that temperature, a base from which a weight has more to take away."""
 CLIP = 3.0
 """Standard deviations from the mean at which a feature ends, so that no weight hangs on a few."""
 POOL = 6
 """Latents in the pool for each that is drawn."""
+RAKES = 20
+"""Steps in which the components of the mixture get their shares back."""
 LOSS = 0.01
 """Relative loss in a mean of variation up to which a setting counts as safe, on validation."""
 CHUNK, BATCH = 1000, 100
@@ -135,8 +154,10 @@ class Features:
     - ``ambiguity``: entropy of the responsibilities;
     - ``fubini_study``, ``fubini_study_posterior``: log det of :func:`fubini_study_metric` of the
       mixture's components, and of the posteriors of anchors;
+    - ``nearest_latent``: log distance to the nearest posterior mean of a training image;
     - ``round_trip_density``, ``round_trip_ambiguity``: density and ambiguity of the posterior mean
       of the decoded image;
+    - ``nearest_image``: log distance of the decoded image to the nearest training image;
     - ``sharpness``: total variation of the decoded image.
 
     Args:
@@ -144,6 +165,7 @@ class Features:
         mixture: of its posterior means.
         element: the fitted potential.
         anchors: posteriors of some training images.
+        images: training images to which distances are taken.
         epsilon: ε.
     """
 
@@ -153,6 +175,7 @@ class Features:
         mixture: GaussianMixture,
         element: VolumeElement,
         anchors: PosteriorMixture,
+        images: Float[Tensor, "n height width"],
         epsilon: float,
     ) -> None:
         self.vae, self.mixture, self.element, self.epsilon = vae, mixture, element, epsilon
@@ -166,12 +189,19 @@ class Features:
             mean.to(torch.complex128),
             torch.diag_embed(1 / variance.double()).to(torch.complex128),
         )
+        self.images = images.flatten(1)
+        with torch.no_grad():
+            self.means = torch.view_as_real(vae.encode_images(images).mean).flatten(1)
 
     @torch.no_grad()
     def __call__(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n features"]:
-        """The features in the order of :data:`SIGNS`, in standard deviations from their means."""
-        values = torch.cat([self._values(part) for part in z.split(CHUNK)])
-        return ((values - values.mean(0)) / values.std(0)).clamp(-CLIP, CLIP)
+        """The features in the order of :data:`SIGNS`."""
+        return torch.cat([self._values(part) for part in z.split(CHUNK)])
+
+    @torch.no_grad()
+    def responsibilities(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n K"]:
+        """Of the components of the mixture for every latent."""
+        return self._place(z)[1].double()
 
     def _values(self, z: Tensor) -> Tensor:
         images = self.vae.decode_images(z)
@@ -179,6 +209,7 @@ class Features:
         density, shares, ambiguity = self._place(z)
         again_density, _, again_ambiguity = self._place(again)
         down, across = images.diff(dim=1).abs(), images.diff(dim=2).abs()
+        place = torch.view_as_real(z).flatten(1)
         found = {
             "density": density,
             "log_det": self.element.log_det(z, self.epsilon) - shares @ self.log_dets,
@@ -187,8 +218,10 @@ class Features:
             "fubini_study_posterior": log_det(
                 fubini_study_metric(z.to(torch.complex128), *self.anchors)
             ),
+            "nearest_latent": torch.cdist(place, self.means).amin(1).log(),
             "round_trip_density": again_density,
             "round_trip_ambiguity": again_ambiguity,
+            "nearest_image": torch.cdist(images.flatten(1), self.images).amin(1).log(),
             "sharpness": down.mean((1, 2)) + across.mean((1, 2)),
         }
         return torch.stack([found[name].double() for name in SIGNS], dim=1)
@@ -200,34 +233,111 @@ class Features:
         return terms.logsumexp(-1), shares, torch.special.entr(shares).sum(-1)
 
 
+class Forecast:
+    """What an oracle will say of a decoded latent, from features that know no oracle.
+
+    By gradient-boosted trees, from draws that oracles have seen.
+
+    Args:
+        names: of the features to use.
+        values: all features of the draws.
+        shares: in how many outlier scores and oracles each was flagged.
+        distances: log distance of each to the nearest training image, as the oracles see it.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        values: Float[Tensor, "n features"],
+        shares: Float[Tensor, " n"],
+        distances: Float[Tensor, " n"],
+    ) -> None:
+        self.columns = [list(SIGNS).index(name) for name in names]
+        x = values[:, self.columns].numpy()
+        self.models = [
+            HistGradientBoostingRegressor(
+                max_depth=4, max_iter=80, min_samples_leaf=40, random_state=0
+            ).fit(x, target.numpy())
+            for target in (shares, distances)
+        ]
+
+    def __call__(self, values: Float[Tensor, "n features"]) -> Float[Tensor, "n 2"]:
+        """``outliers`` and ``novelty``, in standard deviations from their means.
+
+        Of novelty only what lies below the mean counts, so that nothing is drawn to outliers.
+        """
+        x = values[:, self.columns].numpy()
+        found = torch.stack([torch.from_numpy(m.predict(x)) for m in self.models], dim=1)
+        outliers, novelty = standardise(found).unbind(1)
+        return torch.stack([-outliers, novelty.clamp(max=0)], dim=1)
+
+
+PARTS = ("outliers", "novelty")
+"""Columns of a forecast, each large where its weight is to be large."""
+
+
+def standardise(values: Float[Tensor, "n columns"]) -> Float[Tensor, "n columns"]:
+    """In standard deviations from the mean, cut at :data:`CLIP`; 0 where all are the same."""
+    deviation = values.std(0)
+    scaled = (values - values.mean(0)) / deviation.masked_fill(deviation == 0, 1)
+    return scaled.clamp(-CLIP, CLIP)
+
+
 class Pool(NamedTuple):
     """Independent draws of a base.
 
     Attributes:
         latents: the draws.
         features: of each.
+        responsibilities: of the mixture's components for each.
         noise: standard Gumbel, the same for all weights, so that they draw much the same.
     """
 
     latents: Complex[Tensor, "n d"]
     features: Float[Tensor, "n features"]
+    responsibilities: Float[Tensor, "n K"]
     noise: Float[Tensor, " n"]
 
-    def log_weight(self, coefficients: Mapping[str, float]) -> Float[Tensor, " n"]:
-        """Σ coefficient × feature."""
-        vector = torch.tensor([coefficients.get(name, 0.0) for name in SIGNS]).double()
-        return self.features @ vector
+    def log_weight(
+        self, coefficients: Mapping[str, float], forecast: Forecast | None = None
+    ) -> Float[Tensor, " n"]:
+        r"""Σ coefficient × feature, less what leaves the mixture's components their shares.
 
-    def draw(self, coefficients: Mapping[str, float], count: int) -> Int[Tensor, " count"]:
+        .. math:: \log w(z) = \sum_f c_f f(z) - \sum_k r_k(z) b_k, \qquad
+                  \frac{\sum_n w(z_n) r_k(z_n)}{\sum_n w(z_n)} = \frac1N \sum_n r_k(z_n)
+
+        with responsibilities r and the b of this equation, by raking: no weight wins by dropping
+        classes.
+
+        Args:
+            coefficients: c, of features or of the parts of the forecast.
+            forecast: whose parts take the place of the features.
+        """
+        names, columns = (
+            (list(SIGNS), standardise(self.features))
+            if forecast is None
+            else (list(PARTS), forecast(self.features))
+        )
+        log_weight = (
+            columns @ torch.tensor([coefficients.get(name, 0.0) for name in names]).double()
+        )
+        shares = self.responsibilities.mean(0)
+        for _ in range(RAKES):
+            found = log_weight.softmax(0) @ self.responsibilities
+            log_weight = log_weight - self.responsibilities @ (found / shares).log()
+        return log_weight
+
+    def draw(self, log_weight: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
         """``count`` latents without replacement, one after the other by their weights.
 
         By the Gumbel-top-k trick: Kool et al. 2019, *Stochastic beams and where to find them*.
         """
-        return (self.log_weight(coefficients) + self.noise).topk(count).indices
+        return (log_weight + self.noise).topk(count).indices
 
-    def effective_size(self, coefficients: Mapping[str, float]) -> float:
-        r"""Kish's effective sample size of the weighted pool, :math:`(\sum w)^2 / \sum w^2`."""
-        return estimate_normaliser(self.log_weight(coefficients)).normaliser_ess
+
+def effective_size(log_weight: Float[Tensor, " n"]) -> float:
+    r"""Kish's effective sample size of a weighted pool, :math:`(\sum w)^2 / \sum w^2`."""
+    return 1 / log_weight.softmax(0).square().sum().item()
 
 
 class Subject(NamedTuple):
@@ -242,7 +352,12 @@ class Subject(NamedTuple):
         stream = generator(self.vae.identity["seed"], "weights", base, split)
         latents = self.bases[base].propose(POOL * count, stream)
         uniform = torch.rand(len(latents), generator=stream, dtype=torch.float64)
-        return Pool(latents, self.features(latents), -uniform.log().neg().log())
+        return Pool(
+            latents,
+            self.features(latents),
+            self.features.responsibilities(latents),
+            -uniform.log().neg().log(),
+        )
 
 
 def main(
@@ -289,21 +404,23 @@ def load_subject(folder: Path, images: Tensor, settings: Mapping[str, Any]) -> S
         InputError: a file is missing or damaged.
     """
     vae = load_model(folder / "model.safetensors")
-    potential = load_potentials(folder / "potential.safetensors", vae.latent_dim)["fitted"]
+    potentials = load_potentials(folder / "potential.safetensors", vae.latent_dim)
     seed = vae.identity["seed"]
-    # The same images, the same components, the same anchors as in the sampling stage.
-    order = torch.randperm(len(images), generator=generator(seed, "sample", "images"))
-    with torch.no_grad():
-        posterior = vae.encode_images(images[order[:FITTED]])
-        aggregated = PosteriorMixture(vae.encode_images(images[order[:ANCHORS]]))
+    # The same images, components and anchors as in the sampling stage.
     sampling = settings["sampling"]
-    mixture = GaussianMixture.fit(posterior.mean, sampling["gmm"]["components"][0], seed)
-    anchors = choose_anchors(posterior, sampling["riemannian"]["anchors"], seed)
+    sources = Sources(vae, images, potentials, sampling)
+    mixture = sources.mixture(sampling["gmm"]["components"][0])
+    anchors = choose_anchors(sources.posterior(FITTED), sampling["riemannian"]["anchors"], seed)
     features = Features(
-        vae, mixture, potential, PosteriorMixture(anchors), settings["geometry"]["epsilon"]
+        vae,
+        mixture,
+        potentials["fitted"],
+        PosteriorMixture(anchors),
+        sources.images(FITTED),
+        settings["geometry"]["epsilon"],
     )
-    wide = mixture.at_temperature(WIDE)
-    bases = {CONTROL: mixture, f"gmm_{WIDE:g}": wide, "posterior_mixture": aggregated}
+    wide = mixture.at_temperature(WIDE_TEMPERATURE)
+    bases = {CONTROL: mixture, WIDE: wide, "posterior_mixture": sources.base("posterior_mixture")}
     return Subject(vae, bases, features)
 
 
@@ -318,86 +435,80 @@ def explore(
         settings: the configuration.
     """
     count = settings["sampling"]["validation_count"]
-    pools = [{base: s.pool(base, "validation", count) for base in s.bases} for s in subjects]
-    grid: dict[str, dict[str, list[dict[str, float]]]] = {}
-    for base in subjects[0].bases:
-        grid[base] = {name: list(on_grid(features)) for name, features in WEIGHTS.items()}
-        own = [pool[base] for pool in pools]
-        shares = [
-            flag_shares(s.vae, p.latents[p.draw({}, count)], references)
-            for s, p in zip(subjects, own, strict=True)
-        ]
-        values = torch.cat([p.features[p.draw({}, count)] for p in own])
-        for name, features in LEARNED.items():
-            direction = learn(values, torch.cat(shares), features)
-            grid[base][name] = [
-                {key: spread * value for key, value in direction.items()} for spread in SPREADS
-            ]
+    forecasts = [learn(subject, count, references) for subject in subjects]
+    grid = {base: settings_of_weights() for base in subjects[0].bases}
     parts = []
-    for subject, own_pools in zip(subjects, pools, strict=True):
-        parts.append(score_subject(subject, own_pools, grid, references, "validation"))
+    for subject, own in zip(subjects, forecasts, strict=True):
+        pools = {base: subject.pool(base, "validation", count) for base in subject.bases}
+        parts.append(score_subject(subject, pools, grid, own, references, "validation"))
         logger.info("%s: searched", subject.vae.identity)
     search = choose(pd.concat(parts, ignore_index=True), count)
 
     reported = search[search["chosen"] | search["safest"] | (search["weight"] == "none")]
     wanted: dict[str, dict[str, list[dict[str, float]]]] = {}
     for row in reported.itertuples():
-        settings_of = wanted.setdefault(row.base, {}).setdefault(row.weight, [])
-        settings_of.append(parse_setting(row.setting))
+        choices = wanted.setdefault(row.base, {}).setdefault(row.weight, [])
+        choices.append(parse_setting(row.setting))
     count, parts = settings["sampling"]["count"], []
-    for subject in subjects:
-        own_pools = {base: subject.pool(base, "test", count) for base in wanted}
-        parts.append(score_subject(subject, own_pools, wanted, references, "test"))
+    for subject, own in zip(subjects, forecasts, strict=True):
+        pools = {base: subject.pool(base, "test", count) for base in wanted}
+        parts.append(score_subject(subject, pools, wanted, own, references, "test"))
         logger.info("%s: tested", subject.vae.identity)
     table = compare(pd.concat(parts, ignore_index=True), settings["claims"])
-    choices = reported[[*SETTING, "chosen", "best", "safest"]]
-    return search, table.merge(choices, on=SETTING, how="left")
+    marks = reported[[*SETTING, "chosen", "best", "safest"]]
+    return search, table.merge(marks, on=SETTING, how="left")
 
 
-def on_grid(features: Sequence[str]) -> Iterator[dict[str, float]]:
-    """The features at each of :data:`STRENGTHS`, with their signs."""
-    for strength in STRENGTHS if features else (0.0,):
-        yield {name: SIGNS[name] * strength for name in features}
+def settings_of_weights() -> dict[str, list[dict[str, float]]]:
+    """All coefficients that are searched, by weight."""
+    grid = {
+        name: [{f: SIGNS[f] * strength for f in features} for strength in STRENGTHS]
+        for name, features in WEIGHTS.items()
+        if features
+    }
+    both = [dict(zip(PARTS, pair, strict=True)) for pair in itertools.product(OUTLIERS, NOVELTY)]
+    return {"none": [{}]} | grid | dict.fromkeys(LEARNED, both)
 
 
-def learn(
-    values: Float[Tensor, "n features"], shares: Float[Tensor, " n"], names: Sequence[str]
-) -> dict[str, float]:
-    """Coefficients of a weight that falls as the log odds of being flagged rise.
+Forecasts = Mapping[str, Mapping[str, Forecast]]
+"""By the oracle that is to judge, then by weight."""
 
-    By logistic regression; their scale is such that the log weight has variance 1.
+
+def learn(subject: Subject, count: int, references: Sequence[Reference]) -> Forecasts:
+    """The forecasts of all :data:`LEARNED`, for every oracle from what *others* say.
+
+    No oracle judges a weight that was learned from it. Learned from draws of the wide mixture that
+    are used for nothing else.
 
     Args:
-        values: features of draws of the base.
-        shares: in how many of all scores and oracles each is flagged.
-        names: of the features to use.
-    """
-    from sklearn.linear_model import LogisticRegression
+        subject: the model.
+        count: of the draws, times :data:`POOL`.
+        references: real data as seen by each oracle.
 
-    x = values[:, [list(SIGNS).index(name) for name in names]].numpy()
-    share = shares.numpy()
-    # A share is a mean of flags: each latent counts once as an outlier and once as none.
-    outlier = np.repeat([1, 0], len(x))
-    fit = LogisticRegression().fit(
-        np.concatenate([x, x]), outlier, sample_weight=np.concatenate([share, 1 - share])
-    )
-    direction = -fit.coef_[0] / (x @ fit.coef_[0]).std()
-    return {name: float(f"{value:.3g}") for name, value in zip(names, direction, strict=True)}
+    Raises:
+        InputError: there is one oracle only.
+    """
+    if len(references) < 2:
+        raise InputError(
+            "a weight is judged by another oracle than it was learned from, and evaluation.oracles "
+            "names one only: name two."
+        )
+    pool = subject.pool(WIDE, "learning", count)
+    seen = {r.oracle.architecture: (r, see(r, subject.vae, pool.latents)) for r in references}
+    forecasts: dict[str, dict[str, Forecast]] = {}
+    for judge in seen:
+        others = [pair for name, pair in seen.items() if name != judge]
+        flags = [flag for r, what in others for flag in r.flags(what).values()]
+        shares = torch.stack(flags).double().mean(0)
+        distances = torch.stack([what.nearest[:, 0].log() for _, what in others]).mean(0)
+        forecasts[judge] = {
+            weight: Forecast(names, pool.features, shares, distances)
+            for weight, names in LEARNED.items()
+        }
+    return forecasts
 
 
 @torch.no_grad()
-def flag_shares(
-    vae: VAE, latents: Complex[Tensor, "n d"], references: Sequence[Reference]
-) -> Float[Tensor, " n"]:
-    """In how many of all outlier scores and oracles each latent is flagged."""
-    flags = [
-        flag
-        for reference in references
-        for flag in reference.flags(see(reference, vae, latents)).values()
-    ]
-    return torch.stack(flags).double().mean(0)
-
-
 def see(reference: Reference, vae: VAE, latents: Complex[Tensor, "n d"]) -> Seen:
     """Decoded latents as an oracle sees them, chunk by chunk: distances to all training images."""
     parts = [reference.see(vae.decode_images(part)) for part in latents.split(BATCH)]
@@ -411,6 +522,7 @@ def score_subject(
     subject: Subject,
     pools: Mapping[str, Pool],
     grid: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]],
+    forecasts: Forecasts,
     references: Sequence[Reference],
     split: str,
 ) -> pd.DataFrame:
@@ -424,32 +536,38 @@ def score_subject(
     count = len(next(iter(pools.values())).latents) // POOL
     rows = []
 
-    def score(latents: Tensor, draws: Mapping[tuple[str, str, str, float], Tensor]) -> None:
-        used = torch.cat(list(draws.values())).unique()
-        for reference in references:
-            seen = see(reference, vae, latents[used])
-            for (base, weight, setting, ess), index in draws.items():
-                at = torch.searchsorted(used, index)
-                outliers = {name: values[at] for name, values in seen.outlier_scores.items()}
-                part = Seen(seen.features[at], seen.labels[at], seen.nearest[at], outliers)
-                found = reference.image_scores(part, split)
-                row = {"seed": vae.identity["seed"], "oracle": reference.oracle.architecture}
-                row |= {"base": base, "weight": weight, "setting": setting, "ess": ess}
-                rows.append(row | {name: found[name] for name in MEASURES})
+    def score(
+        reference: Reference,
+        latents: Tensor,
+        draws: Mapping[tuple[str, str, str], tuple[Tensor, float]],
+    ) -> None:
+        used = torch.cat([index for index, _ in draws.values()]).unique()
+        seen = see(reference, vae, latents[used])
+        for key, (index, ess) in draws.items():
+            at = torch.searchsorted(used, index)
+            outliers = {name: values[at] for name, values in seen.outlier_scores.items()}
+            part = Seen(seen.features[at], seen.labels[at], seen.nearest[at], outliers)
+            found = reference.image_scores(part, split)
+            row = {"seed": vae.identity["seed"], "oracle": reference.oracle.architecture}
+            row |= dict(zip(SETTING, key, strict=True)) | {"ess": ess}
+            rows.append(row | {name: found[name] for name in MEASURES})
 
-    for base, pool in pools.items():
-        draws = {
-            (base, weight, format_setting(c), pool.effective_size(c)): pool.draw(c, count)
-            for weight, choices in grid[base].items()
-            for c in choices
-        }
-        score(pool.latents, draws)
-    mixture = subject.features.mixture
-    for temperature in TEMPERATURES:
-        sampler = mixture.at_temperature(temperature)
-        stream = generator(vae.identity["seed"], "weights", sampler.key, split)
-        key = (CONTROL, "temperature", sampler.setting, float(count))
-        score(sampler.propose(count, stream), {key: torch.arange(count)})
+    for reference in references:
+        judged = forecasts[reference.oracle.architecture]
+        for base, pool in pools.items():
+            draws = {}
+            for weight, choices in grid[base].items():
+                for coefficients in choices:
+                    log_weight = pool.log_weight(coefficients, judged.get(weight))
+                    drawn = pool.draw(log_weight, count), effective_size(log_weight)
+                    draws[base, weight, format_setting(coefficients)] = drawn
+            score(reference, pool.latents, draws)
+        for temperature in TEMPERATURES:
+            sampler = subject.features.mixture.at_temperature(temperature)
+            stream = generator(vae.identity["seed"], "weights", sampler.key, split)
+            key = (CONTROL, "temperature", sampler.setting)
+            drawn = torch.arange(count), float(count)
+            score(reference, sampler.propose(count, stream), {key: drawn})
     return pd.DataFrame(rows)
 
 

@@ -71,31 +71,60 @@ def test_complex_covariance_is_that_of_complex_vectors(weights, random):
     torch.testing.assert_close(found, z.mT @ z.conj() / 50)
 
 
+def pool(weights, random, x, responsibilities):
+    """A pool whose features are all zero, but for sharpness."""
+    features = torch.zeros(len(x), len(weights.SIGNS), dtype=torch.float64)
+    features[:, list(weights.SIGNS).index("sharpness")] = x
+    noise = -torch.rand(len(x), generator=random, dtype=torch.float64).log().neg().log()
+    return weights.Pool(x.to(torch.complex64)[:, None], features, responsibilities, noise)
+
+
 def test_pool_draws_by_weight(weights, random):
     """Of a large pool few are drawn, so that their law is the weighted one: a tilted normal."""
     n = 200_000
-    x = torch.randn(n, 1, generator=random, dtype=torch.float64)
-    features = torch.zeros(n, len(weights.SIGNS), dtype=torch.float64)
-    features[:, [list(weights.SIGNS).index("sharpness")]] = x
-    noise = -torch.rand(n, generator=random, dtype=torch.float64).log().neg().log()
-    pool = weights.Pool(x.to(torch.complex64), features, noise)
-    drawn = x[pool.draw({"sharpness": 0.7}, 4000)]
+    x = torch.randn(n, generator=random, dtype=torch.float64)
+    whole = pool(weights, random, x, torch.ones(n, 1).double())
+    log_weight = whole.log_weight({"sharpness": 0.7})
+    drawn = x[whole.draw(log_weight, 4000)]
     assert drawn.mean().item() == pytest.approx(0.7, abs=0.06)
     assert drawn.std().item() == pytest.approx(1, abs=0.04)
-    assert len(pool.draw({}, 100).unique()) == 100
+    flat = whole.log_weight({})
+    assert len(whole.draw(flat, 100).unique()) == 100
     # (E w)² / E w² of w = exp(tx), x normal, is exp(−t²).
-    assert pool.effective_size({"sharpness": 0.7}) == pytest.approx(n * math.exp(-0.49), rel=0.02)
-    assert pool.effective_size({}) == pytest.approx(n)
+    assert weights.effective_size(log_weight) == pytest.approx(n * math.exp(-0.49), rel=0.02)
+    assert weights.effective_size(flat) == pytest.approx(n)
 
 
-def test_weights_are_learned_against_what_is_flagged(weights, random):
+def test_no_weight_takes_its_share_from_a_component(weights, random):
+    """Components at ±1 keep their shares, and inside of each the weight is what it was."""
+    n = 20_000
+    centre = torch.where(torch.rand(n, generator=random) < 0.2, 1.0, -1.0).double()
+    x = centre + 0.2 * torch.randn(n, generator=random, dtype=torch.float64)
+    one = torch.stack([centre > 0, centre < 0], dim=1).double()
+    soft = torch.softmax(torch.stack([4 * x, -4 * x], dim=1), dim=1)
+    for responsibilities in (one, soft):
+        weighted = pool(weights, random, x, responsibilities)
+        w = weighted.log_weight({"sharpness": 2.0}).softmax(0)
+        torch.testing.assert_close(w @ responsibilities, responsibilities.mean(0))
+    log_weight = pool(weights, random, x, one).log_weight({"sharpness": 2.0})
+    inside = log_weight[centre > 0] - 2 * x[centre > 0] / x.std()
+    assert inside.std() < 1e-10
+
+
+def test_a_forecast_knows_what_will_be_flagged_and_what_is_near(weights, random):
     values = torch.randn(4000, len(weights.SIGNS), generator=random, dtype=torch.float64)
     names = list(weights.SIGNS)
-    slopes = torch.zeros(len(names), dtype=torch.float64)
-    slopes[names.index("density")], slopes[names.index("ambiguity")] = -2.0, 1.0
-    found = weights.learn(values, torch.sigmoid(values @ slopes - 1), names)
-    expected = -slopes / math.sqrt(5)  # variance 1
-    assert [found[name] for name in names] == pytest.approx(expected.tolist(), abs=0.05)
+    density, ambiguity = (values[:, names.index(name)] for name in ("density", "ambiguity"))
+    shares, distances = torch.sigmoid(2 * ambiguity - 1), -density
+    forecast = weights.Forecast(("density", "ambiguity"), values, shares, distances)
+    outliers, novelty = forecast(values).unbind(1)
+    assert torch.corrcoef(torch.stack([outliers, -shares]))[0, 1] > 0.98
+    near = novelty < 0
+    assert torch.corrcoef(torch.stack([novelty, distances])[:, near])[0, 1] > 0.95
+    assert novelty.max() == 0
+    assert distances[~near].mean() > 0.5
+    blind = weights.Forecast(("sharpness",), values, shares, distances)(values)
+    assert torch.corrcoef(torch.stack([blind[:, 0], -shares]))[0, 1].abs() < 0.4
 
 
 def test_settings_survive_their_names(weights):
@@ -167,13 +196,14 @@ def run(tmp_path_factory):
         name: Split(tensors[f"{name}_images"], tensors[f"{name}_labels"])
         for name in ("oracle", "train", "test")
     }
-    oracle = train_oracle(
-        "mlp",
-        *splits["oracle"],
-        *splits["test"],
-        {"epochs": 1, "noise": 0.1, "minimum_accuracy": 0.0, "seed": 0},
-    )
-    save_oracle(folder / "digits/oracles/mlp.safetensors", oracle)
+    for architecture in ("cnn", "mlp"):
+        oracle = train_oracle(
+            architecture,
+            *splits["oracle"],
+            *splits["test"],
+            {"epochs": 1, "noise": 0.1, "minimum_accuracy": 0.0, "seed": 0},
+        )
+        save_oracle(folder / f"digits/oracles/{architecture}.safetensors", oracle)
     potential = {"groups": 2, "components": 4, "probes": 64, "steps": 5}
     potential |= {"learning_rate": 0.1, "anchors": 8}
     for seed in (0, 1):
@@ -185,7 +215,6 @@ def run(tmp_path_factory):
         potentials = fit_potentials(vae.requires_grad_(False), splits["train"].images, potential)
         save_potentials(at / "potential.safetensors", potentials, vae.identity)
     config["seeds"] = [0, 1]
-    config["evaluation"]["oracles"] = ["mlp"]
     config["sampling"] |= {"validation_count": 30, "count": 60}
     config["claims"]["resamples"] = 99
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -204,7 +233,8 @@ def test_the_exploration_of_a_run(weights, run, tmp_path):
 
     search = pd.read_csv(tmp_path / "first/search.csv")
     grid = 1 + (len(weights.WEIGHTS) - 1) * len(weights.STRENGTHS)
-    assert len(search) == 3 * (grid + len(weights.LEARNED) * len(weights.SPREADS))
+    both = len(weights.OUTLIERS) * len(weights.NOVELTY)
+    assert len(search) == 3 * (grid + len(weights.LEARNED) * both)
     assert search["smallest_ess"].between(1, 30 * weights.POOL + 1e-6).all()
     chosen = search[search["chosen"]]
     assert chosen["weight"].is_unique
@@ -228,4 +258,14 @@ def test_a_run_without_potentials_is_refused_in_a_sentence(weights, run, tmp_pat
     config = (run / "config.yaml", run / "overlay.yaml")
     with pytest.raises(weights.InputError, match=r"seed=1/potential.safetensors does not exist"):
         weights.main(tmp_path / "run", config, ["digits"], ["complex"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_weight_is_not_judged_by_the_oracle_that_it_was_learned_from(weights, run, tmp_path):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["evaluation"]["oracles"] = ["mlp"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    files = (tmp_path / "config.yaml", run / "overlay.yaml")
+    with pytest.raises(weights.InputError, match="names one only: name two"):
+        weights.main(run, files, ["digits"], ["complex"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
