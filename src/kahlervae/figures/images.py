@@ -45,6 +45,11 @@ __all__ = [
 INK = mpl.colormaps["gray_r"].with_extremes(bad="white")
 """Dark strokes on white paper; the gaps between tiles are NaN and stay white."""
 
+Held = dict[str, tuple[dict[str, np.ndarray], dict[str, str]]]
+"""By variant, arrays and identity of a model."""
+Line = tuple[str, int, Held]
+"""Title of a latent line, its number within its group, and the models of the group."""
+
 FLAGGED = {
     "knn": "flagged by kNN only",
     "entropy": "by entropy only",
@@ -78,9 +83,7 @@ def show(axes: Axes, images: np.ndarray, columns: int, labels: Sequence[str] = (
     axes.spines[:].set_visible(False)
 
 
-def models(
-    inputs: Sequence[Path], names: Sequence[str]
-) -> dict[tuple[str, ...], dict[str, tuple[dict[str, np.ndarray], dict[str, str]]]]:
+def models(inputs: Sequence[Path], names: Sequence[str]) -> dict[tuple[str, ...], Held]:
     """(dataset, representation) → variant → arrays and identity of the lowest seed."""
     groups: dict = defaultdict(dict)
     for path in inputs:
@@ -260,7 +263,7 @@ def flagged(inputs: Sequence[Path]) -> Figure:
     rows = [row for row in rows if samplers[row[:2]] == most]
     across, width = 8, TWO_COLUMNS
     figure, axes = canvas(
-        len(rows), len(FLAGGED), width=width, height=len(rows) * (width - 1.2) / 10 + 0.3
+        len(rows), len(FLAGGED), width=width, height=len(rows) * (width - 1.2) / 10.7 + 0.3
     )
     figure.set_layout_engine("compressed", wspace=0.04, hspace=0.04)
     for i, (line, (group, variant, key, content)) in enumerate(zip(axes, rows, strict=True)):
@@ -281,30 +284,57 @@ def _flagged_keys(content: Mapping[str, np.ndarray]) -> list[str]:
     return sorted(keys, key=lambda key: known.index(key.partition(":")[0]))
 
 
+def _lines(
+    galleries: Mapping[tuple[str, ...], Held], name: str, images: int, margin: float
+) -> tuple[list[list[Line]], list[float]]:
+    """Latent lines, row by row of at most two, and the heights of the rows.
+
+    Of several groups two lines each.
+
+    Args:
+        galleries: from :func:`models`.
+        name: of the array of lines.
+        images: rows of images for each variant.
+        margin: inches at the left of a line.
+    """
+    lines = [
+        (f"{k + 1}" + (f" ({', '.join(group)})" if len(galleries) > 1 else ""), k, held)
+        for group, held in galleries.items()
+        for k in range(min(len(content[name]) for content, _ in held.values()))
+        if len(galleries) == 1 or k < 2
+    ]
+    steps = max(content[name].shape[1] for *_, held in lines for content, _ in held.values())
+    across = min(2, len(lines))
+    side = (TWO_COLUMNS / across - margin) / steps
+    rows = [lines[first : first + across] for first in range(0, len(lines), across)]
+    return rows, [images * max(len(held) for *_, held in row) * side + 0.25 for row in rows]
+
+
 def paths(inputs: Sequence[Path]) -> Figure:
     """Decoded straight latent lines between the posteriors of the same test images.
 
-    ``inputs``: ``gallery.safetensors`` of each model. One block a line, one row a variant.
+    ``inputs``: ``gallery.safetensors`` of each model. One block a line, one row a variant; of
+    several data sets two lines each.
     """
     galleries = models(inputs, ["paths"])
-    blocks = [
-        (", ".join(group), k, held)
-        for group, held in galleries.items()
-        for k in range(min(len(content["paths"]) for content, _ in held.values()))
-    ]
-    across, width = min(2, len(blocks)), TWO_COLUMNS
-    steps = max(content["paths"].shape[1] for *_, held in blocks for content, _ in held.values())
-    tall = max(map(len, galleries.values())) * (width - 0.7) / across / steps
-    rows = -(-len(blocks) // across)
-    figure, axes = canvas(rows, across, width=width, height=rows * (tall + 0.2) + 0.1)
+    rows, heights = _lines(galleries, "paths", images=1, margin=0.9)
+    figure, axes = canvas(
+        len(rows),
+        len(rows[0]),
+        width=TWO_COLUMNS,
+        height=sum(heights),
+        height_ratios=heights,
+    )
     figure.set_layout_engine("compressed")
     for ax in axes.flat:
         ax.set_axis_off()
-    for ax, (group, k, held) in zip(axes.flat, blocks, strict=False):
-        ax.set_axis_on()
-        images = [content["paths"][k] for content, _ in held.values()]
-        show(ax, np.concatenate(images), len(images[0]), [VARIANTS[name].label for name in held])
-        ax.set_title(f"line {k + 1}" + (f" ({group})" if len(galleries) > 1 else ""))
+    for line, row in zip(axes, rows, strict=True):
+        for ax, (title, k, held) in zip(line, row, strict=False):
+            ax.set_axis_on()
+            images = [content["paths"][k] for content, _ in held.values()]
+            labels = [VARIANTS[variant].label for variant in held]
+            show(ax, np.concatenate(images), len(images[0]), labels)
+            ax.set_title(f"line {title}")
     return figure
 
 
@@ -329,27 +359,19 @@ def geodesics(inputs: Sequence[Path]) -> Figure:
     means = frame.groupby([*MODEL, "curve"], sort=False)[list(DIFFERENCES)].mean()
     panels = grouped(_differences(means))
 
-    blocks = [
-        (", ".join(group), k, held)
-        for group, held in galleries.items()
-        for k in range(min(len(content["straight"]) for content, _ in held.values()))
-    ]
-    width, across = TWO_COLUMNS, min(2, len(blocks))
-    points = max(
-        content["straight"].shape[1] for *_, held in blocks for content, _ in held.values()
-    )
-    rows = -(-len(blocks) // across)
-    tall = 2 * max(map(len, galleries.values())) * (width - 2.0) / across / points + 0.25
-    heights = [rows * tall, 1.5 * len(panels)]
-    figure = blank(width, sum(heights) + 0.3)
-    parts = figure.add_gridspec(2, 1, height_ratios=heights)
-    grid = parts[0].subgridspec(rows, across)
-    for i, (group, k, held) in enumerate(blocks):
-        ax = figure.add_subplot(grid[i // across, i % across])
-        images = [content[name][k] for content, _ in held.values() for name in names]
-        labels = [f"{VARIANTS[variant].label}, {name}" for variant in held for name in names]
-        show(ax, np.concatenate(images), len(images[0]), labels)
-        ax.set_title(f"pair {k + 1}" + (f" ({group})" if len(galleries) > 1 else ""))
+    rows, heights = _lines(galleries, "straight", images=len(names), margin=1.15)
+    lower = 1.5 * len(panels)
+    figure = blank(TWO_COLUMNS, sum(heights) + lower + 0.3)
+    parts = figure.add_gridspec(2, 1, height_ratios=[sum(heights), lower])
+    grid = parts[0].subgridspec(len(rows), len(rows[0]), height_ratios=heights)
+    for i, row in enumerate(rows):
+        for j, (title, k, held) in enumerate(row):
+            ax = figure.add_subplot(grid[i, j])
+            images = [content[name][k] for content, _ in held.values() for name in names]
+            labels = [f"{VARIANTS[variant].label}, {name}" for variant in held for name in names]
+            show(ax, np.concatenate(images), len(images[0]), labels)
+            ax.set_title(f"pair {title}")
+            ax.set_anchor("W")  # beside its labels, for which the layout leaves room
     grid = parts[1].subgridspec(len(panels), len(DIFFERENCES))
     for i, (group, differences) in enumerate(panels):
         variants = ordered(differences["variant"], VARIANTS)
