@@ -1,5 +1,5 @@
 # Every target sets up what it needs: a virtual environment in .venv with the versions of
-# requirements.txt. Needed beforehand: Python >= 3.11 (another one than python3: make PYTHON=...),
+# requirements.txt. Needed beforehand: Python >= 3.11.5 (another one than python3: make PYTHON=...),
 # git, make and access to PyPI.
 
 PYTHON ?= python3
@@ -18,7 +18,7 @@ help: ## show this list
 install: $(INSTALLED) ## set up .venv (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
 
 $(INSTALLED): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, but $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11, 5) or sys.exit("Python 3.11.5 or newer is needed, but $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
