@@ -102,7 +102,8 @@ def test_interrupt_and_terminate(
 ) -> None:
     """To the whole process group, as a terminal sends Ctrl-C and a system that shuts down."""
     project = revive(undisturbed, tmp_path, f"{MODEL}/model.safetensors")
-    run = start(project, "models")
+    # A shell has what runs in its background ignore SIGINT, these tests and their children too.
+    run = start(project, "models", prefix=("env", "--default-signal=INT"))
     wait_for_checkpoint(project, run)
     os.killpg(run.pid, number)
     said, _ = run.communicate(timeout=300)
