@@ -3,8 +3,8 @@
 __all__ = ["InputError", "out_of_memory"]
 
 
-class InputError(Exception):
-    """Something outside the program is wrong: a file, a setting, a value that diverged.
+class InputError(ValueError):
+    """Something outside the program is wrong: a file, a setting, a decoder, a value that diverged.
 
     The message is one sentence that says what is wrong, where, and what to do about it. The
     command line prints it without a traceback.

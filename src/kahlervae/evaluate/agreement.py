@@ -22,7 +22,7 @@ from kahlervae.geometry import (
     relative_error,
     smallest_eigenvalue,
 )
-from kahlervae.geometry.fisher import Decoder
+from kahlervae.geometry.decoder import Decoder
 from kahlervae.models import VAE, ComplexGaussian, ComplexPosterior
 from kahlervae.nn import to_double
 from kahlervae.seeding import generator
@@ -199,7 +199,7 @@ def _missing_information_score(
     anchors, z = torch.stack(draws).to(torch.complex128).split([COMPONENTS, PROBES])
     slope = anchors / posterior.variance.double()
     offset = -(anchors.conj() * slope).real.sum(-1)
-    mixture = MixtureDecoder(offset, slope, decoder(anchors))  # type: ignore[arg-type]
+    mixture = MixtureDecoder(offset, slope, decoder(anchors))
     observed, missing = mixture.information_draws(z, DRAWS, stream)
     total = _trace(observed) + _trace(missing)
     error = (total.mean(1) - _trace(mixture.complete_information(z))).sum().abs()

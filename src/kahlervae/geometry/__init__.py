@@ -1,7 +1,8 @@
 """Kähler geometry of a decoder.
 
-Everything here takes a decoder – any callable from latents z of shape (n, d) to a likelihood of
-:mod:`kahlervae.models.likelihoods`, row by row – and tensors; nothing knows of data sets or files.
+Everything here takes a decoder – any callable from latents z of shape (n, d) to a distribution over
+data, row by row: one of :mod:`kahlervae.models.likelihoods` or of ``torch.distributions`` – and
+tensors; nothing knows of data sets or files.
 
 Conventions: z = a + ib, ∂ = ½(∂/∂a − i ∂/∂b); a metric is a Hermitian tensor G of shape (n, d, d)
 with G[:, i, j] = g(∂_i, ∂̄_j).
@@ -14,7 +15,9 @@ from kahlervae.geometry.agreement import (
 )
 from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volume_element
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
+from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
+from kahlervae.geometry.latents import complexify, to_complex, to_real
 from kahlervae.geometry.potential import MixturePotential
 from kahlervae.geometry.relative_entropy import relative_entropy, relative_entropy_metric
 from kahlervae.geometry.total_covariance import MixtureDecoder
@@ -33,6 +36,7 @@ __all__ = [
     "affine_invariant_distance",
     "best_constant_metric",
     "closedness_defect",
+    "complexify",
     "fisher_form",
     "fisher_metric",
     "fisher_norm",
@@ -44,12 +48,15 @@ __all__ = [
     "mixed_hessian",
     "pushforward",
     "real_hessian",
+    "register_fisher",
     "relative_entropy",
     "relative_entropy_metric",
     "relative_error",
     "ricci",
     "scalar_curvature",
     "smallest_eigenvalue",
+    "to_complex",
+    "to_real",
     "volume_element",
     "wirtinger",
 ]

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.memory import MEMORY, chunks
 from kahlervae.geometry.wirtinger import mixed_hessian
 
 __all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
@@ -41,7 +43,7 @@ def volume_element(metric: Complex[Tensor, "*batch d d"]) -> Float[Tensor, "*bat
 
 
 def ricci(
-    metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
+    metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"], memory: int = MEMORY
 ) -> Complex[Tensor, "n d d"]:
     r"""Ricci form of a Kähler metric, :math:`R_{i\bar j} = -\partial_i\bar\partial_j \log\det g`.
 
@@ -49,9 +51,12 @@ def ricci(
     R = −(d + 1) g.
 
     Args:
-        metric: maps (n, d) to Hermitian positive definite matrices (n, d, d), row by row, in closed
-            form or by reverse differentiation only (a forward mode inside would meet another).
+        metric: maps (n, d) to Hermitian positive definite matrices (n, d, d), row by row.
         z: where.
+        memory: bytes beyond the result that may be taken, by and large.
+
+    Raises:
+        InputError: see :func:`~kahlervae.geometry.latents.check_latents`.
 
     Example:
         >>> def fubini_study(z):  # ∂∂̄ log(1 + |z|²)
@@ -61,17 +66,23 @@ def ricci(
         >>> torch.allclose(ricci(fubini_study, z), 3 * fubini_study(z))
         True
     """
-    return -mixed_hessian(lambda point: log_det(metric(point)), z)
+    z = check_latents(z)
+    if not len(z):
+        return z.new_zeros(0, z.shape[1], z.shape[1])
+    rows, _ = chunks(metric, z, memory // 4)  # of which the Hessian keeps what the value makes
+    parts = [mixed_hessian(lambda p: log_det(metric(p)), part) for part in z.split(rows)]
+    return -torch.cat(parts)
 
 
 def scalar_curvature(
-    metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
+    metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"], memory: int = MEMORY
 ) -> Float[Tensor, " n"]:
     r""":math:`\mathrm{tr}(G^{-1} R)`, the Kähler scalar curvature: half the Riemannian one.
 
     Args: see :func:`ricci`.
 
     Raises:
+        InputError: see :func:`~kahlervae.geometry.latents.check_latents`.
         torch.linalg.LinAlgError: the metric is singular.
 
     Example:
@@ -82,5 +93,6 @@ def scalar_curvature(
         >>> [round(value, 6) for value in curvature.tolist()]
         [2.0, 2.0]
     """
-    ratio = torch.linalg.solve(metric(z), ricci(metric, z))
+    z = check_latents(z)
+    ratio = torch.linalg.solve(metric(z), ricci(metric, z, memory))
     return ratio.diagonal(dim1=-2, dim2=-1).sum(-1).real

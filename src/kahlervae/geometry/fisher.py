@@ -1,29 +1,39 @@
 """Fisher information metric of a decoder, pulled back to the latent space."""
 
-import math
-from collections.abc import Callable
 from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kahlervae.geometry.wirtinger import basis, hermitian_part, holomorphic_part, pushforward
+from kahlervae.geometry.decoder import Decoder, derivatives, examine
+from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.memory import MEMORY
+from kahlervae.geometry.relative_entropy import relative_entropy_form
+from kahlervae.geometry.wirtinger import (
+    basis,
+    has_pushforward,
+    hermitian_part,
+    holomorphic_part,
+)
 from kahlervae.models.decoders import ComplexDecoder, ConstantVariance
-from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 from kahlervae.nn import RealOutput
 
-__all__ = ["Decoder", "fisher_form", "fisher_metric", "fisher_norm", "fisher_relation"]
-
-Likelihood = RealGaussian | ComplexGaussian | DenseComplexGaussian
-Decoder = Callable[[Tensor], Likelihood]
-"""Latents (n, d) to a Gaussian likelihood over them, row by row."""
+__all__ = ["fisher_form", "fisher_metric", "fisher_norm", "fisher_relation"]
 
 
-def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
+def fisher_metric(
+    decoder: Decoder, z: Complex[Tensor, "n d"], memory: int = MEMORY
+) -> Complex[Tensor, "n d d"]:
     r"""Hermitian part of the Fisher information, :math:`E[\partial_i \ell\; \bar\partial_j \ell]`.
 
-    With :math:`\ell = \log p(x \mid z)` and :math:`\lambda = \log \sigma^2`,
+    With :math:`\ell = \log p(x \mid z)` and θ the parameters of the distribution that the decoder
+    returns, I their Fisher information,
+
+    .. math:: g_{i\bar j} = \tfrac12 [\partial_i\theta^T I\, \bar\partial_j\theta
+              + \ldots] \ \text{(its (1,1) part)};
+
+    for Gaussians, with :math:`\lambda = \log \sigma^2`,
 
     .. math::
         \text{real:}\quad g_{i\bar j} &= \sum_a \sigma_a^{-2} \partial_i\mu_a
@@ -38,14 +48,20 @@ def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor
     (docs/theory.md, section 3); by the cheapest exact route, see :func:`fisher_form`.
 
     Args:
-        decoder: latents (n, d) to a Gaussian likelihood, row by row; its mean and log-variance
-            have the shape (n, D), so that images are flattened, and its network is in evaluation
-            mode.
+        decoder: latents (n, d) to a distribution over data of any shape, row by row: one of
+            :mod:`kahlervae.models.likelihoods` or of ``torch.distributions``; its network in
+            evaluation mode. :func:`~kahlervae.geometry.check.check_decoder` says what is wrong.
         z: where.
+        memory: bytes beyond the result that may be taken, by and large.
+
+    Raises:
+        InputError: the latents or the decoder are not of that kind, or torch cannot differentiate
+            the decoder; in one sentence.
 
     Example:
         A linear decoder has the constant metric W†W / σ² (transposed, by the order of indices):
 
+        >>> from kahlervae.models import ComplexGaussian
         >>> W = torch.tensor([[1, 2j], [3, 1], [0, 1 - 1j]])
         >>> def decoder(z):  # C² → CN(Wz, ¼ I) in C³
         ...     return ComplexGaussian(z @ W.mT, torch.full((len(z), 3), 0.25).log())
@@ -53,20 +69,23 @@ def fisher_metric(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor
         >>> torch.allclose(fisher_metric(decoder, z)[0], (W.mH @ W).mT / 0.25)
         True
     """
-    return hermitian_part(fisher_form(decoder, z))
+    return hermitian_part(fisher_form(decoder, z, memory))
 
 
-def fisher_relation(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
+def fisher_relation(
+    decoder: Decoder, z: Complex[Tensor, "n d"], memory: int = MEMORY
+) -> Complex[Tensor, "n d d"]:
     r"""(2,0) part of the Fisher information, :math:`E[\partial_i \ell\; \partial_j \ell]`.
 
     What :func:`fisher_metric` drops; it vanishes where the Fisher information is Hermitian, as for
     a holomorphic decoder of a complex Gaussian with constant variance.
 
-    Args: see :func:`fisher_metric`.
+    Args and errors: see :func:`fisher_metric`.
 
     Example:
         None where the mean is holomorphic; as large as the metric where it is a real part:
 
+        >>> from kahlervae.models import ComplexGaussian, RealGaussian
         >>> z = torch.tensor([[1 + 2j]])
         >>> def holomorphic(z):
         ...     return ComplexGaussian(z**2, torch.zeros(z.shape))
@@ -77,7 +96,7 @@ def fisher_relation(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Complex[Tens
         >>> torch.allclose(fisher_relation(real, z).abs(), fisher_metric(real, z).abs())
         True
     """
-    return holomorphic_part(fisher_form(decoder, z))
+    return holomorphic_part(fisher_form(decoder, z, memory))
 
 
 def fisher_norm(
@@ -93,11 +112,12 @@ def fisher_norm(
     For a holomorphic decoder both terms are equal, and one product is enough.
 
     Args:
-        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+        decoder: see :func:`fisher_metric`.
         z: where.
         v: the vectors.
 
     Example:
+        >>> from kahlervae.models import RealGaussian
         >>> def decoder(z):  # C² → N(|z|², 1) in R²
         ...     return RealGaussian((z * z.conj()).real, torch.zeros(z.shape))
         >>> z, v = torch.tensor([[1 + 2j, 0.5j]]), torch.tensor([[1j, 2 + 1j]])
@@ -105,18 +125,27 @@ def fisher_norm(
         >>> torch.allclose(fisher_norm(decoder, z, v), (v @ metric[0] @ v.mH).real[0])
         True
     """
+    z, v = check_latents(z), check_latents(v, "v")
+    if len(z) and _has_no_information(decoder, z):
+        metric = hermitian_part(relative_entropy_form(decoder, z))
+        return (v.unsqueeze(1) @ metric @ v.conj().unsqueeze(2)).real.flatten()
+    if not len(z):
+        return z.real.new_zeros(0)
     tangents = v.unsqueeze(0) if _holomorphic(decoder) else torch.stack([v, 1j * v])
     return _standardised(decoder, z, tangents).square().sum(-1).mean(0) / 2
 
 
-def fisher_form(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n 2*d 2*d"]:
+def fisher_form(
+    decoder: Decoder, z: Complex[Tensor, "n d"], memory: int = MEMORY
+) -> Float[Tensor, "n 2*d 2*d"]:
     r"""Real Fisher information matrix in the coordinates (a, b), z = a + ib.
 
     .. math:: F_{uv} = E[D_u \ell\, D_v \ell]
 
-    A Gram matrix of the likelihood's derivatives along the 2d real directions, in chunks of points.
-    The derivatives come from :func:`~kahlervae.geometry.wirtinger.pushforward`. What is known of
-    the decoder makes them cheaper:
+    A Gram matrix of the derivatives of the distribution's parameters along the 2d real directions,
+    whitened by their Fisher information (:mod:`kahlervae.geometry.information`), in chunks of
+    points. Of a distribution that is not registered it is the Hessian of the relative entropy. What
+    is known of the decoder makes it cheaper:
 
     - ``decoder.holomorphic`` is true (its mean is holomorphic, its variance constant): the
       derivative along iv is i times the one along v, so that d directions are enough;
@@ -125,19 +154,27 @@ def fisher_form(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n
       features, :math:`Df^\dagger (W^\dagger W / \sigma^2)\, Df`, with W†W once for all points.
 
     Args:
-        decoder: latents (n, d) to a Gaussian likelihood, row by row.
+        decoder: see :func:`fisher_metric`.
         z: where.
+        memory: bytes beyond the result that may be taken, by and large.
 
     Raises:
+        InputError: see :func:`fisher_metric`.
         torch.linalg.LinAlgError: a dense covariance is not positive definite.
 
     Example:
+        >>> from kahlervae.models import RealGaussian
         >>> def decoder(z):  # a + ib → N((a, 2b), I)
         ...     return RealGaussian(torch.cat([z.real, 2 * z.imag], dim=-1), torch.zeros(len(z), 2))
         >>> fisher_form(decoder, torch.tensor([[1 + 2j]]))
         tensor([[[1., 0.],
                  [0., 4.]]])
     """
+    z = check_latents(z)
+    if not len(z):
+        return z.real.new_zeros(0, 2 * z.shape[1], 2 * z.shape[1])
+    if not has_pushforward(decoder):
+        return _foreign_form(decoder, z, memory)
     parts = z.split(max(1, CHUNK // (2 * z.shape[1])))
     if _has_constant_variance(decoder) and _has_wide_output(decoder, z):
         gram = _output_gram(decoder)
@@ -146,11 +183,25 @@ def fisher_form(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n
 
 
 CHUNK = 4096
-"""Tangent vectors that are pushed forward at once, so that memory stays bounded."""
+"""Tangent vectors that are pushed forward at once by a decoder's own ``pushforward``."""
 
 
-def _form(decoder: Decoder, z: Tensor) -> Tensor:
-    features = _standardised(decoder, z, _directions(decoder, z)).movedim(0, 1)
+def _foreign_form(decoder: Decoder, z: Tensor, memory: int) -> Tensor:
+    """That of a decoder of which nothing is known."""
+    facts = examine(decoder, z)
+    tangents = max(1, memory // facts.memory)
+    parts = z.split(max(1, tangents // (2 * z.shape[1])))
+    if facts.information is None:
+        return torch.cat([relative_entropy_form(decoder, part) for part in parts])
+    return torch.cat([_form(decoder, part, tangents) for part in parts])
+
+
+def _has_no_information(decoder: Decoder, z: Tensor) -> bool:
+    return not has_pushforward(decoder) and examine(decoder, z).information is None
+
+
+def _form(decoder: Decoder, z: Tensor, at_once: int | None = None) -> Tensor:
+    features = _standardised(decoder, z, _directions(decoder, z), at_once).movedim(0, 1)
     if _holomorphic(decoder):
         # Real and imaginary parts alternate: i (x + iy) = −y + ix.
         turned = torch.view_as_complex(features.unflatten(-1, (-1, 2))) * 1j
@@ -194,7 +245,11 @@ def _output_weight(decoder: ComplexDecoder) -> Tensor:
 
 
 def _has_constant_variance(decoder: Decoder) -> TypeGuard[ComplexDecoder]:
-    return isinstance(decoder, ComplexDecoder) and isinstance(decoder.log_var, ConstantVariance)
+    return (
+        isinstance(decoder, ComplexDecoder)
+        and isinstance(decoder.log_var, ConstantVariance)
+        and has_pushforward(decoder)
+    )
 
 
 def _holomorphic(decoder: Decoder) -> bool:
@@ -206,23 +261,18 @@ def _directions(decoder: Decoder, z: Tensor) -> Tensor:
     return basis(z)[: z.shape[1]] if _holomorphic(decoder) else basis(z)
 
 
-def _standardised(decoder: Decoder, z: Tensor, tangents: Tensor) -> Tensor:
-    """Derivatives of the likelihood's parameters along tangents (k, n, d), as real vectors
+def _standardised(
+    decoder: Decoder, z: Tensor, tangents: Tensor, at_once: int | None = None
+) -> Tensor:
+    """Derivatives of the distribution's parameters along tangents (k, n, d), as real vectors
     (k, n, features) whose inner products are the Fisher information."""
-    likelihood, change = pushforward(decoder, z, tangents)
-    if isinstance(likelihood, DenseComplexGaussian):
-        factor = torch.linalg.cholesky(likelihood.covariance)
-        mean = torch.linalg.solve_triangular(factor, change.mean.unsqueeze(-1), upper=False)
-        half = torch.linalg.solve_triangular(factor, change.covariance, upper=False)
-        covariance = torch.linalg.solve_triangular(factor, half.mH, upper=False)
-        parts = [_real(math.sqrt(2) * mean.squeeze(-1)), _real(covariance.flatten(-2))]
-    else:
-        mean = change.mean * torch.exp(-0.5 * likelihood.log_var)
-        real = isinstance(likelihood, RealGaussian)
-        parts = [mean if real else _real(math.sqrt(2) * mean)]
-        if not (_has_constant_variance(decoder) or _holomorphic(decoder)):
-            parts.append(math.sqrt(0.5) * change.log_var if real else change.log_var)
-    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+    at, d, whiten = derivatives(decoder, z, tangents, at_once)
+    features = whiten(at, d)
+    parts = [features] if isinstance(features, Tensor) else list(features)
+    if _has_constant_variance(decoder) or _holomorphic(decoder):
+        parts = parts[:1]  # the variance does not depend on z
+    flat = [part.flatten(2) for part in parts]
+    return torch.cat(flat, dim=-1) if len(flat) > 1 else flat[0]
 
 
 def _real(z: Tensor) -> Tensor:

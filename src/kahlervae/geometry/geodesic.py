@@ -9,6 +9,9 @@ from jaxtyping import Complex, Float
 from scipy.optimize import minimize
 from torch import Tensor
 
+from kahlervae.errors import InputError
+from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.memory import MEMORY, allocated, chunks
 from kahlervae.geometry.wirtinger import wirtinger
 
 __all__ = ["Metric", "christoffel", "curve_energy", "curve_length", "geodesics"]
@@ -54,6 +57,7 @@ def geodesics(
     end: Complex[Tensor, "n d"],
     steps: int,
     points: int,
+    memory: int = MEMORY,
 ) -> Complex[Tensor, "n steps+1 d"]:
     r"""Curves of least :func:`curve_energy` between fixed ends, from the straight lines on.
 
@@ -73,12 +77,25 @@ def geodesics(
         end: z₁.
         steps: T.
         points: K, the free points of a curve.
+        memory: bytes beyond the result that may be taken, by and large.
 
     Raises:
-        ValueError: K is not between 1 and T − 1.
+        InputError: K is not between 1 and T − 1, or the ends are not finite or of different shapes.
     """
     if not 1 <= points < steps:
-        raise ValueError(f"{points} free points do not fit between the ends of {steps} steps.")
+        raise InputError(
+            f"{points} free points do not fit between the ends of {steps} steps: take 1 to "
+            f"{steps - 1}."
+        )
+    start = check_latents(start, "start", finite=True).detach()
+    end = check_latents(end, "end", finite=True).detach()
+    if start.shape != end.shape or start.dtype != end.dtype:
+        raise InputError(
+            f"start and end differ in shape or precision ({tuple(start.shape)}, {start.dtype}; "
+            f"{tuple(end.shape)}, {end.dtype}): give one end for every start."
+        )
+    if not len(start):
+        return start.new_zeros(0, steps + 1, start.shape[1])
     t = torch.linspace(0, 1, steps + 1, dtype=start.real.dtype, device=start.device)[:, None]
     lines = (1 - t) * start[:, None] + t * end[:, None]
     k = torch.arange(1, points + 1, dtype=t.dtype, device=t.device)
@@ -86,18 +103,26 @@ def geodesics(
     basis = torch.sin(math.pi * k * t) / (2 * steps * torch.sin(math.pi * k / (2 * steps)))
     size = torch.linalg.vector_norm(end - start, dim=1)
     basis = (size[:, None, None] * basis).to(start.dtype)
-    straight = curve_energy(metric, lines)
+    rows = max(1, memory // (4 * steps * allocated(metric, start[:1])))
+    parts = [slice(k, k + rows) for k in range(0, len(start), rows)]
+    with torch.no_grad():
+        straight = torch.cat([curve_energy(metric, lines[part]) for part in parts])
     weight = torch.where(straight > 0, 1 / straight, 0)
 
-    def curves(free: Tensor) -> Tensor:
-        return lines + basis @ torch.view_as_complex(free)
+    def curves(free: Tensor, part: slice = slice(None)) -> Tensor:
+        return lines[part] + basis[part] @ torch.view_as_complex(free)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        free = torch.from_numpy(flat).to(t).reshape(len(start), points, -1, 2).requires_grad_()
-        with torch.enable_grad():
-            energy = weight @ curve_energy(metric, curves(free))
-            (gradient,) = torch.autograd.grad(energy, free)
-        return energy.item(), gradient.flatten().double().cpu().numpy()
+        every = torch.from_numpy(flat).to(t).reshape(len(start), points, -1, 2)
+        energies, gradients = [], []
+        for part in parts:
+            free = every[part].requires_grad_()
+            with torch.enable_grad():
+                energy = weight[part] @ curve_energy(metric, curves(free, part))
+                (gradient,) = torch.autograd.grad(energy, free)
+            energies.append(energy.item())
+            gradients.append(gradient)
+        return sum(energies), torch.cat(gradients).flatten().double().cpu().numpy()
 
     # As far as the precision goes: the energy to its last digits, the curves to half of them.
     eps = torch.finfo(t.dtype).eps
@@ -115,7 +140,9 @@ ITERATIONS = 200
 """Of L-BFGS, at most; ten to twenty are enough for the potentials of trained models."""
 
 
-def christoffel(metric: Metric, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d d"]:
+def christoffel(
+    metric: Metric, z: Complex[Tensor, "n d"], memory: int = MEMORY
+) -> Complex[Tensor, "n d d d"]:
     r"""Christoffel symbols :math:`\Gamma^k_{ij} = g^{k \bar l}\, \partial_i g_{j \bar l}`.
 
     Those of the Chern connection; for a Kähler metric, where they are symmetric in i and j, those
@@ -123,14 +150,22 @@ def christoffel(metric: Metric, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n
     :math:`\ddot z^k + \Gamma^k_{ij} \dot z^i \dot z^j = 0`.
 
     Args:
-        metric: maps (n, d) to Hermitian positive definite matrices (n, d, d), row by row, in closed
-            form: it is differentiated forwards, and forward modes do not nest.
+        metric: maps (n, d) to Hermitian positive definite matrices (n, d, d), row by row.
         z: where.
+        memory: bytes beyond the result that may be taken, by and large.
 
     Returns:
         [n, k, i, j].
     """
-    value, derivative, _ = wirtinger(metric, z)  # [n, j, l, i] = ∂_i g_jl̄
+    z = check_latents(z)
+    if not len(z):
+        return z.new_zeros(0, *3 * [z.shape[1]])
+    rows, directions = chunks(metric, z, memory)
+    return torch.cat([_christoffel(metric, part, directions) for part in z.split(rows)])
+
+
+def _christoffel(metric: Metric, z: Tensor, directions: int) -> Tensor:
+    value, derivative, _ = wirtinger(metric, z, directions)  # [n, j, l, i] = ∂_i g_jl̄
     # Σ_l g^{kl̄} g_jl̄ = δ: the inverse is that of the transpose.
     raised = torch.linalg.solve(value.mT.unsqueeze(1), derivative.movedim(1, 1))
     return raised.permute(0, 2, 3, 1)

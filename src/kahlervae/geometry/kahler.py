@@ -6,20 +6,25 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kahlervae.geometry.fisher import Decoder, fisher_form
+from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.fisher import fisher_form
+from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.memory import MEMORY, chunks
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, wirtinger
 
 __all__ = ["closedness_defect", "hermitian_defect", "smallest_eigenvalue"]
 
 
-def hermitian_defect(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
+def hermitian_defect(
+    decoder: Decoder, z: Complex[Tensor, "n d"], memory: int = MEMORY
+) -> Float[Tensor, " n"]:
     r""":math:`\|g_{ij}\|_F / \|g_{i\bar j}\|_F` of the Fisher information.
 
     Zero where the real Fisher metric is Hermitian (invariant under multiplication by i), at most 1.
 
-    Args:
-        decoder: latents (n, d) to a Gaussian likelihood, row by row.
-        z: where.
+    :func:`~kahlervae.geometry.estimate.estimate_defects` is cheaper for large d.
+
+    Args and errors: see :func:`~kahlervae.geometry.fisher.fisher_metric`.
 
     Example:
         A decoder that sees the real part only is as far from Hermitian as can be:
@@ -30,13 +35,13 @@ def hermitian_defect(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tenso
         >>> hermitian_defect(decoder, torch.tensor([[1 + 2j]]))
         tensor([1.])
     """
-    form = fisher_form(decoder, z)
+    form = fisher_form(decoder, z, memory)
     relation, metric = holomorphic_part(form), hermitian_part(form)
     return torch.linalg.matrix_norm(relation) / torch.linalg.matrix_norm(metric)
 
 
 def closedness_defect(
-    metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"]
+    metric: Callable[[Tensor], Tensor], z: Complex[Tensor, "n d"], memory: int = MEMORY
 ) -> Float[Tensor, " n"]:
     r""":math:`\|\partial_k g_{i\bar j} - \partial_i g_{k\bar j}\| / \|\partial_k g_{i\bar j}\|`.
 
@@ -44,12 +49,13 @@ def closedness_defect(
     constant to working precision, :math:`\|\partial g\| \le \epsilon^{1/3} \|g\|` with the rounding
     unit ε, the quotient is noise over noise and the defect is 0 by definition.
 
-    Freeze a decoder's parameters (``requires_grad_(False)``) instead of calling this within
-    ``torch.no_grad()``, where torch cannot differentiate SiLU and Mish twice.
-
     Args:
         metric: maps (n, d) to Hermitian matrices (n, d, d), row by row.
         z: where.
+        memory: bytes beyond the result that may be taken, by and large.
+
+    Raises:
+        InputError: see :func:`~kahlervae.geometry.latents.check_latents`.
 
     Example:
         ``diag(1 + |z₁|², 1)`` is closed, ``diag(1 + |z₂|², 1)`` is not:
@@ -61,7 +67,15 @@ def closedness_defect(
         >>> [round(closedness_defect(lambda z: metric(z, k), z).item(), 4) for k in (0, 1)]
         [0.0, 1.4142]
     """
-    value, derivative, _ = wirtinger(metric, z)  # [n, i, j, k] = ∂_k g_ij̄
+    z = check_latents(z)
+    if not len(z):
+        return z.real.new_zeros(0)
+    rows, directions = chunks(metric, z, memory)
+    return torch.cat([_closedness_defect(metric, part, directions) for part in z.split(rows)])
+
+
+def _closedness_defect(metric: Callable[[Tensor], Tensor], z: Tensor, directions: int) -> Tensor:
+    value, derivative, _ = wirtinger(metric, z, directions)  # [n, i, j, k] = ∂_k g_ij̄
     defect = (derivative - derivative.transpose(1, 3)).flatten(1).norm(dim=1)
     size = derivative.flatten(1).norm(dim=1)
     rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * torch.linalg.matrix_norm(value)

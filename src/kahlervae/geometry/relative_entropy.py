@@ -3,8 +3,11 @@
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kahlervae.geometry.fisher import Decoder
-from kahlervae.geometry.wirtinger import mixed_hessian
+from kahlervae.geometry.decoder import Decoder, ask, examine, explained
+from kahlervae.geometry.exact import exact
+from kahlervae.geometry.information import kl
+from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.wirtinger import has_pushforward, hermitian_part, real_hessian
 
 __all__ = ["relative_entropy", "relative_entropy_metric"]
 
@@ -15,9 +18,13 @@ def relative_entropy(
     r""":math:`K(z; z_0) = KL(p_{z_0} \| p_z)` of the decoder's likelihoods, nats, row by row.
 
     Args:
-        decoder: latents (n, d) to a likelihood with a closed-form ``kl``.
+        decoder: latents (n, d) to a distribution whose relative entropy is known in closed form,
+            by its method ``kl`` or by torch.
         base: z₀.
         z: where.
+
+    Raises:
+        InputError: it is not known.
 
     Example:
         >>> import torch
@@ -27,7 +34,13 @@ def relative_entropy(
         >>> relative_entropy(decoder, torch.tensor([[0j]]), torch.tensor([[1 + 2j]]))  # |z − z₀|²
         tensor([5.])
     """
-    return decoder(base).kl(decoder(z))  # type: ignore[arg-type]
+    return _relative_entropy(decoder, check_latents(base, "base"), check_latents(z))
+
+
+def _relative_entropy(decoder: Decoder, base: Tensor, z: Tensor) -> Tensor:
+    p, q = ask(decoder, base), ask(decoder, z)
+    with explained(decoder, z), exact():
+        return kl(p, q).reshape(len(z), -1).sum(1)
 
 
 def relative_entropy_metric(
@@ -41,8 +54,12 @@ def relative_entropy_metric(
     derivatives of the decoder: an independent route, and a slow one.
 
     Args:
-        decoder: latents (n, d) to a likelihood with a closed-form ``kl``.
+        decoder: see :func:`relative_entropy`.
         z: where.
+
+    Raises:
+        InputError: the relative entropy is not known, or has no minimum at its base point, as where
+            the support of the distribution depends on the latent: it has no Fisher information.
 
     Example:
         >>> import torch
@@ -54,4 +71,13 @@ def relative_entropy_metric(
         >>> torch.allclose(relative_entropy_metric(decoder, z), fisher_metric(decoder, z))
         True
     """
-    return mixed_hessian(lambda point: relative_entropy(decoder, z, point), z)
+    return hermitian_part(relative_entropy_form(decoder, check_latents(z)))
+
+
+def relative_entropy_form(
+    decoder: Decoder, z: Complex[Tensor, "n d"]
+) -> Float[Tensor, "n 2*d 2*d"]:
+    """Real Hessian of the relative entropy at its base point, in the coordinates (a, b)."""
+    if not has_pushforward(decoder):
+        examine(decoder, z)
+    return real_hessian(lambda point: _relative_entropy(decoder, z, point), z)

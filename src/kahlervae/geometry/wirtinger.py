@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map
 
 __all__ = [
     "basis",
+    "has_pushforward",
     "hermitian_part",
     "holomorphic_part",
     "mixed_hessian",
@@ -31,17 +32,44 @@ def basis(z: Complex[Tensor, "n d"]) -> Complex[Tensor, "k n d"]:
     return torch.cat([eye, 1j * eye]).unsqueeze(1).expand(-1, *z.shape)
 
 
+def has_pushforward(f: Callable) -> bool:
+    """Whether a map brings its derivative, and has not been changed below it by inheritance.
+
+    Example:
+        >>> from kahlervae.models.decoders import ComplexDecoder
+        >>> from kahlervae.models import RealGaussian
+        >>> class Brighter(ComplexDecoder):  # whose inherited pushforward is that of another map
+        ...     def forward(self, z):
+        ...         return RealGaussian(super().forward(z).mean + 1, torch.zeros(()))
+        >>> [has_pushforward(kind(4, 2, 3, 1)) for kind in (ComplexDecoder, Brighter)]
+        [True, False]
+    """
+    if "pushforward" in getattr(f, "__dict__", {}):
+        return True
+    for kind in type(f).__mro__:
+        if "pushforward" in vars(kind):
+            return True
+        if "forward" in vars(kind) or "__call__" in vars(kind):
+            return False
+    return False
+
+
 def pushforward(
-    f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"], tangents: Complex[Tensor, "k n d"]
+    f: Callable[[Tensor], Any],
+    z: Complex[Tensor, "n d"],
+    tangents: Complex[Tensor, "k n d"],
+    at_once: int | None = None,
 ) -> tuple[Any, Any]:
     r"""Value and real directional derivatives :math:`D_v f = \tfrac{d}{dt} f(z + tv)|_{t=0}`.
 
-    By the method ``f.pushforward(z, tangents)`` where f has one, else by forward differentiation.
+    By the method ``f.pushforward(z, tangents)`` where f has one, else by forward differentiation,
+    which is right to any order for elementary operations (docs/theory.md, section 14).
 
     Args:
         f: maps (n, d) to a tensor, or a pytree of tensors, with leading axis n, row by row.
         z: where.
         tangents: k vectors v at every point.
+        at_once: how many of them are differentiated along at once, all if it is not said.
 
     Returns:
         f(z), and the derivatives with the structure of f(z) and a first axis of length k.
@@ -52,12 +80,14 @@ def pushforward(
         >>> torch.allclose(value, z**2), torch.allclose(derivative, 2 * z * v)
         (True, True)
     """
-    if hasattr(f, "pushforward"):
-        return f.pushforward(z, tangents)
-    return f(z), vmap(lambda v: jvp(f, (z,), (v,))[1])(tangents)
+    if has_pushforward(f):
+        return f.pushforward(z, tangents)  # type: ignore[attr-defined]
+    return f(z), vmap(lambda v: jvp(f, (z,), (v,))[1], chunk_size=at_once)(tangents)
 
 
-def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[Any, Any, Any]:
+def wirtinger(
+    f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"], at_once: int | None = None
+) -> tuple[Any, Any, Any]:
     r"""Value and both Wirtinger derivatives of a function that acts on rows.
 
     .. math:: \partial_i f = \tfrac12 (D_{e_i} f - i D_{ie_i} f), \qquad
@@ -69,6 +99,7 @@ def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[An
         f: maps (n, d) to a tensor, or a pytree of tensors, with leading axis n, real or complex;
             row k of the result may depend on row k of the argument only.
         z: where.
+        at_once: how many of the 2d directions at once, all if it is not said.
 
     Returns:
         f(z); ∂f and ∂̄f of the same structure with a last axis of length d appended, complex.
@@ -79,7 +110,7 @@ def wirtinger(f: Callable[[Tensor], Any], z: Complex[Tensor, "n d"]) -> tuple[An
         >>> torch.allclose(derivative, 2 * z * z.conj()), torch.allclose(conjugate, z**2)
         (True, True)
     """
-    value, derivatives = pushforward(f, z, basis(z))
+    value, derivatives = pushforward(f, z, basis(z), at_once)
 
     def combine(sign: int) -> Any:
         def leaf(t: Tensor) -> Tensor:

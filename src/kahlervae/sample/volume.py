@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from kahlervae.errors import InputError
 from kahlervae.geometry import fisher_metric, log_det
-from kahlervae.geometry.fisher import Decoder
+from kahlervae.geometry.decoder import Decoder
 from kahlervae.sample.chains import ChainSampler
 from kahlervae.sample.mixtures import Mixture
 from kahlervae.sample.samplers import Base

@@ -8,7 +8,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from kahlervae.geometry.curvature import log_det
-from kahlervae.geometry.fisher import Decoder, fisher_metric, fisher_norm
+from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.fisher import fisher_metric, fisher_norm
 from kahlervae.geometry.potential import MixturePotential
 from kahlervae.seeding import standard_normal
 

@@ -1,0 +1,409 @@
+"""Anyone's decoder: asked, differentiated, and refused in words where that cannot be right."""
+
+import contextlib
+import re
+import weakref
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Complex
+from torch import Tensor
+from torch import distributions as dist
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch.autograd import forward_ad
+from torch.func import debug_unwrap, grad, jvp, vjp, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from kahlervae.errors import InputError, out_of_memory
+from kahlervae.geometry.exact import exact
+from kahlervae.geometry.information import Information, information, kl, unwrapped
+from kahlervae.geometry.memory import allocated
+from kahlervae.geometry.wirtinger import has_pushforward
+from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
+
+__all__ = ["Decoder", "Derivatives", "Facts", "ask", "derivatives", "examine", "explained"]
+
+Decoder = Callable[[Tensor], Any]
+"""Latents (n, d) to a distribution over data, row by row: one of
+:mod:`kahlervae.models.likelihoods` or a ``torch.distributions.Distribution``, with data of any
+shape."""
+
+
+class Derivatives(NamedTuple):
+    """Parameters of a decoder's distribution and their derivatives along k tangents.
+
+    Attributes:
+        at: an object with the parameters as attributes, of shape (n, ...).
+        d: the same with their derivatives, of shape (k, n, ...).
+        whiten: maps both to vectors whose inner products are the Fisher information, see
+            :mod:`kahlervae.geometry.information`.
+    """
+
+    at: Any
+    d: Any
+    whiten: Callable[[Any, Any], Any]
+
+
+class Facts(NamedTuple):
+    """What one row tells of a decoder.
+
+    Attributes:
+        information: how the Fisher information of its distribution is found; None if it is not
+            registered.
+        memory: bytes that the derivative of one row along one tangent takes, at most.
+    """
+
+    information: Information | None
+    memory: int
+
+
+def ask(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Any:
+    """The decoder's distribution at z, with parameters of the package's Gaussians broadcast.
+
+    Raises:
+        InputError: the decoder fails, or does not return a distribution for every row.
+
+    Example:
+        >>> from kahlervae.models import RealGaussian
+        >>> ask(lambda z: RealGaussian(z.real, torch.zeros(())), torch.tensor([[1 + 2j]])).log_var
+        tensor([[0.]])
+    """
+    with explained(decoder, z), exact():
+        return _broadcast(decoder(z), decoder, len(z))
+
+
+def derivatives(
+    decoder: Decoder,
+    z: Complex[Tensor, "n d"],
+    tangents: Complex[Tensor, "k n d"],
+    at_once: int | None = None,
+) -> Derivatives:
+    """The parameters at z and their real derivatives along tangents.
+
+    By ``decoder.pushforward(z, tangents)`` where it :func:`has_pushforward`, else by forward
+    differentiation, a number of tangents at once.
+
+    Raises:
+        InputError: as :func:`ask` and :func:`examine` do.
+    """
+    if has_pushforward(decoder):
+        likelihood, change = decoder.pushforward(z, tangents)  # type: ignore[attr-defined]
+        known = information(likelihood)
+        assert known is not None
+        return Derivatives(likelihood, change, known.whiten)
+    known = examine(decoder, z).information
+    assert known is not None
+
+    def parameters(point: Tensor) -> tuple[Tensor, ...]:
+        likelihood = unwrapped(ask(decoder, point))
+        return tuple(getattr(likelihood, name).resolve_conj() for name in known.parameters)
+
+    with explained(decoder, z):
+        pushed = vmap(lambda v: jvp(parameters, (z,), (v,)), out_dims=(None, 0))  # type: ignore[arg-type]
+        parts = [pushed(part) for part in tangents.split(at_once or len(tangents))]
+    values = parts[0][0]
+    changes = (torch.cat(column) for column in zip(*(part[1] for part in parts), strict=True))
+    at, d = (dict(zip(known.parameters, column, strict=True)) for column in (values, changes))
+    return Derivatives(SimpleNamespace(**at), SimpleNamespace(**d), known.whiten)
+
+
+_EXAMINED: weakref.WeakKeyDictionary[Any, dict[Any, Facts]] = weakref.WeakKeyDictionary()
+
+
+def examine(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Facts:
+    """What has to be known of a decoder before a derivative of it is believed; once for each.
+
+    At the first row: what it returns; whether rows depend on each other, on chance or on a state;
+    whether forward and reverse differentiation agree, and if z is being differentiated itself,
+    whether second derivatives by forward over forward and by reverse over forward agree with those
+    by reverse over reverse, the composition that torch holds against finite differences.
+
+    Raises:
+        InputError: one of these is wrong; names the operation where it is known.
+    """
+    plain, differentiated = _plain(z)
+    row = plain.reshape(-1, z.shape[-1])[:2]
+    owner = getattr(decoder, "__self__", decoder)
+    kept: dict[Any, Facts] = {}
+    with contextlib.suppress(TypeError):  # neither hashable nor weakly referable: examined anew
+        kept = _EXAMINED.setdefault(owner, kept)
+    name = getattr(decoder, "__name__", "")
+    key = (name, z.dtype, z.device, z.shape[-1], differentiated)
+    if key not in kept and (name, *key[1:-1], True) not in kept:
+        with temporarily_clear_interpreter_stack(), forward_ad._set_fwd_grad_enabled(True):
+            kept[key] = _examined(decoder, row, differentiated)
+    return kept[key] if key in kept else kept[(*key[:-1], True)]
+
+
+def _plain(z: Tensor) -> tuple[Tensor, bool]:
+    """z without what differentiates or batches it, and whether anything differentiates it."""
+    primal, tangent = forward_ad.unpack_dual(debug_unwrap(z))
+    plain = debug_unwrap(primal)
+    return plain.detach(), plain is not z or z.requires_grad or tangent is not None
+
+
+def _examined(decoder: Decoder, row: Tensor, twice: bool) -> Facts:
+    row = torch.where(row.isfinite(), row, 0)
+    with torch.enable_grad(), explained(decoder, row):
+        with _Stateless(row):
+            likelihood = unwrapped(ask(decoder, row[:1]))
+        known = information(likelihood)
+        if known is None:
+            kl(likelihood, likelihood)  # refused if that is not known, either
+        names = known.parameters if known else _differentiable(likelihood)
+
+        def parameters(x: Tensor) -> Tensor:
+            """All parameters of rows as real vectors, of real coordinates."""
+            z = torch.complex(*x.chunk(2, dim=-1))
+            values = (getattr(unwrapped(ask(decoder, z)), name) for name in names)
+            reals = (torch.view_as_real(v) if v.is_complex() else v for v in values)
+            return torch.cat([v.flatten(1) for v in reals], dim=1)
+
+        x = torch.cat([row.real, row.imag], dim=-1)
+        memory = allocated(lambda x: jvp(parameters, (x,), (torch.ones_like(x),)), x[:1])
+        _check_rows(parameters, x)
+        _check_derivatives(parameters, x[:1], twice)
+        if known is None:
+            _check_minimum(decoder, x[:1])
+    return Facts(known, memory)
+
+
+class _Stateless(TorchDispatchMode):
+    """Refuses what would change a tensor that was there before, and so outlives the call."""
+
+    def __init__(self, *own: Tensor) -> None:
+        super().__init__()
+        self.own = {tensor.untyped_storage()._cdata for tensor in own}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func._schema.is_mutable:
+            names = [argument.name for argument in func._schema.arguments]
+            given = dict(zip(names, args, strict=False)) | kwargs
+            written = [
+                a.name for a in func._schema.arguments if a.alias_info and a.alias_info.is_write
+            ]
+            for tensor in tree_leaves([given.get(name) for name in written]):
+                if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self.own:
+                    raise InputError(
+                        f"the decoder changes a tensor that outlives the call, by {func}: call "
+                        ".eval() on it, or take out what it counts or averages."
+                    )
+        out = func(*args, **kwargs)
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self.own.add(leaf.untyped_storage()._cdata)
+        return out
+
+
+def _differentiable(likelihood: Any) -> tuple[str, ...]:
+    values = {name: getattr(likelihood, name) for name in likelihood.arg_constraints}
+    return tuple(name for name, value in values.items() if value.is_floating_point())
+
+
+def _check_rows(parameters: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    alone, again = parameters(x[:1]), parameters(x[:1])
+    if not torch.equal(alone.nan_to_num(), again.nan_to_num()):
+        raise InputError(
+            "the decoder gives another distribution when it is asked again, so that it draws "
+            "random numbers or keeps a state: call .eval() on it, and return the distribution "
+            "instead of a draw."
+        )
+    company = x[1:] if len(x) > 1 else 0.9 * x
+    together = parameters(torch.cat([x[:1], company]))[:1]
+    scale = alone.abs().amax().clamp_min(torch.finfo(x.dtype).tiny)
+    if not (alone - together).abs().amax() <= _tolerance(x) * scale and alone.isfinite().all():
+        raise InputError(
+            "the decoder's rows depend on each other: a latent gets another distribution in other "
+            "company, as by batch statistics; make it a function of each row alone."
+        )
+
+
+def _check_minimum(decoder: Decoder, x: Tensor) -> None:
+    """The relative entropy of a regular family is stationary at its base point."""
+
+    def entropy(x: Tensor) -> Tensor:
+        z = torch.complex(*x.chunk(2, dim=-1))
+        return kl(likelihood, ask(decoder, z)).sum()
+
+    likelihood = ask(decoder, torch.complex(*x.chunk(2, dim=-1)))
+    slope = grad(entropy)(x)
+    curvature = jvp(grad(entropy), (x,), (torch.ones_like(x),))[1]
+    if not slope.abs().amax() ** 2 <= _tolerance(x) * (curvature.abs().amax() + slope.abs().amax()):
+        raise InputError(
+            f"the relative entropy of {type(unwrapped(likelihood)).__name__} has no minimum at "
+            "its base point, since its support depends on the latent: it has no Fisher information."
+        )
+
+
+def _check_derivatives(parameters: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> None:
+    stream = torch.Generator().manual_seed(0)
+
+    def draw(like: Tensor) -> Tensor:
+        noise = torch.randn(like.shape, generator=stream, dtype=like.dtype)
+        return noise.to(like.device)
+
+    for _ in range(PROBES):
+        v, w = draw(x), draw(x)
+        value, forward = jvp(parameters, (x,), (v,))  # type: ignore[misc]
+        c = draw(value)
+        (reverse,) = vjp(parameters, x)[1](c)
+        _hold("first", "forward", c * forward, (reverse * v).sum(), x)
+        if not twice:
+            continue
+
+        def along(x: Tensor, v: Tensor = v) -> Tensor:
+            return jvp(parameters, (x,), (v,))[1]
+
+        def gradient(x: Tensor, c: Tensor = c) -> Tensor:
+            return grad(lambda x: (parameters(x) * c).sum())(x)
+
+        expected = (grad(lambda x, v=v: (gradient(x) * v).sum())(x) * w).sum()
+        second = c * jvp(along, (x,), (w,))[1]
+        _hold("second", "forward over forward", second, expected, x)
+        mixed = (grad(lambda x, c=c: (along(x) * c).sum())(x) * w).sum()
+        _hold("second", "reverse over forward", mixed, expected, x)
+
+
+PROBES = 3
+"""Random directions along which derivatives by different modes are compared."""
+
+
+def _hold(order: str, mode: str, terms: Tensor, expected: Tensor, x: Tensor) -> None:
+    found, scale = terms.sum(), torch.linalg.vector_norm(terms) + expected.abs()
+    if (
+        found.isfinite()
+        and expected.isfinite()
+        and (found - expected).abs() > _tolerance(x) * scale
+    ):
+        raise InputError(
+            f"torch gives two different {order} derivatives of the decoder, {found:.6g} by {mode} "
+            f"and {expected:.6g} by reverse differentiation: an operation of it (in a scripted or "
+            "custom function, or one that torch differentiates wrong) has to be written out in "
+            "elementary operations."
+        )
+
+
+def _tolerance(x: Tensor) -> float:
+    return float(torch.finfo(x.dtype).eps ** (1 / 3))
+
+
+def _broadcast(likelihood: Any, decoder: Decoder, count: int) -> Any:
+    """What the decoder returned, if it is a distribution for every one of so many rows."""
+    if isinstance(likelihood, dist.Distribution):
+        if likelihood.batch_shape[:1] != (count,):
+            raise InputError(
+                "the decoder returns a distribution of batch shape "
+                f"{tuple(likelihood.batch_shape)} for {count} latents: its first axis has to be "
+                "that of the latents."
+            )
+        return likelihood
+    if isinstance(likelihood, RealGaussian | ComplexGaussian):
+        return _checked_gaussian(likelihood, count)
+    if isinstance(likelihood, DenseComplexGaussian) or information(likelihood) is not None:
+        return likelihood
+    raise InputError(
+        f"the decoder returns a {type(likelihood).__name__}, not a distribution: return one, such "
+        "as torch's Independent(Normal(mean, scale), 1) or Bernoulli(logits=...), or "
+        "RealGaussian(mean, log_var) of kahlervae.models."
+    )
+
+
+def _checked_gaussian(
+    likelihood: RealGaussian | ComplexGaussian, count: int
+) -> RealGaussian | ComplexGaussian:
+    kind = type(likelihood).__name__
+    mean, log_var = likelihood
+    for name, part in likelihood._asdict().items():
+        if not isinstance(part, Tensor):
+            raise InputError(f"the {name} of the decoder's {kind} is no tensor: make it one.")
+    if mean.is_complex() != isinstance(likelihood, ComplexGaussian) or not (
+        mean.is_complex() or mean.is_floating_point()
+    ):
+        raise InputError(
+            f"the mean of the decoder's {kind} is {_dtype(mean)}: real data are a RealGaussian, "
+            "complex data a ComplexGaussian."
+        )
+    if not log_var.is_floating_point():
+        raise InputError(f"the log_var of the decoder's {kind} is {_dtype(log_var)}: make it real.")
+    if mean.dim() < 2 or len(mean) != count:
+        raise InputError(
+            f"the mean of the decoder's {kind} has the shape {tuple(mean.shape)} for {count} "
+            "latents: its shape has to be (n, ...), a row of data for every latent."
+        )
+    misfit = (
+        f"the log_var of the decoder's {kind} has the shape {tuple(log_var.shape)}, which does not "
+        f"go with that of the mean, {tuple(mean.shape)}: one number for every latent has the shape "
+        f"{(count, *[1] * (mean.dim() - 1))}."
+    )
+    try:
+        return likelihood._replace(log_var=log_var.expand(mean.shape))
+    except RuntimeError:
+        raise InputError(misfit) from None
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+@contextlib.contextmanager
+def explained(decoder: Decoder, z: Tensor) -> Iterator[None]:
+    """Errors of torch, or of the decoder, in one sentence.
+
+    Example:
+        >>> with explained(abs, torch.zeros(1, 1) + 0j):
+        ...     raise RuntimeError("derivative for aten::cube is not implemented\\n  at ...")
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: torch cannot differentiate aten::cube, which the decoder \
+uses, in the way that is needed here: write it out in elementary operations.
+    """
+    try:
+        yield
+    except (InputError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise InputError(_sentence(error, decoder, z)) from error
+
+
+CANNOT = re.compile(
+    r"forward AD with (?:the )?(\S+) that does not support"
+    r"|derivative for '?([\w:]+)'? is not implemented"
+)
+
+
+def _sentence(error: Exception, decoder: Decoder, z: Tensor) -> str:
+    text = str(error).strip() or type(error).__name__
+    first = text.partition("\n")[0]
+    if found := CANNOT.search(text):
+        operation = found[1] or found[2]
+    elif "autograd.Function" in text:
+        operation = "a custom autograd.Function"
+    elif "randomness" in text or "random operation" in text:
+        return (
+            "the decoder draws random numbers: call .eval() on it, and return the distribution "
+            "instead of a draw."
+        )
+    else:
+        name = getattr(decoder, "__name__", type(decoder).__name__)
+        hint = ""
+        parameters = getattr(decoder, "parameters", None)
+        if parameters is not None and any(
+            torch.finfo(p.dtype).bits != torch.finfo(z.real.dtype).bits
+            for p in parameters()
+            if p.is_floating_point() or p.is_complex()
+        ):
+            hint = ": give latents and decoder the same precision, as by decoder.double()"
+        return (
+            f"the decoder {name} fails at latents of shape {tuple(z.shape)} and type {_dtype(z)} "
+            f"({first}){hint}."
+        )
+    return (
+        f"torch cannot differentiate {operation}, which the decoder uses, in the way that is "
+        "needed here: write it out in elementary operations."
+    )

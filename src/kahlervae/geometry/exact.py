@@ -1,0 +1,283 @@
+r"""Functions whose derivatives torch gets wrong, in a form in which it gets them right.
+
+Torch differentiates some fused kernels once and no further: their derivative is a formula in
+numbers that the kernel saved (the mean of a layer norm, the factors of a determinant), and a second
+differentiation takes those for constants. Nothing is raised; the second derivative is wrong
+(torch 2.13: forward over forward and reverse over forward; docs/theory.md, section 14, has the
+list and how it was found). :class:`Exact` exchanges them, while a decoder runs, for compositions of
+elementary operations, which are right to any order and in any composition of modes.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
+
+from kahlervae.errors import InputError
+
+__all__ = ["exact"]
+
+Function = TypeVar("Function", bound=Callable)
+SUBSTITUTES: dict[Callable, Callable] = {}
+
+
+def _stands_in_for(*functions: Callable) -> Callable[[Function], Function]:
+    """Register a substitute for each of the functions, which have the same signature."""
+
+    def register(substitute: Function) -> Function:
+        SUBSTITUTES.update(dict.fromkeys(functions, substitute))
+        return substitute
+
+    return register
+
+
+class _Exact(TorchFunctionMode):
+    """Puts a substitute, where there is one, in the place of every function that is called."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return SUBSTITUTES.get(func, func)(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """What runs within is differentiated right, or refused before it has changed anything.
+
+    Attention is taken by its definition, since its fused kernels have no forward derivative;
+    checkpoints are passed through, since they cannot be recomputed within nested derivatives.
+
+    Raises:
+        InputError: a layer is in training mode whose rows would depend on each other or on chance.
+
+    Example:
+        >>> from torch.func import grad
+        >>> second = grad(grad(lambda x: functional.layer_norm(torch.stack([x, x**2]), (2,))[0]))
+        >>> with exact():
+        ...     bool(second(torch.tensor(2.0)).isfinite())
+        True
+    """
+    hook = register_module_forward_pre_hook(_refuse_training)
+    try:
+        with _without_checkpoints(), sdpa_kernel(SDPBackend.MATH), _Exact():
+            yield
+    finally:
+        hook.remove()
+
+
+def _refuse_training(module: nn.Module, inputs: Any) -> None:
+    if not module.training:
+        return
+    name = type(module).__name__
+    if isinstance(module, _NormBase) and module.track_running_stats:
+        raise InputError(
+            f"the decoder's {name} is in training mode, in which rows depend on each other: call "
+            ".eval() on it first."
+        )
+    if (isinstance(module, _DropoutNd) and module.p > 0) or isinstance(module, nn.RReLU):
+        raise InputError(
+            f"the decoder's {name} is in training mode, in which it is random: call .eval() on it "
+            "first."
+        )
+
+
+@contextlib.contextmanager
+def _without_checkpoints() -> Iterator[None]:
+    """Run what is checkpointed as if it was not: the same values, and nothing to recompute."""
+    names = "_checkpoint_without_reentrant_generator", "CheckpointFunction"
+    kept = {name: getattr(checkpoint, name) for name in names}
+
+    def generator(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+
+    class Passing:
+        @staticmethod
+        def apply(function: Callable, preserve: bool, *args: Any) -> Any:
+            return function(*args)
+
+    try:
+        for name, substitute in zip(names, (generator, Passing), strict=True):
+            setattr(checkpoint, name, substitute)
+        yield
+    finally:
+        for name, original in kept.items():
+            setattr(checkpoint, name, original)
+
+
+@_stands_in_for(functional.layer_norm)
+def _layer_norm(
+    x: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    result = _normalise(x, tuple(range(-len(normalized_shape), 0)), eps)
+    if weight is not None:
+        result = result * weight
+    return result if bias is None else result + bias
+
+
+@_stands_in_for(torch.layer_norm)
+def _torch_layer_norm(
+    x: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Tensor:
+    return _layer_norm(x, normalized_shape, weight, bias, eps)
+
+
+@_stands_in_for(functional.instance_norm)
+def _instance_norm(
+    x: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not use_input_stats:
+        return functional.batch_norm(x, running_mean, running_var, weight, bias, False, 0.0, eps)
+    result = _normalise(x, tuple(range(2, x.dim())), eps)
+    shape = (-1, *[1] * (x.dim() - 2))
+    if weight is not None:
+        result = result * weight.view(shape)
+    return result if bias is None else result + bias.view(shape)
+
+
+def _normalise(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    centred = x - x.mean(dims, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(dims, keepdim=True) + eps)
+
+
+@_stands_in_for(functional.batch_norm)
+def _batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if training:
+        raise InputError(
+            "the decoder normalises by the statistics of its batch, so that rows depend on each "
+            "other: use batch norm in evaluation mode, with running statistics."
+        )
+    return functional.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+
+
+@_stands_in_for(functional.dropout, functional.alpha_dropout, functional.feature_alpha_dropout)
+def _dropout(x: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    if training and p > 0:
+        raise InputError("the decoder applies dropout, which is random: call .eval() on it first.")
+    return x
+
+
+@_stands_in_for(functional.glu, torch._C._nn.glu)
+def _glu(x: Tensor, dim: int = -1) -> Tensor:
+    value, gate = x.chunk(2, dim)
+    return value * torch.sigmoid(gate)
+
+
+@_stands_in_for(functional.hardsigmoid)
+def _hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
+    return functional.hardtanh(x / 6 + 0.5, 0.0, 1.0)
+
+
+@_stands_in_for(functional.silu)
+def _silu(input: Tensor, inplace: bool = False) -> Tensor:
+    return input * torch.sigmoid(input)
+
+
+@_stands_in_for(functional.mish)
+def _mish(input: Tensor, inplace: bool = False) -> Tensor:
+    return input * torch.tanh(functional.softplus(input))
+
+
+@_stands_in_for(torch.linalg.slogdet)
+def _slogdet(A: Tensor) -> Any:
+    permutation, _, upper = torch.linalg.lu(A)
+    diagonal = upper.diagonal(dim1=-2, dim2=-1)
+    sign = torch.linalg.det(permutation) * torch.sgn(diagonal).prod(-1)
+    log_det = diagonal.abs().log().sum(-1)
+    return torch.return_types.linalg_slogdet((sign, log_det))  # type: ignore[attr-defined]
+
+
+@_stands_in_for(torch.slogdet, Tensor.slogdet)
+def _torch_slogdet(input: Tensor) -> Any:
+    return torch.return_types.slogdet(tuple(_slogdet(input)))
+
+
+@_stands_in_for(torch.logdet, Tensor.logdet)
+def _logdet(input: Tensor) -> Tensor:
+    sign, log_det = _slogdet(input)
+    return log_det + sign.log()  # NaN where the determinant is negative
+
+
+@_stands_in_for(torch.linalg.det)
+def _det(A: Tensor) -> Tensor:
+    permutation, _, upper = torch.linalg.lu(A)
+    return torch.linalg.det(permutation) * upper.diagonal(dim1=-2, dim2=-1).prod(-1)
+
+
+@_stands_in_for(torch.det, Tensor.det)
+def _torch_det(input: Tensor) -> Tensor:
+    return _det(input)
+
+
+@_stands_in_for(torch.linalg.solve)
+def _solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
+    vector = B.dim() == 1 or (B.dim() == A.dim() - 1 and B.shape == A.shape[:-1])
+    factors = torch.linalg.lu_factor(A)
+    solution = torch.linalg.lu_solve(*factors, B.unsqueeze(-1) if vector else B, left=left)
+    return solution.squeeze(-1) if vector else solution
+
+
+@_stands_in_for(torch.linalg.tensorsolve)
+def _tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
+    if dims is not None:
+        A = A.movedim(dims, tuple(range(-len(dims), 0)))
+    shape = A.shape[B.dim() :]
+    solution = _solve(A.reshape(math.prod(B.shape), -1), B.flatten())
+    return solution.reshape(shape)
+
+
+@_stands_in_for(torch.cholesky_inverse, Tensor.cholesky_inverse)
+def _cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
+    eye = torch.eye(L.shape[-1], dtype=L.dtype, device=L.device)
+    half = torch.linalg.solve_triangular(L, eye, upper=upper)
+    return half @ _conj(half.mT) if upper else _conj(half.mT) @ half
+
+
+# Lazily conjugated views have no forward derivative.
+@_stands_in_for(torch.conj, Tensor.conj)
+def _conj(input: Tensor) -> Tensor:
+    return torch.complex(input.real, -input.imag) if input.is_complex() else input
+
+
+@_stands_in_for(torch.adjoint, Tensor.adjoint, Tensor.mH.__get__)  # type: ignore[attr-defined]
+def _adjoint(input: Tensor) -> Tensor:
+    return _conj(input.mT)
+
+
+@_stands_in_for(Tensor.H.__get__)  # type: ignore[attr-defined]
+def _hermitian(input: Tensor) -> Tensor:
+    return _conj(input.T)

@@ -1,0 +1,322 @@
+r"""Fisher informations of distributions in their own parameters.
+
+A registry, as :func:`torch.distributions.register_kl` is one: for every class of distributions the
+names of its parameters θ, and a function that makes of their derivatives :math:`\dot\theta` real
+vectors whose inner products are the Fisher information,
+
+.. math:: \langle w(\dot\theta), w(\dot\theta') \rangle
+          = E[(\dot\theta \cdot \nabla\log p)\,(\dot\theta' \cdot \nabla\log p)]
+
+so that the metric of a decoder is a Gram matrix of such vectors, and positive semidefinite by
+construction. All expectations are exact.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Float
+from scipy.special import bernoulli
+from torch import Tensor
+from torch import distributions as dist
+from torch.distributions.kl import _KL_REGISTRY
+
+from kahlervae.errors import InputError
+from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
+
+__all__ = ["Information", "information", "kl", "register_fisher", "registered", "unwrapped"]
+
+Features = Tensor | Sequence[Tensor]
+Function = TypeVar("Function", bound=Callable[[Any, Any], Features])
+
+
+class Information(NamedTuple):
+    """How the Fisher information of a class of distributions is found.
+
+    Attributes:
+        parameters: the names of θ, attributes of a distribution.
+        whiten: maps θ and its derivatives, as objects with these attributes, to the vectors w; the
+            derivatives have one axis more, the first; so have the vectors, whose further axes are
+            those of the data, in any shape.
+    """
+
+    parameters: tuple[str, ...]
+    whiten: Callable[[Any, Any], Features]
+
+
+_REGISTRY: dict[type, Information] = {}
+
+
+def register_fisher(distribution: type, *parameters: str) -> Callable[[Function], Function]:
+    r"""Register the Fisher information of a class of distributions and of what inherits from it.
+
+    Args:
+        distribution: the class.
+        parameters: names of the attributes that the information is in, tensors (n, ...).
+
+    Example:
+        The Rayleigh distribution of scale σ has the information 4/σ²:
+
+        >>> class Rayleigh(dist.Distribution):
+        ...     arg_constraints = {"scale": dist.constraints.positive}
+        ...     def __init__(self, scale):
+        ...         self.scale = scale
+        ...         super().__init__(scale.shape)
+        >>> @register_fisher(Rayleigh, "scale")
+        ... def _rayleigh(at, d):
+        ...     return 2 * d.scale / at.scale
+        >>> from kahlervae.geometry import fisher_form
+        >>> fisher_form(lambda z: Rayleigh(z.real), torch.tensor([[2 + 1j]]))  # 4/2² along Re z
+        tensor([[[1., 0.],
+                 [0., 0.]]])
+    """
+
+    def register(whiten: Function) -> Function:
+        _REGISTRY[distribution] = Information(parameters, whiten)
+        return whiten
+
+    return register
+
+
+def registered() -> dict[type, Information]:
+    """All that is registered, by class.
+
+    Example:
+        >>> registered()[dist.Poisson].parameters
+        ('rate',)
+    """
+    return dict(_REGISTRY)
+
+
+def information(likelihood: Any) -> Information | None:
+    """That of the nearest class which is registered; None where there is none.
+
+    Example:
+        >>> information(dist.Normal(0.0, 1.0)).parameters
+        ('loc', 'scale')
+        >>> information(dist.StudentT(3.0)) is None
+        True
+    """
+    return next((_REGISTRY[kind] for kind in type(likelihood).__mro__ if kind in _REGISTRY), None)
+
+
+def unwrapped(likelihood: Any) -> Any:
+    """The distribution within Independent, and the base of one that is transformed for good.
+
+    Axes of an event are added up as those of a batch are, and a bijection without parameters
+    leaves both Fisher information and relative entropy.
+
+    Example:
+        >>> type(unwrapped(dist.Independent(dist.LogNormal(torch.zeros(3), 1.0), 1))).__name__
+        'Normal'
+    """
+    if isinstance(likelihood, dist.Independent):
+        return unwrapped(likelihood.base_dist)
+    transformed = isinstance(likelihood, dist.TransformedDistribution)
+    if transformed and all(_is_fixed_bijection(t) for t in likelihood.transforms):
+        return unwrapped(likelihood.base_dist)
+    return likelihood
+
+
+def _is_fixed_bijection(transform: dist.Transform) -> bool:
+    if isinstance(transform, dist.ComposeTransform):
+        return all(_is_fixed_bijection(part) for part in transform.parts)
+    if isinstance(transform, dist.IndependentTransform):
+        return _is_fixed_bijection(transform.base_transform)
+    state = vars(transform).values()
+    return transform.bijective and not any(isinstance(x, Tensor | torch.nn.Module) for x in state)
+
+
+def kl(p: Any, q: Any) -> Float[Tensor, " n *shape"]:
+    """Relative entropy of p from q, nats, by their method ``kl`` or by torch, twice differentiable.
+
+    Raises:
+        InputError: it is not known.
+
+    Example:
+        >>> kl(dist.Poisson(torch.ones(1)), dist.Poisson(torch.full((1,), torch.e)))  # e − 2
+        tensor([0.7183])
+    """
+    if hasattr(p, "kl"):
+        return p.kl(q)
+    p, q = unwrapped(p), unwrapped(q)
+    if isinstance(p, dist.Laplace):
+        return _laplace_kl(p, q)
+    kind = type(p)
+    # What torch knows of all transformed distributions takes their transforms for constants.
+    if isinstance(p, dist.TransformedDistribution) and (
+        kind is dist.TransformedDistribution or (kind, kind) not in _KL_REGISTRY
+    ):
+        raise InputError(_unknown(kind))
+    try:
+        return dist.kl_divergence(p, q)
+    except NotImplementedError:
+        raise InputError(_unknown(kind)) from None
+
+
+def _unknown(kind: type) -> str:
+    return (
+        f"neither the Fisher information nor the relative entropy of {kind.__name__} is known: "
+        "register the former with kahlervae.geometry.register_fisher."
+    )
+
+
+def _laplace_kl(p: dist.Laplace, q: dist.Laplace) -> Tensor:
+    """The same value as torch's, which has no second derivative where the locations are equal."""
+    ratio = p.scale / q.scale
+    t = (q.loc - p.loc) / p.scale
+    near = t.abs() < 1e-2
+    small, large = torch.where(near, t, 0.0), torch.where(near, 1.0, t).abs()
+    # |t| + exp(−|t|) − 1, by its series where |t| is small.
+    size, square = small.abs(), small.square()
+    series = square * (1 / 2 - size / 6 + square / 24 - square * size / 120)
+    excess = torch.where(near, series, large + torch.expm1(-large))
+    return ratio * excess + ratio - 1 - ratio.log()
+
+
+def _reals(z: Tensor) -> Tensor:
+    return torch.view_as_real(z).flatten(-2)
+
+
+@register_fisher(RealGaussian, "mean", "log_var")
+def _real_gaussian(at: Any, d: Any) -> Features:
+    return d.mean * torch.exp(-0.5 * at.log_var), math.sqrt(0.5) * d.log_var
+
+
+@register_fisher(ComplexGaussian, "mean", "log_var")
+def _complex_gaussian(at: Any, d: Any) -> Features:
+    mean = d.mean * torch.exp(-0.5 * at.log_var)
+    return _reals(math.sqrt(2) * mean), d.log_var
+
+
+@register_fisher(DenseComplexGaussian, "mean", "covariance")
+def _dense_complex_gaussian(at: Any, d: Any) -> Features:
+    factor = torch.linalg.cholesky(at.covariance)
+    mean = torch.linalg.solve_triangular(factor, d.mean.unsqueeze(-1), upper=False)
+    half = torch.linalg.solve_triangular(factor, d.covariance, upper=False)
+    covariance = torch.linalg.solve_triangular(factor, half.mH, upper=False)
+    return _reals(math.sqrt(2) * mean.squeeze(-1)), _reals(covariance.flatten(-2))
+
+
+@register_fisher(dist.Normal, "loc", "scale")
+def _normal(at: Any, d: Any) -> Features:
+    return d.loc / at.scale, math.sqrt(2) * d.scale / at.scale
+
+
+@register_fisher(dist.Laplace, "loc", "scale")
+def _laplace(at: Any, d: Any) -> Features:
+    return d.loc / at.scale, d.scale / at.scale
+
+
+@register_fisher(dist.MultivariateNormal, "loc", "scale_tril")
+def _multivariate_normal(at: Any, d: Any) -> Features:
+    factor = at.scale_tril
+    loc = torch.linalg.solve_triangular(factor, d.loc.unsqueeze(-1), upper=False)
+    half = torch.linalg.solve_triangular(factor, d.scale_tril, upper=False)
+    return loc.squeeze(-1), (half + half.mT) / math.sqrt(2)
+
+
+@register_fisher(dist.LowRankMultivariateNormal, "loc", "cov_factor", "cov_diag")
+def _low_rank_multivariate_normal(at: Any, d: Any) -> Features:
+    low_rank, change = at.cov_factor, d.cov_factor @ at.cov_factor.mT
+    factor = torch.linalg.cholesky(low_rank @ low_rank.mT + torch.diag_embed(at.cov_diag))
+    loc = torch.linalg.solve_triangular(factor, d.loc.unsqueeze(-1), upper=False)
+    covariance = change + change.mT + torch.diag_embed(d.cov_diag)
+    half = torch.linalg.solve_triangular(factor, covariance, upper=False)
+    whole = torch.linalg.solve_triangular(factor, half.mT, upper=False)
+    return loc.squeeze(-1), math.sqrt(0.5) * whole
+
+
+@register_fisher(dist.Bernoulli, "logits")
+def _bernoulli(at: Any, d: Any) -> Features:
+    # √(p (1 − p)), without differences of numbers next to 1.
+    log_both = torch.nn.functional.logsigmoid(at.logits) - torch.nn.functional.softplus(at.logits)
+    return torch.exp(0.5 * log_both) * d.logits
+
+
+@register_fisher(dist.ContinuousBernoulli, "logits")
+def _continuous_bernoulli(at: Any, d: Any) -> Features:
+    return continuous_bernoulli_variance(at.logits).sqrt() * d.logits
+
+
+@register_fisher(dist.Categorical, "logits")
+@register_fisher(dist.OneHotCategorical, "logits")
+def _categorical(at: Any, d: Any) -> Features:
+    log_p = at.logits.log_softmax(-1)
+    mean = (log_p.exp() * d.logits).sum(-1, keepdim=True)
+    return torch.exp(0.5 * log_p) * (d.logits - mean)
+
+
+@register_fisher(dist.Poisson, "rate")
+def _poisson(at: Any, d: Any) -> Features:
+    return d.rate * at.rate.rsqrt()
+
+
+@register_fisher(dist.Exponential, "rate")
+def _exponential(at: Any, d: Any) -> Features:
+    return d.rate / at.rate
+
+
+@register_fisher(dist.Gamma, "concentration", "rate")
+def _gamma(at: Any, d: Any) -> Features:
+    # [[ψ₁(a), −1/b], [−1/b, a/b²]] by its Cholesky factor, b first.
+    a, b = at.concentration, at.rate
+    schur = _trigamma(a, less_inverse=True)
+    return a.sqrt() * (d.rate / b - d.concentration / a), schur.sqrt() * d.concentration
+
+
+@register_fisher(dist.Beta, "concentration1", "concentration0")
+def _beta(at: Any, d: Any) -> Features:
+    pair = (torch.stack([x.concentration1, x.concentration0], dim=-1) for x in (at, d))
+    return _dirichlet(*(SimpleNamespace(concentration=x) for x in pair))
+
+
+@register_fisher(dist.Dirichlet, "concentration")
+def _dirichlet(at: Any, d: Any) -> Features:
+    r"""The root of diag(t) − s11ᵀ, t = ψ₁(α), s = ψ₁(Σα): √t (I − c uuᵀ) √t, u² = s/t."""
+    t = _trigamma(at.concentration)
+    u = (_trigamma(at.concentration.sum(-1, keepdim=True)) / t).sqrt()
+    rest = (1 - u.square().sum(-1, keepdim=True)).clamp_min(0)
+    root = t.sqrt() * d.concentration
+    return root - u * (u * root).sum(-1, keepdim=True) / (1 + rest.sqrt())
+
+
+def _trigamma(x: Tensor, less_inverse: bool = False) -> Tensor:
+    """ψ₁(x), or ψ₁(x) − 1/x, in double precision on the way, since parts nearly cancel."""
+    double = x.double()
+    value = torch.polygamma(1, double)
+    return (value - 1 / double if less_inverse else value).to(x.dtype)
+
+
+SERIES = [
+    float(number) * (2 * k - 1) / math.factorial(2 * k)
+    for k, number in enumerate(bernoulli(40)[::2])
+    if k > 0
+]
+
+
+def continuous_bernoulli_variance(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    r"""The variance of a continuous Bernoulli variable, its information in the logit η.
+
+    .. math:: A''(\eta) = \frac1{\eta^2} - \frac1{4 \sinh^2 (\eta/2)}
+              = \sum_{k \ge 1} B_{2k} \frac{2k - 1}{(2k)!}\, \eta^{2k-2}
+
+    by the series for |η| < 2, where the difference would lose digits (it is 1/12 at η = 0), and
+    with exponentials that do not overflow elsewhere.
+
+    Example:
+        >>> variance = continuous_bernoulli_variance(torch.tensor([0.0, 1.0, 200.0]))
+        >>> [round(v, 6) for v in variance.tolist()]
+        [0.083333, 0.079326, 2.5e-05]
+    """
+    near = logits.abs() < 2
+    small = torch.where(near, logits, 0.0).square()
+    series = torch.zeros_like(small)
+    for coefficient in reversed(SERIES):
+        series = series * small + coefficient
+    large = torch.where(near, 2.0, logits).abs()
+    decay = torch.exp(-large)
+    exact = large.square().reciprocal() - decay / torch.expm1(-large).square()
+    return torch.where(near, series, exact)

@@ -1,0 +1,129 @@
+"""Latents at the door: what is let in, and how real ones become complex."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from kahlervae.errors import InputError
+
+__all__ = ["check_latents", "complexify", "to_complex", "to_real"]
+
+COMPLEX = (torch.complex64, torch.complex128)
+
+
+def check_latents(z: Tensor, name: str = "z", finite: bool = False) -> Complex[Tensor, "n d"]:
+    """The latents with lazy conjugations and negations carried out, or one sentence.
+
+    Every public function that takes latents calls this once; nothing behind it checks again.
+
+    Args:
+        z: what was given.
+        name: what it is called in the sentence.
+        finite: whether all of them have to be finite. They need not be where a sampler asks for a
+            metric, since its proposals may run away and are rejected then.
+
+    Raises:
+        InputError: z is not a tensor of shape (n, d) with d ≥ 1 of complex64 or complex128 numbers.
+
+    Example:
+        >>> check_latents(torch.tensor([[1 + 2j]]).conj()).is_conj()
+        False
+        >>> check_latents(torch.ones(3, 2))
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: z is real (float32), but latents are complex: wrap a decoder \
+of real latents u as complexify(decoder) and give to_complex(u).
+    """
+    if not isinstance(z, Tensor):
+        raise InputError(
+            f"{name} is a {type(z).__name__}, not a tensor: give latents as torch.tensor(...) of "
+            "shape (n, d)."
+        )
+    dtype = str(z.dtype).removeprefix("torch.")
+    if not z.is_complex():
+        raise InputError(
+            f"{name} is real ({dtype}), but latents are complex: wrap a decoder of real latents u "
+            "as complexify(decoder) and give to_complex(u)."
+        )
+    if z.dtype not in COMPLEX:
+        raise InputError(f"{name} is {dtype}: give complex64 or complex128.")
+    if z.dim() != 2 or z.shape[1] == 0:
+        raise InputError(
+            f"{name} has the shape {tuple(z.shape)}, but latents are a batch of shape (n, d), "
+            "d ≥ 1: give a single latent as z[None]."
+        )
+    if finite and (wrong := int((~z.isfinite()).any(1).sum())):
+        raise InputError(
+            f"{name} is not finite in {wrong} of {len(z)} rows: leave them out, or find what made "
+            "them diverge."
+        )
+    return z.resolve_conj().resolve_neg()
+
+
+def to_complex(u: Float[Tensor, "*batch 2*d"]) -> Complex[Tensor, "*batch d"]:
+    r"""Real latents as complex ones, :math:`z = (u_a + i u_b) / \sqrt 2`, u = (u_a, u_b).
+
+    The prior N(0, I) of u becomes CN(0, I), E|z|² = 1.
+
+    Raises:
+        InputError: u is no real tensor, or its dimension is odd.
+
+    Example:
+        >>> to_complex(torch.tensor([[1.0, 2.0]], dtype=torch.float64)) * 2**0.5
+        tensor([[1.0000+2.0000j]], dtype=torch.complex128)
+    """
+    if not isinstance(u, Tensor) or not u.is_floating_point() or u.dim() == 0:
+        raise InputError("u has to be a tensor of real floating-point numbers (..., 2d).")
+    if u.shape[-1] % 2:
+        raise InputError(
+            f"u has the odd dimension {u.shape[-1]}, and C^d has 2d real ones: train with an even "
+            "one, or fix a coordinate of yours, as in complexify(lambda u: decoder(u[..., :-1])), "
+            "whose metric is then degenerate along what is ignored."
+        )
+    return torch.complex(*u.chunk(2, dim=-1)) / math.sqrt(2)
+
+
+def to_real(z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch 2*d"]:
+    r"""Complex latents as real ones, :math:`u = \sqrt 2\, (\mathrm{Re}\, z, \mathrm{Im}\, z)`.
+
+    The inverse of :func:`to_complex`.
+
+    Example:
+        >>> u = torch.tensor([[1.0, 2.0]])
+        >>> torch.allclose(to_real(to_complex(u)), u)
+        True
+    """
+    z = z.resolve_conj()
+    return math.sqrt(2) * torch.cat([z.real, z.imag], dim=-1)
+
+
+def complexify(decoder: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    r"""A decoder of 2d real latents as one of d complex latents.
+
+    .. math:: z \mapsto \mathrm{decoder}(\sqrt 2\, (\mathrm{Re}\, z, \mathrm{Im}\, z))
+
+    The complex structure is a choice, of which coordinates go together: first half and second half.
+    Another one is a permutation of u. With J the real Jacobian of the decoder's parameters and I
+    their Fisher information, the real form in (Re z, Im z) is 2 JᵀIJ, and the metric its Hermitian
+    part.
+
+    Args:
+        decoder: real latents (n, 2d) to a distribution over data, row by row.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> from kahlervae.geometry import fisher_metric
+        >>> decoder = complexify(lambda u: Normal(3 * u, 1.0))  # R² to N(3u, 1)
+        >>> metric = fisher_metric(decoder, to_complex(torch.tensor([[1.0, 2.0]])))
+        >>> round(metric.real.item(), 4)  # ¼ (18 + 18)
+        9.0
+    """
+
+    def complexified(z: Tensor) -> Any:
+        return decoder(to_real(z))
+
+    return complexified
