@@ -13,8 +13,11 @@ from kahlervae.geometry.agreement import (
     best_constant_metric,
     relative_error,
 )
+from kahlervae.geometry.check import check_decoder
 from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volume_element
+from kahlervae.geometry.estimate import estimate_defects
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
+from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
 from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.latents import complexify, to_complex, to_real
@@ -35,12 +38,16 @@ __all__ = [
     "MixturePotential",
     "affine_invariant_distance",
     "best_constant_metric",
+    "calibrate_posterior_potential",
+    "check_decoder",
     "closedness_defect",
     "complexify",
+    "estimate_defects",
     "fisher_form",
     "fisher_metric",
     "fisher_norm",
     "fisher_relation",
+    "fit_potential",
     "hermitian_defect",
     "hermitian_part",
     "holomorphic_part",

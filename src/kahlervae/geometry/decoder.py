@@ -24,7 +24,16 @@ from kahlervae.geometry.memory import allocated
 from kahlervae.geometry.wirtinger import has_pushforward
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
-__all__ = ["Decoder", "Derivatives", "Facts", "ask", "derivatives", "examine", "explained"]
+__all__ = [
+    "Decoder",
+    "Derivatives",
+    "Facts",
+    "ask",
+    "derivative_memory",
+    "derivatives",
+    "examine",
+    "explained",
+]
 
 Decoder = Callable[[Tensor], Any]
 """Latents (n, d) to a distribution over data, row by row: one of
@@ -102,12 +111,25 @@ def derivatives(
         return tuple(getattr(likelihood, name).resolve_conj() for name in known.parameters)
 
     with explained(decoder, z):
-        pushed = vmap(lambda v: jvp(parameters, (z,), (v,)), out_dims=(None, 0))  # type: ignore[arg-type]
+        # Chance is looked for elsewhere; constants may be drawn, the same ones for all tangents.
+        pushed = vmap(
+            lambda v: jvp(parameters, (z,), (v,)),
+            out_dims=(None, 0),  # type: ignore[arg-type]
+            randomness="same",
+        )
         parts = [pushed(part) for part in tangents.split(at_once or len(tangents))]
     values = parts[0][0]
     changes = (torch.cat(column) for column in zip(*(part[1] for part in parts), strict=True))
     at, d = (dict(zip(known.parameters, column, strict=True)) for column in (values, changes))
     return Derivatives(SimpleNamespace(**at), SimpleNamespace(**d), known.whiten)
+
+
+def derivative_memory(decoder: Decoder, z: Complex[Tensor, "n d"]) -> int:
+    """Bytes that the derivative of one row along one tangent takes, at most."""
+    if not has_pushforward(decoder):
+        return examine(decoder, z).memory
+    row = z[:1]
+    return allocated(lambda: decoder.pushforward(row, row.unsqueeze(0)))  # type: ignore[attr-defined]
 
 
 _EXAMINED: weakref.WeakKeyDictionary[Any, dict[Any, Facts]] = weakref.WeakKeyDictionary()
@@ -384,11 +406,6 @@ def _sentence(error: Exception, decoder: Decoder, z: Tensor) -> str:
         operation = found[1] or found[2]
     elif "autograd.Function" in text:
         operation = "a custom autograd.Function"
-    elif "randomness" in text or "random operation" in text:
-        return (
-            "the decoder draws random numbers: call .eval() on it, and return the distribution "
-            "instead of a draw."
-        )
     else:
         name = getattr(decoder, "__name__", type(decoder).__name__)
         hint = ""

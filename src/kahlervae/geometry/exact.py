@@ -191,6 +191,19 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = False, inplace: bool = 
     return x
 
 
+@_stands_in_for(functional.rrelu)
+def _rrelu(
+    input: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
+    if training:
+        raise InputError("the decoder applies a random ReLU: call .eval() on it first.")
+    return functional.leaky_relu(input, (lower + upper) / 2)
+
+
 @_stands_in_for(functional.glu, torch._C._nn.glu)
 def _glu(x: Tensor, dim: int = -1) -> Tensor:
     value, gate = x.chunk(2, dim)
@@ -251,6 +264,12 @@ def _solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     return solution.squeeze(-1) if vector else solution
 
 
+@_stands_in_for(torch.linalg.solve_ex)
+def _solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+    info = torch.zeros(A.shape[:-2], dtype=torch.int32, device=A.device)
+    return _solve(A, B, left=left), info
+
+
 @_stands_in_for(torch.linalg.tensorsolve)
 def _tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
     if dims is not None:
@@ -260,11 +279,34 @@ def _tensorsolve(A: Tensor, B: Tensor, dims: Any = None) -> Tensor:
     return solution.reshape(shape)
 
 
+@_stands_in_for(torch.cholesky, Tensor.cholesky)
+def _cholesky(input: Tensor, upper: bool = False) -> Tensor:
+    return torch.linalg.cholesky(input, upper=upper)
+
+
+@_stands_in_for(torch.linalg.householder_product, torch.orgqr, Tensor.orgqr)
+def _householder_product(A: Tensor, tau: Tensor) -> Tensor:
+    """The first columns of (I − τ₁v₁v₁†)(I − τ₂v₂v₂†)⋯, the v in the lower part of A."""
+    m, n = A.shape[-2:]
+    eye = torch.eye(m, n, dtype=A.dtype, device=A.device)
+    vectors = A.tril(-1) + eye
+    product = eye.expand(*A.shape)
+    for k in reversed(range(tau.shape[-1])):
+        v = vectors[..., k : k + 1]
+        product = product - tau[..., k, None, None] * v @ (_conj(v.mT) @ product)
+    return product
+
+
 @_stands_in_for(torch.cholesky_inverse, Tensor.cholesky_inverse)
 def _cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
     eye = torch.eye(L.shape[-1], dtype=L.dtype, device=L.device)
     half = torch.linalg.solve_triangular(L, eye, upper=upper)
     return half @ _conj(half.mT) if upper else _conj(half.mT) @ half
+
+
+@_stands_in_for(torch.polar)
+def _polar(abs: Tensor, angle: Tensor) -> Tensor:
+    return torch.complex(abs * angle.cos(), abs * angle.sin())
 
 
 # Lazily conjugated views have no forward derivative.

@@ -19,7 +19,7 @@ from kahlervae.geometry.wirtinger import (
 from kahlervae.models.decoders import ComplexDecoder, ConstantVariance
 from kahlervae.nn import RealOutput
 
-__all__ = ["fisher_form", "fisher_metric", "fisher_norm", "fisher_relation"]
+__all__ = ["fisher_form", "fisher_metric", "fisher_norm", "fisher_relation", "restricted_form"]
 
 
 def fisher_metric(
@@ -180,6 +180,17 @@ def fisher_form(
         gram = _output_gram(decoder)
         return torch.cat([_form_of_features(decoder, part, gram) for part in parts])
     return torch.cat([_form(decoder, part) for part in parts])
+
+
+def restricted_form(
+    decoder: Decoder, z: Complex[Tensor, "n d"], tangents: Complex[Tensor, "k n d"]
+) -> Float[Tensor, "n k k"]:
+    """The Fisher information along tangents that differ from point to point."""
+    if _has_no_information(decoder, z):
+        real = torch.cat([tangents.real, tangents.imag], dim=-1).movedim(0, 1)
+        return real @ relative_entropy_form(decoder, z) @ real.mT
+    features = _standardised(decoder, z, tangents).movedim(0, 1)
+    return features @ features.mT
 
 
 CHUNK = 4096

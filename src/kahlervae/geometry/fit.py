@@ -4,7 +4,9 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
+from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.potential import MixturePotential
 from kahlervae.nn.optimiser import Adam
 
@@ -26,11 +28,13 @@ def fit_potential(
               + w\, (\log\det g_K(z_n) - \log\det G_n)^2 \right], \qquad w = 0.05
 
     The first term is dominated by the largest eigenvalues, the second keeps the volume element,
-    to which all contribute. With Adam under a one-cycle rate on batches drawn with replacement.
+    to which all contribute. With Adam under a one-cycle rate on batches drawn with replacement, in
+    units in which the mean diagonal entry of the metrics is :data:`UNIT`: c times the metrics have
+    c times the potential.
 
     Args:
-        z: probes.
-        metrics: the metric to approximate at each of them.
+        z: probes; the fit has their precision.
+        metrics: the metric to approximate at each of them, Hermitian and positive definite.
         groups: number of log-sum-exps.
         components: of each of them.
         steps: of the optimiser.
@@ -38,8 +42,11 @@ def fit_potential(
         generator: for the start and the batches.
 
     Returns:
-        The potential, without gradients. Not finite where the fit diverged or a metric is not
-        positive definite.
+        The potential, without gradients.
+
+    Raises:
+        InputError: there are no probes, latents or metrics are not finite or of another shape,
+            metrics are not Hermitian or not positive definite, or the fit diverged.
 
     Example:
         The metric of :math:`|z|^2 + \log(1 + |z|^2)`, from its values at 256 points:
@@ -53,8 +60,10 @@ def fit_potential(
         >>> potential.certificate().valid
         True
     """
-    scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.mean())
-    potential = MixturePotential.random(z.shape[1], groups, components, scale, generator)
+    z, metrics = _check_probes(z, metrics)
+    scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.double().mean()) / UNIT
+    metrics = metrics / scale
+    potential = MixturePotential.random(z.shape[1], groups, components, UNIT, generator, z.dtype)
     potential = potential.to(z.device)
     optimiser = Adam(potential.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
@@ -68,11 +77,47 @@ def fit_potential(
         (errors.square() + VOLUME_WEIGHT * volumes.square()).mean().backward()
         optimiser.step()
         schedule.step()
-    return potential.requires_grad_(False)
+    if not all(parameter.isfinite().all() for parameter in potential.parameters()):
+        raise InputError(
+            f"the fit of {groups} × {components} exponentials to {len(z)} metrics diverged: lower "
+            "the learning rate."
+        )
+    return potential.requires_grad_(False).scaled(scale)
 
 
 BATCH = 256
 VOLUME_WEIGHT = 0.05
+UNIT = 30.0
+"""Size of the metrics to which Adam's rate belongs, in which the root of the background is learned:
+that of the digits, where the rate of the configuration was chosen."""
+
+
+def _check_probes(z: Tensor, metrics: Tensor) -> tuple[Tensor, Tensor]:
+    z = check_latents(z, finite=True).detach()
+    expected = (*z.shape, z.shape[1])
+    if not len(z):
+        raise InputError("there are no probes: a fit needs latents with their metrics.")
+    if not isinstance(metrics, Tensor) or metrics.shape != expected or not metrics.is_complex():
+        given = tuple(metrics.shape) if isinstance(metrics, Tensor) else type(metrics).__name__
+        raise InputError(
+            f"the metrics are {given}, not one complex matrix for each of the probes: give a "
+            f"tensor of shape {expected}."
+        )
+    metrics = metrics.detach().to(z)
+    size = torch.linalg.matrix_norm(metrics)
+    skew = torch.linalg.matrix_norm(metrics - metrics.mH) > 1e-3 * size
+    for fault, rows in {
+        "not finite": ~size.isfinite(),
+        "not Hermitian": skew,
+        "not positive definite": ~log_det(metrics).isfinite(),
+    }.items():
+        if count := int(rows.sum()):
+            first = ", ".join(map(str, rows.nonzero().flatten()[:5].tolist()))
+            raise InputError(
+                f"{count} of {len(z)} metrics are {fault} (rows {first}{', …' * (count > 5)}): "
+                "leave these probes out, or add ε times the identity."
+            )
+    return z, metrics
 
 
 def calibrate_posterior_potential(
@@ -100,6 +145,9 @@ def calibrate_posterior_potential(
     Returns:
         The potential, without gradients.
 
+    Raises:
+        InputError: as :func:`fit_potential` does.
+
     Example:
         Metrics of a posterior potential give temperature and strength back:
 
@@ -110,6 +158,7 @@ def calibrate_posterior_potential(
         >>> torch.allclose(potential.metric(z), metrics)
         True
     """
+    z, metrics = _check_probes(z, metrics)
     candidates = []
     norms = torch.linalg.matrix_norm(metrics)
     for temperature in TEMPERATURES:

@@ -16,7 +16,7 @@ COMPLEX = (torch.complex64, torch.complex128)
 
 
 def check_latents(z: Tensor, name: str = "z", finite: bool = False) -> Complex[Tensor, "n d"]:
-    """The latents with lazy conjugations and negations carried out, or one sentence.
+    """The latents, with lazy conjugations, negations and expansions carried out, or one sentence.
 
     Every public function that takes latents calls this once; nothing behind it checks again.
 
@@ -61,7 +61,7 @@ of real latents u as complexify(decoder) and give to_complex(u).
             f"{name} is not finite in {wrong} of {len(z)} rows: leave them out, or find what made "
             "them diverge."
         )
-    return z.resolve_conj().resolve_neg()
+    return z.resolve_conj().resolve_neg().contiguous()
 
 
 def to_complex(u: Float[Tensor, "*batch 2*d"]) -> Complex[Tensor, "*batch d"]:

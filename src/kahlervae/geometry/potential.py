@@ -1,12 +1,16 @@
 """Log-sum-exp potentials: plurisubharmonic by construction, with their metric in closed form."""
 
+import copy
+import math
 from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
+from kahlervae.geometry.latents import check_latents
 
 __all__ = ["Certificate", "MixturePotential", "TotalCovariance"]
 
@@ -101,17 +105,20 @@ class MixturePotential(nn.Module):
         components: int,
         scale: float,
         generator: torch.Generator,
+        dtype: torch.dtype = torch.complex64,
     ) -> Self:
         """Random affine components with a metric of the order of ``scale``: the start of a fit.
 
-        Unscaled starts fail badly: s carries the scale, all else is of order 1.
+        Unscaled starts fail badly: s carries the scale, all else is of order 1. In either precision
+        they are the same, for the same generator.
         """
-        shape = (groups, components, latent_dim)
+        shape, single = (groups, components, latent_dim), torch.float32
+        real = dtype.to_real()
         return cls(
-            background=(0.25 * scale) ** 0.5 * torch.eye(latent_dim, dtype=torch.complex64),
-            log_strength=torch.full((groups,), scale / groups).log(),
-            offset=0.1 * torch.randn(shape[:2], generator=generator),
-            slope=0.7 * torch.randn(shape, generator=generator, dtype=torch.complex64),
+            background=(0.25 * scale) ** 0.5 * torch.eye(latent_dim, dtype=dtype),
+            log_strength=torch.full((groups,), scale / groups, dtype=real).log(),
+            offset=0.1 * torch.randn(shape[:2], generator=generator, dtype=single).to(real),
+            slope=0.7 * torch.randn(shape, generator=generator, dtype=torch.complex64).to(dtype),
         )
 
     @classmethod
@@ -227,6 +234,20 @@ class MixturePotential(nn.Module):
         return torch.cat(values), torch.cat(gradients)
 
     @torch.no_grad()
+    def scaled(self, factor: float) -> Self:
+        """The potential times a positive factor, and so its metric.
+
+        Example:
+            >>> potential = MixturePotential.constant(torch.tensor([[2, 1j], [-1j, 2]])).scaled(3)
+            >>> round(potential.certificate().lower_bound, 4)
+            3.0
+        """
+        scaled = copy.deepcopy(self)
+        scaled.background.mul_(factor**0.5)
+        scaled.log_strength.add_(math.log(factor))
+        return scaled
+
+    @torch.no_grad()
     def certificate(self) -> Certificate:
         r"""Plurisubharmonicity from the parameters.
 
@@ -241,6 +262,8 @@ class MixturePotential(nn.Module):
             >>> round(certificate.lower_bound, 4), certificate.valid  # the eigenvalues are 1 and 3
             (1.0, True)
         """
+        if not all(parameter.isfinite().all() for parameter in self.parameters()):
+            return Certificate(torch.nan, torch.nan)
         strength = self.log_strength.exp()
         bound = torch.linalg.svdvals(self.background)[-1] ** 2
         if self.factor is not None:
@@ -253,7 +276,13 @@ class MixturePotential(nn.Module):
         return self.factor is None and self.offset.numel() < self.slope.shape[-1]
 
     def _chunks(self, z: Tensor) -> tuple[Tensor, ...]:
-        """Points by as many as keep the largest intermediate near the caches."""
+        """Points, checked, by as many as keep the largest intermediate near the caches."""
+        z = check_latents(z)
+        if z.shape[1] != self.slope.shape[-1] or z.dtype != self.slope.dtype:
+            raise InputError(
+                f"z has the shape {tuple(z.shape)} and type {z.dtype}, but the potential is one of "
+                f"(n, {self.slope.shape[-1]}) and {self.slope.dtype}: convert z or fit anew."
+            )
         size = self.offset.numel() if self.factor is None else 2 * self.slope.numel()
         return z.split(max(FEW, CHUNK // size))
 

@@ -82,7 +82,8 @@ def pushforward(
     """
     if has_pushforward(f):
         return f.pushforward(z, tangents)  # type: ignore[attr-defined]
-    return f(z), vmap(lambda v: jvp(f, (z,), (v,))[1], chunk_size=at_once)(tangents)
+    derivative = vmap(lambda v: jvp(f, (z,), (v,))[1], chunk_size=at_once, randomness="same")
+    return f(z), derivative(tangents)
 
 
 def wirtinger(
