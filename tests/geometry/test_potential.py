@@ -3,13 +3,15 @@ import sys
 
 import pytest
 import torch
-from geometry.decoders import points
+from geometry.decoders import complex_gaussian, points
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import (
     MixturePotential,
     closedness_defect,
+    fisher_metric,
     log_det,
     mixed_hessian,
     relative_error,
@@ -235,6 +237,129 @@ def test_fit_recovers_a_metric_of_its_own_family():
     held_out = points(256, 2, seed=9)
     error = relative_error(to_double(fit).metric(held_out), truth.metric(held_out)).median()
     assert error < 0.05
+
+
+def probes_of_a_decoder(dtype=torch.complex128):
+    decoder, z = complex_gaussian(2), points(300, 2)
+    return z.to(dtype), fisher_metric(decoder, z).to(dtype)
+
+
+def quick_fit(z, metrics, steps=60):
+    return fit_potential(z, metrics, 2, 8, steps, 0.05, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_fit_has_the_precision_of_its_probes(dtype, default):
+    z, metrics = probes_of_a_decoder(dtype)
+    torch.set_default_dtype(default)
+    try:
+        potential = quick_fit(z, metrics)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert potential.metric(z).dtype == dtype
+    single = quick_fit(*probes_of_a_decoder(torch.complex64)).metric(z.to(torch.complex64))
+    assert relative_error(potential.metric(z).to(torch.complex64), single).max() < 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("factor", [1e-8, 1e-3, 7.0, 1e8])
+def test_fit_does_not_depend_on_the_scale_of_the_metrics(factor, dtype):
+    z, metrics = probes_of_a_decoder(dtype)
+    potential, scaled = quick_fit(z, metrics), quick_fit(z, factor * metrics)
+    assert relative_error(potential.metric(z), metrics).median() < 0.3
+    assert relative_error(scaled.metric(z), factor * potential.metric(z)).max() < 1e-2
+    assert scaled.certificate().valid
+
+
+def spoil(metrics, rows, value):
+    metrics = metrics.clone()
+    metrics[rows] = value
+    return metrics
+
+
+NO_PROBES = {
+    "none": (lambda z, g: (z[:0], g[:0]), "there are no probes"),
+    "one singular": (
+        lambda z, g: (z, spoil(g, [7], 0)),
+        r"1 of 300 metrics are not positive.*rows 7\)",
+    ),
+    "seven infinite": (
+        lambda z, g: (z, spoil(g, list(range(3, 10)), torch.inf)),
+        r"7 of 300 metrics are not finite \(rows 3, 4, 5, 6, 7, …\)",
+    ),
+    "one NaN": (lambda z, g: (z, spoil(g, [0], torch.nan)), "1 of 300 metrics are not finite"),
+    "negative": (lambda z, g: (z, -g), "300 of 300 metrics are not positive definite"),
+    "not Hermitian": (lambda z, g: (z, g + torch.ones(2, 2).triu(1)), "are not Hermitian"),
+    "NaN latents": (lambda z, g: (z * torch.nan, g), "z is not finite in 300 of 300 rows"),
+    "real latents": (lambda z, g: (z.real, g), "z is real"),
+    "fewer": (lambda z, g: (z, g[1:]), r"shape \(300, 2, 2\)"),
+    "real metrics": (lambda z, g: (z, g.real), "complex matrix"),
+    "array": (lambda z, g: (z, g.detach().numpy()), "ndarray"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PROBES)
+def test_what_cannot_be_fitted_is_said(name):
+    change, words = NO_PROBES[name]
+    mean, variance = points(3, 2), torch.ones(3, 2, dtype=torch.float64)
+    for function in (
+        lambda z, g: quick_fit(z, g),
+        lambda z, g: calibrate_posterior_potential(mean, variance, z, g),
+    ):
+        with pytest.raises(InputError, match=words):
+            function(*change(*probes_of_a_decoder()))
+
+
+def test_fit_that_diverges_is_refused():
+    z, metrics = probes_of_a_decoder()
+    with pytest.raises(InputError, match="diverged: lower the learning rate"):
+        fit_potential(z, metrics, 2, 8, 60, 1e30, torch.Generator().manual_seed(0))
+
+
+def test_metrics_of_unfrozen_parameters_can_be_fitted():
+    layers = torch.nn.Linear(4, 6).double()
+    z = points(64, 2)
+    metrics = fisher_metric(
+        lambda z: torch.distributions.Normal(layers(torch.cat([z.real, z.imag], -1)).sin(), 1.0), z
+    )
+    assert metrics.requires_grad
+    assert quick_fit(z, metrics).certificate().valid
+    assert all(parameter.grad is None for parameter in layers.parameters())
+
+
+def test_certificate_of_what_is_not_finite_is_invalid():
+    potential = random_potential(2, groups=2, components=3, quadratic=False).requires_grad_(False)
+    potential.slope[0, 0, 0] = torch.nan
+    assert not potential.certificate().valid
+
+
+@pytest.mark.parametrize(
+    ("z", "words"),
+    [
+        (torch.ones(3, 2), "z is real"),
+        (points(3, 3), r"one of \(n, 2\)"),
+        (points(3, 2).to(torch.complex64), "complex128"),
+        (points(3, 2)[0], r"z\[None\]"),
+    ],
+)
+def test_latents_are_checked_at_the_door_of_a_potential(z, words):
+    potential = random_potential(2, groups=2, components=3, quadratic=False)
+    for method in (
+        potential.potential,
+        potential.metric,
+        potential.log_det,
+        potential.log_det_and_gradient,
+        potential.total_covariance,
+    ):
+        with pytest.raises(InputError, match=words):
+            method(z)
+    assert potential.metric(points(3, 2)[:0]).shape == (0, 2, 2)
+
+
+def test_lazily_conjugated_latents_have_their_value():
+    potential, z = random_potential(2, groups=2, components=3, quadratic=True), points(3, 2)
+    torch.testing.assert_close(potential.metric(z.conj()), potential.metric(z.conj_physical()))
 
 
 def test_calibration_minimises_the_relative_error():

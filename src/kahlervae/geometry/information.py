@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
-from scipy.special import bernoulli
+from scipy.special import zeta
 from torch import Tensor
 from torch import distributions as dist
 from torch.distributions.kl import _KL_REGISTRY
@@ -291,10 +291,10 @@ def _trigamma(x: Tensor, less_inverse: bool = False) -> Tensor:
 
 
 SERIES = [
-    float(number) * (2 * k - 1) / math.factorial(2 * k)
-    for k, number in enumerate(bernoulli(40)[::2])
-    if k > 0
+    (-1) ** (k + 1) * 2 * float(zeta(2 * k)) * (2 * k - 1) / (2 * math.pi) ** (2 * k)
+    for k in range(1, 20)
 ]
+"""B_{2k} (2k − 1) / (2k)!, by B_{2k} = (−1)^{k+1} 2 (2k)! ζ(2k) / (2π)^{2k}."""
 
 
 def continuous_bernoulli_variance(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
