@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -74,6 +75,18 @@ def test_github_runs_what_every_commit_must_pass():
 
 def test_reference_is_small():
     assert sum(path.stat().st_size for path in (ROOT / "reference").rglob("*")) < 20e6
+
+
+def test_the_smoke_run_judges_what_the_default_run_judges():
+    """So that holding a run against it misses no claim, and no identity that fails passes."""
+    smoke, default = (
+        pd.read_csv(ROOT / "reference" / name).set_index("claim")
+        for name in ("smoke/claims.csv", "claims.csv")
+    )
+    assert set(default.index) <= set(smoke.index)
+    identities = smoke["topic"] == "identities"
+    assert set(smoke.loc[identities, "verdict"]) == {"supported"}
+    assert set(smoke.loc[~identities, "verdict"]) == {"inconclusive"}
 
 
 def test_the_last_runs_are_kept_as_reference(tmp_path):

@@ -99,6 +99,11 @@ class Project:
             "PYTHONPATH": str(folder / "src"),
         }
 
+    def adopt(self, folder: Path, *parts: str) -> None:
+        """Take over the results of a run in another folder: what Snakemake would not make again."""
+        for part in parts:
+            shutil.copytree(folder / part, self.folder / part)
+
     def use(self, text: str) -> None:
         """Replace the command of the jobs."""
         command = self.folder / "bin" / "kahlervae"

@@ -27,8 +27,7 @@ def revive(undisturbed: Project, folder: Path, *missing: str) -> Project:
     folder.mkdir(exist_ok=True)
     project = Project(folder)
     project.use(HARMED)
-    for part in RESULTS:
-        shutil.copytree(undisturbed.folder / part, folder / part)
+    project.adopt(undisturbed.folder, *RESULTS)
     for file in missing:
         (folder / file).unlink()
     return project
