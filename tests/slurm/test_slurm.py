@@ -32,7 +32,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The smoke run without Slurm: that of `make smoke`, of which Snakemake redoes what is stale."""
+    """The smoke run without Slurm: that of `make smoke`, where there is one that is not stale."""
     project = Project(tmp_path_factory.mktemp("local"))
     if (ROOT / "results/smoke").is_dir():
         project.adopt(ROOT, "results/smoke", ".snakemake/metadata")

@@ -16,10 +16,8 @@ import pytest
 
 from .conftest import HARMED, ROOT, TINY, Project, wait_for_checkpoint
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 MODEL = "results/digits/pixels/complex/seed=0"
-RESULTS = ("results", "figures", ".snakemake")
+RESULTS = ("results", "figures", ".snakemake/metadata")
 
 
 def revive(undisturbed: Project, folder: Path, *missing: str) -> Project:
