@@ -1,11 +1,13 @@
 """What a release is made of: one version everywhere, and an archive that draws its own figures."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,23 @@ def test_github_runs_what_every_commit_must_pass():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     steps = workflow["jobs"]["ci"]["steps"]
     assert steps[-1]["run"] == "bash .ci/run"
+
+
+def test_no_test_falls_between_every_commit_and_every_release():
+    """Whatever its marks, a test is run by exactly one of the targets that the two call."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    (default,) = (option for option in options["addopts"] if option.startswith("-m="))
+    marks = {mark.partition(":")[0] for mark in options["markers"]} - {"gpu"}
+    expressions = []
+    for script in (".ci/run", ".ci/verify"):
+        for target in re.findall(r"make (test\S*)", (ROOT / script).read_text()):
+            recipe = (ROOT / "Makefile").read_text().partition(f"\n{target}:")[2]
+            for line in recipe.partition("\n\n")[0].splitlines()[1:]:
+                given = re.search("-m '(.*?)'", line)
+                expressions.append(given[1] if given else default.removeprefix("-m="))
+    for held in product((False, True), repeat=len(marks)):
+        worn = dict(zip(marks, held, strict=True)) | {"gpu": False}
+        assert sum(eval(expression, worn) for expression in expressions) == 1, worn
 
 
 def test_reference_is_small():
