@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced bench check peers weights test test-gpu test-slurm lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper reduced bench check peers weights test test-long test-gpu test-slurm verify lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machin
 	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
-check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
+check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced, RUN=smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
 	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
 
 $(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
@@ -66,14 +66,21 @@ weights: $(INSTALLED) ## try weights on mixtures of latents, on models of `make 
 	snakemake --cores all --configfile config/paper.yaml -- $(WEIGHED)
 	python comparison/weights.py
 
-test: $(INSTALLED) ## run the tests
+test: $(INSTALLED) ## run the tests, but for those that `make test-long`, `make test-gpu` and `make test-slurm` run
 	pytest
+
+test-long: $(INSTALLED) ## run the tests that take long: further faults, and a whole run through Slurm
+	pytest -m 'long and not slurm'
+	pytest -m 'long and slurm' --numprocesses=0 -rs tests/slurm
 
 test-gpu: $(INSTALLED) ## hold the GPU of this machine against its CPU, and run the workflow on it
 	pytest -m gpu --numprocesses=0 -rs tests/gpu
 
-test-slurm: $(INSTALLED) ## run the workflow through a Slurm on this machine, installed if need be (Debian, root)
-	pytest -m slurm --numprocesses=0 -rs tests/slurm
+test-slurm: $(INSTALLED) ## run the smoke workflow through a Slurm on this machine, installed if need be (Debian, root), that loses a node
+	pytest -m 'slurm and not long' --numprocesses=0 -rs tests/slurm
+
+verify: ## what has to hold for a release besides what `.ci/run` holds for every commit
+	bash .ci/verify
 
 lint: $(INSTALLED) ## check style, types and the workflow
 	ruff check
@@ -97,13 +104,15 @@ keep = test ! -f $(1)/provenance.json || { \
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
 	$(call keep,results/paper,results/paper/figures,reference/paper)
+	test ! -f results/smoke/claims.csv || { mkdir -p reference/smoke/tables && cp results/smoke/claims.csv reference/smoke/ && cp results/smoke/tables/reconstruction.csv reference/smoke/tables/; }
 	test ! -f results/bench/tables/steps.csv || cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
 	for kind in peers weights; do test ! -d results/$$kind || { mkdir -p reference/$$kind && cp results/$$kind/*.csv reference/$$kind/; }; done
 	python docs/claims_table.py
 
 # The reference that a run is held against, or that figures are drawn from: RUN is empty for that of
-# `make reproduce`, paper or reduced for that of `make paper`.
-REFERENCE = reference$(if $(RUN),/paper)
+# `make reproduce`, paper or reduced for that of `make paper`. That of `make smoke` has no figures:
+# what can be held against it is which claims there are and whether the identities hold.
+REFERENCE = reference$(if $(RUN),/$(if $(filter smoke,$(RUN)),smoke,paper))
 
 figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of the paper's run: RUN=paper)
 	kahlervae figure agreement_summary $(REFERENCE)/tables/agreement.csv --out figures/$(REFERENCE)/agreement_summary.png

@@ -1,14 +1,19 @@
 """The command line: stages in a row on a tiny model, and bad input that ends in one sentence."""
 
+import builtins
 import json
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr
+from io import StringIO
+from unittest import mock
 
 import pandas as pd
 import pytest
 import torch
 
 from kahlervae import storage
+from kahlervae.cli import main
 from kahlervae.config import data_sources
 from kahlervae.train.loop import HISTORY
 
@@ -27,23 +32,42 @@ TRAINING = {
 
 
 def kahlervae(*arguments, cwd):
+    """A command as a process of its own."""
     command = [sys.executable, "-m", "kahlervae.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def called(*arguments, cwd):
+    """The same in this process, which has loaded everything; but for what is logged."""
+    said, code = StringIO(), 0
+    with (
+        mock.patch.object(sys, "argv", ["kahlervae", *map(str, arguments)]),
+        mock.patch("builtins.__import__", builtins.__import__),  # where the start is timed
+        chdir(cwd),
+        redirect_stderr(said),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    if isinstance(code, str):  # Python prints it and returns 1
+        return subprocess.CompletedProcess(arguments, 1, stderr=said.getvalue() + code)
+    return subprocess.CompletedProcess(arguments, code, stderr=said.getvalue())
 
 
 def make_data(cwd, **split):
     sizes = {"oracle": 500, "validation": 200, "test": 297, "seed": 0} | split
     settings = {"split": sizes, "source": data_sources({})["digits"]}
-    return kahlervae(
+    return called(
         *("data", "--dataset", "digits", "--settings", json.dumps(settings)),
         *("--out", "data.safetensors", "--record", "data.json"),
         cwd=cwd,
     )
 
 
-def train(cwd, device="auto", **training):
+def train(cwd, run=called, device="auto", **training):
     settings = TRAINING | {"training": TRAINING["training"] | training}
-    return kahlervae(
+    return run(
         *("train", "--data", "data.safetensors", "--dataset", "digits"),
         *("--representation", "pixels", "--variant", "complex", "--seed", 0),
         *("--settings", json.dumps(settings), "--checkpoint", "checkpoint.safetensors"),
@@ -74,7 +98,7 @@ def assert_refused(result, *words):
 
 
 def test_training_writes_whole_files_and_removes_its_checkpoint(folder):
-    result = train(folder)
+    result = train(folder, kahlervae)
     assert result.returncode == 0, result.stderr
     assert files(folder) == {
         "data.safetensors",
@@ -101,7 +125,7 @@ def test_divergence_is_one_sentence_and_writes_nothing(folder, tmp_path):
 
 
 def test_missing_and_truncated_inputs_are_named(folder, tmp_path):
-    assert_refused(train(tmp_path), "data.safetensors does not exist")
+    assert_refused(train(tmp_path, kahlervae), "data.safetensors does not exist")
     (tmp_path / "data.safetensors").write_bytes((folder / "data.safetensors").read_bytes()[:5000])
     assert_refused(train(tmp_path), "data.safetensors is not a readable safetensors file")
 
@@ -118,7 +142,7 @@ def test_an_unwritable_output_is_named(folder, tmp_path):
 
 
 def test_settings_that_are_not_json_are_refused(tmp_path):
-    result = kahlervae("cost", "--settings", "{", "--out", "cost.csv", cwd=tmp_path)
+    result = called("cost", "--settings", "{", "--out", "cost.csv", cwd=tmp_path)
     assert result.returncode == 2
     assert "not JSON" in result.stderr
     assert "Traceback" not in result.stderr
@@ -169,8 +193,8 @@ def test_judging_loads_neither_torch_nor_scipy_stats(module, tmp_path):
 
 
 def test_log_level_is_taken_from_the_environment(folder, monkeypatch):
-    assert "epoch 2/2" in train(folder).stderr
+    assert "epoch 2/2" in train(folder, kahlervae).stderr
     monkeypatch.setenv("KAHLERVAE_LOG", "WARNING")
-    assert "epoch" not in train(folder).stderr
+    assert "epoch" not in train(folder, kahlervae).stderr
     monkeypatch.setenv("KAHLERVAE_LOG", "loud")
     assert_refused(train(folder), "KAHLERVAE_LOG", "WARNING", "loud")

@@ -1,14 +1,17 @@
 """What a release is made of: one version everywhere, and an archive that draws its own figures."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -72,8 +75,37 @@ def test_github_runs_what_every_commit_must_pass():
     assert steps[-1]["run"] == "bash .ci/run"
 
 
+def test_no_test_falls_between_every_commit_and_every_release():
+    """Whatever its marks, a test is run by exactly one of the targets that the two call."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    (default,) = (option for option in options["addopts"] if option.startswith("-m="))
+    marks = {mark.partition(":")[0] for mark in options["markers"]} - {"gpu"}
+    expressions = []
+    for script in (".ci/run", ".ci/verify"):
+        for target in re.findall(r"make (test\S*)", (ROOT / script).read_text()):
+            recipe = (ROOT / "Makefile").read_text().partition(f"\n{target}:")[2]
+            for line in recipe.partition("\n\n")[0].splitlines()[1:]:
+                given = re.search("-m '(.*?)'", line)
+                expressions.append(given[1] if given else default.removeprefix("-m="))
+    for held in product((False, True), repeat=len(marks)):
+        worn = dict(zip(marks, held, strict=True)) | {"gpu": False}
+        assert sum(eval(expression, worn) for expression in expressions) == 1, worn
+
+
 def test_reference_is_small():
     assert sum(path.stat().st_size for path in (ROOT / "reference").rglob("*")) < 20e6
+
+
+def test_the_smoke_run_judges_what_the_default_run_judges():
+    """So that holding a run against it misses no claim, and no identity that fails passes."""
+    smoke, default = (
+        pd.read_csv(ROOT / "reference" / name).set_index("claim")
+        for name in ("smoke/claims.csv", "claims.csv")
+    )
+    assert set(default.index) <= set(smoke.index)
+    identities = smoke["topic"] == "identities"
+    assert set(smoke.loc[identities, "verdict"]) == {"supported"}
+    assert set(smoke.loc[~identities, "verdict"]) == {"inconclusive"}
 
 
 def test_the_last_runs_are_kept_as_reference(tmp_path):

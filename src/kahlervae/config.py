@@ -173,7 +173,8 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 @functools.cache
 def _load(path: Path | str) -> Any:
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    text = Path(path).read_text(encoding="utf-8")
+    return yaml.load(text, yaml.CSafeLoader)  # ten times as fast as the one in Python
 
 
 def _faults(

@@ -1,5 +1,6 @@
 """Synthetic results with the shape of real ones, awkward cases included."""
 
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -43,9 +44,15 @@ def identity(variant, seed):
     }
 
 
+@cache
+def load_images():
+    """Read once: unpacking them takes longer than most figures."""
+    return load_digits().images / 16
+
+
 def digits(random, *shape):
     """Real digits, 8 × 8, values in [0, 1]."""
-    images = load_digits().images / 16
+    images = load_images()
     return torch.tensor(images[random.integers(len(images), size=shape)], dtype=torch.float32)
 
 

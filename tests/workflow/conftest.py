@@ -1,5 +1,6 @@
 """Copies of the project to run workflows in, so that a test cannot touch anybody's results."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -82,22 +83,31 @@ finally:
 
 
 class Project:
-    """A copy of the project in a folder of its own."""
+    """A copy of the project in a folder of its own; one that lies there already is taken."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        skip = shutil.ignore_patterns("__pycache__")
-        for part in PARTS:
-            if (ROOT / part).is_file():
-                shutil.copy2(ROOT / part, folder / part)
-            else:
-                shutil.copytree(ROOT / part, folder / part, symlinks=False, ignore=skip)
-        shutil.copy2(ROOT / "tests/workflow/tiny.yaml", folder / "tiny.yaml")
+        if not (folder / "tiny.yaml").exists():
+            self.copy_sources()
         # The package is taken from the copy.
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"),
         }
+
+    def copy_sources(self) -> None:
+        skip = shutil.ignore_patterns("__pycache__")
+        for part in PARTS:
+            if (ROOT / part).is_file():
+                shutil.copy2(ROOT / part, self.folder / part)
+            else:
+                shutil.copytree(ROOT / part, self.folder / part, symlinks=False, ignore=skip)
+        shutil.copy2(ROOT / "tests/workflow/tiny.yaml", self.folder / "tiny.yaml")
+
+    def adopt(self, folder: Path, *parts: str) -> None:
+        """Take over the results of a run in another folder: what Snakemake would not make again."""
+        for part in parts:
+            shutil.copytree(folder / part, self.folder / part)
 
     def use(self, text: str) -> None:
         """Replace the command of the jobs."""
@@ -159,21 +169,24 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose whole tiny workflow has run. Tests that use it belong to one xdist group."""
-    project = Project(tmp_path_factory.mktemp("undisturbed"))
-    project.use(HARMED)
-    run = project.snakemake("--cores", "all", *TINY)
-    assert run.returncode == 0, run.stdout
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """A project whose whole tiny workflow has run, the same for all workers: tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "undisturbed"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        project = Project(folder)
+        project.use(HARMED)
+        if not (folder / "results/provenance.json").exists():  # which is made last
+            run = project.snakemake("--cores", "all", *TINY)
+            assert run.returncode == 0, run.stdout
     return project
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose whole workflow has run, by a stand-in that writes its arguments.
-
-    Tests that use it belong to one xdist group.
-    """
+    """A project whose whole workflow has run, by a stand-in that writes its arguments."""
     project = Project(tmp_path_factory.mktemp("finished"))
     project.use(STAND_IN)
     run = project.snakemake("--cores", "all", *TINY)

@@ -9,9 +9,6 @@ import yaml
 
 from .conftest import ROOT, TINY, Project
 
-# One worker, for the finished project is made once a worker.
-pytestmark = pytest.mark.xdist_group("dag")
-
 FIGURES = {
     f"figure_{name}"
     for name in (

@@ -16,10 +16,8 @@ import pytest
 
 from .conftest import HARMED, ROOT, TINY, Project, wait_for_checkpoint
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 MODEL = "results/digits/pixels/complex/seed=0"
-RESULTS = ("results", "figures", ".snakemake")
+RESULTS = ("results", "figures", ".snakemake/metadata")
 
 
 def revive(undisturbed: Project, folder: Path, *missing: str) -> Project:
@@ -27,8 +25,7 @@ def revive(undisturbed: Project, folder: Path, *missing: str) -> Project:
     folder.mkdir(exist_ok=True)
     project = Project(folder)
     project.use(HARMED)
-    for part in RESULTS:
-        shutil.copytree(undisturbed.folder / part, folder / part)
+    project.adopt(undisturbed.folder, *RESULTS)
     for file in missing:
         (folder / file).unlink()
     return project

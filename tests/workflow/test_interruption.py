@@ -10,8 +10,6 @@ import pytest
 from .conftest import TINY, Project, wait_for_checkpoint
 
 
-# One worker, for the undisturbed run is made once a worker.
-@pytest.mark.xdist_group("faults")
 class TestWorkflow:
     def test_whole_run_writes_everything_and_ends(self, undisturbed: Project) -> None:
         assert (undisturbed.folder / "results/claims.csv").exists()
@@ -27,6 +25,7 @@ class TestWorkflow:
         for section in ("1 Training", "2 Geometry", "4 Sampling", "5 Evaluation", "6 Claims"):
             assert f'"{section}"' in report
 
+    @pytest.mark.long
     def test_number_of_cores_changes_no_byte(self, undisturbed: Project, tmp_path: Path) -> None:
         project = Project(tmp_path)
         run = project.snakemake("--cores", "1", *TINY, "--", "tables", "claims")
@@ -35,6 +34,7 @@ class TestWorkflow:
         assert {"results/claims.csv", "results/tables/samples.csv"} <= set(found)
         assert [name for name in found if found[name] != expected[name]] == []
 
+    @pytest.mark.long
     def test_killed_run_ends_at_the_same_numbers(
         self, undisturbed: Project, tmp_path: Path
     ) -> None:

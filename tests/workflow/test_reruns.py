@@ -12,9 +12,6 @@ import pytest
 
 from .conftest import TINY, Project
 
-# One worker, for the finished project is made once a worker.
-pytestmark = pytest.mark.xdist_group("dag")
-
 # What computes, as opposed to what draws.
 COMPUTING = {
     "data", "oracle", "train", "potential", "agreement", "slice", "atlas", "sample", "score",
