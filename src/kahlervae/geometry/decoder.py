@@ -301,8 +301,8 @@ def _disagreement(f: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> str 
             second = grad(lambda x, v=v: (gradient(x) * v).sum())(x) * w
             forward = c * jvp(along, (x,), (w,))[1]
             mixed = grad(lambda x, c=c: (along(x) * c).sum())(x) * w
-            # Where f is linear but written as a curve and its inverse, all that is left is rounding.
-            rounding = torch.finfo(x.dtype).eps ** 0.5 * float(torch.linalg.vector_norm(change))
+            # Of a linear f, written as a curve and its inverse, all that is left is rounding.
+            rounding = torch.finfo(x.dtype).eps ** 0.5 * float(change.detach().norm())
             if any(_differs(terms, second.sum(), rounding) for terms in (forward, mixed)):
                 return (
                     f"second derivatives, forward over forward ({_sum(forward)}), reverse over "
