@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced bench check peers weights test test-long test-gpu test-slurm verify lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper reduced bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,18 +66,21 @@ weights: $(INSTALLED) ## try weights on mixtures of latents, on models of `make 
 	snakemake --cores all --configfile config/paper.yaml -- $(WEIGHED)
 	python comparison/weights.py
 
-test: $(INSTALLED) ## run the tests, but for those that `make test-long`, `make test-gpu` and `make test-slurm` run
+test: $(INSTALLED) ## run the tests, but for those that `make test-long`, `make test-gpu`, `make test-slurm` and `make test-peers` run
 	pytest
 
 test-long: $(INSTALLED) ## run the tests that take long: further faults, and a whole run through Slurm
-	pytest -m 'long and not slurm'
-	pytest -m 'long and slurm' --numprocesses=0 -rs tests/slurm
+	pytest -m 'long and not slurm and not peers'
+	pytest -m 'long and slurm and not peers' --numprocesses=0 -rs tests/slurm
 
 test-gpu: $(INSTALLED) ## hold the GPU of this machine against its CPU, and run the workflow on it
 	pytest -m gpu --numprocesses=0 -rs tests/gpu
 
 test-slurm: $(INSTALLED) ## run the smoke workflow through a Slurm on this machine, installed if need be (Debian, root), that loses a node
-	pytest -m 'slurm and not long' --numprocesses=0 -rs tests/slurm
+	pytest -m 'slurm and not long and not peers' --numprocesses=0 -rs tests/slurm
+
+test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, in the environment of `make peers`
+	$(VENV)-peers/bin/python -m pytest -m 'peers' --numprocesses=0 -rs tests/test_peers.py
 
 verify: ## what has to hold for a release besides what `.ci/run` holds for every commit
 	bash .ci/verify

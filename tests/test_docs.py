@@ -1,5 +1,6 @@
-"""The theory page names functions and tests that exist, and GitHub can set its formulas."""
+"""The pages name what exists and say what is so, and GitHub can set their formulas."""
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -8,9 +9,13 @@ from pathlib import Path
 
 import pytest
 from docutils import nodes
+from geometry.decoders import points
+from geometry.test_information import FAMILIES, decoder_of
 
 from kahlervae import geometry, sample
 from kahlervae.geometry import fit
+from kahlervae.geometry.exact import SUBSTITUTES
+from kahlervae.geometry.information import information, registered, unwrapped
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/theory.md"
@@ -160,6 +165,61 @@ def test_every_public_name_of_geometry_and_samplers_has_an_example_that_runs(mod
     finder = doctest.DocTestFinder(recurse=False)
     (examples,) = finder.find(documented, name)
     assert examples.examples, f"{name} has no example"
+
+
+DECODERS = (ROOT / "docs/decoders.md").read_text()
+
+
+def rows(header: str) -> list[list[str]]:
+    """The cells of the table under this header."""
+    (table,) = re.findall(rf"^\| {header} \|.*\n\|[-|]+\n((?:\|.*\n)+)", DECODERS, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
+
+
+def test_the_table_of_distributions_is_that_of_the_registry():
+    theirs = ("kahlervae.", "torch.")  # tests register others
+    known = {
+        f"`{kind.__name__}`": ", ".join(known.parameters)
+        for kind, known in registered().items()
+        if kind.__module__.startswith(theirs)
+    }
+    assert {name: parameters for name, parameters, *_ in rows("distribution")} == known
+
+
+def test_what_falls_back_on_the_relative_entropy_is_what_tests_hold():
+    likelihoods = (unwrapped(decoder_of(name, 1)(points(1, 1))) for name in FAMILIES)
+    held = {type(p).__name__ for p in likelihoods if information(p) is None}
+    (listed,) = re.findall(r"held by tests: (.*?)\.\n", DECODERS, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", listed)) == held
+
+
+def test_every_function_that_is_exchanged_is_in_the_table():
+    def plain(function):
+        if function.__name__ == "__get__":  # of an attribute of tensors
+            return function.__self__.__name__
+        return function.__name__.removeprefix("linalg_")
+
+    named = {name for cell, _ in rows("exchanged") for name in re.findall(r"`(\w+)`", cell)}
+    assert named == {plain(function) for function in SUBSTITUTES}
+
+
+def test_refusals_have_the_words_of_the_code():
+    texts = [
+        node.value
+        for path in (ROOT / "src/kahlervae/geometry").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    for _, words in rows("refused"):
+        for part in words.strip("`").split("…"):
+            assert any(part.strip() in text for text in texts), part
+
+
+def test_the_example_of_a_registered_distribution_runs():
+    (example,) = re.findall(r"```python\n(.*?)```", DECODERS, re.DOTALL)
+    scope: dict = {}
+    exec(example, scope)
+    assert scope["metric"].item() == pytest.approx(0.25)
 
 
 if __name__ == "__main__":

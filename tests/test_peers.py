@@ -1,6 +1,11 @@
-"""What makes the comparison with pythae fair; pythae itself is not needed here."""
+"""What makes the comparison with pythae fair, and the geometry of its decoders.
 
+pythae itself is needed by what is marked so, and by nothing else.
+"""
+
+import importlib.util
 import math
+import re
 import tomllib
 from pathlib import Path
 
@@ -8,6 +13,7 @@ import pytest
 import torch
 import yaml
 from scipy import optimize, stats
+from torch import nn
 
 from kahlervae.data.datasets import Split
 from kahlervae.evaluate.reconstruction import reconstruction_scores
@@ -141,3 +147,60 @@ def test_pythae_is_pinned_and_no_dependency_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     assert not any(line.startswith("pythae") for line in named)
+
+
+TRAINING, GEOMETRY = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs/pythae.md").read_text(), re.DOTALL
+)
+
+
+class Output(dict):
+    """As pythae's: a dictionary whose entries are attributes."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Decoder(nn.Module):
+    """pythae's default one, with its output."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Linear(4, 512), nn.ReLU(), nn.Linear(512, 64), nn.Sigmoid()),
+            nn.Unflatten(1, (1, 8, 8)),
+        )
+
+    def forward(self, z, output_layer_levels=None):
+        return Output(reconstruction=self.layers(z))
+
+
+def hold(said):
+    assert "certified: True" in said
+    error, defect = (
+        float(re.search(rf"{name}: ([\d.]+)", said)[1])
+        for name in ("relative error", "not Hermitian")
+    )
+    assert error < 0.3
+    assert 0 < defect < 1
+
+
+def test_geometry_of_a_decoder_that_answers_as_pythaes_does(capsys):
+    torch.manual_seed(0)
+    model = nn.Module()
+    model.decoder = Decoder()
+    exec(GEOMETRY, {"model": model})
+    hold(capsys.readouterr().out)
+
+
+@pytest.mark.peers
+def test_geometry_of_a_model_that_pythae_has_trained(capsys, tmp_path, monkeypatch):
+    if importlib.util.find_spec("pythae") is None:
+        pytest.skip("NOTHING TESTED, NO PYTHAE: call `make test-peers`, which installs it")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    torch.manual_seed(0)
+    scope: dict = {}
+    exec(TRAINING, scope)
+    exec(GEOMETRY, scope)
+    assert isinstance(scope["model"].decoder(torch.zeros(1, 4)).reconstruction, torch.Tensor)
+    hold(capsys.readouterr().out)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from kahlervae.geometry import relative_error
+
 ROOT = Path(__file__).parents[1]
 TABLES = runpy.run_path(str(ROOT / "docs/claims_table.py"))
 AGAIN = "run `python docs/claims_table.py` to write it anew"
@@ -19,7 +21,7 @@ def test_example_runs(capsys):
     scope: dict = {}
     exec(example, scope)
     assert "certified: True" in capsys.readouterr().out
-    error = scope["relative_error"](scope["potential"].metric(scope["z"]), scope["metric"])
+    error = relative_error(scope["potential"].metric(scope["z"]), scope["metric"])
     assert error.median() < 0.5
 
 

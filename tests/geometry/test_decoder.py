@@ -291,6 +291,25 @@ def test_second_derivatives_that_torch_gets_wrong_are_refused():
         log_det(fisher_metric(decoder, z))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_second_derivatives_are_not_taken_for_wrong_ones(dtype):
+    """Logits of the probabilities of a network of ReLU and sigmoid: linear, but for rounding."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64)).to(dtype)
+    z = points(3, 2).to(dtype.to_complex())
+
+    def slope(decoder):
+        return torch.func.grad(lambda z: log_det(fisher_metric(decoder, z)).sum())(z)
+
+    expected = slope(lambda z: dist.Bernoulli(logits=layers(reals(z))))
+    found = slope(lambda z: dist.Bernoulli(probs=layers(reals(z)).sigmoid()))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    closedness = closedness_defect(
+        lambda z: fisher_metric(lambda z: dist.Bernoulli(probs=layers(reals(z)).sigmoid()), z), z
+    )
+    assert closedness.max() < 1e-5  # the metric is the Hessian of Σ log(1 + exp(logit))
+
+
 class Counting(nn.Module):
     def __init__(self):
         super().__init__()
