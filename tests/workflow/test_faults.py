@@ -128,7 +128,7 @@ def test_too_little_memory_is_named(undisturbed: Project, tmp_path: Path) -> Non
     project = revive(undisturbed, tmp_path, f"{MODEL}/model.safetensors")
     tiny = project.folder / "tiny.yaml"
     original = tiny.read_text()
-    tiny.write_text(original.replace("width: 16, depth: 1", "width: 20000, depth: 1"))
+    tiny.write_text(original.replace("width: 16, depth: 1", "width: 4096, depth: 3"))
     limit = ("bash", "-c", 'ulimit -v 2000000 && exec "$0" "$@"')
     said = suffer(project, f"{MODEL}/model.safetensors", prefix=limit)
     assert "error: out of memory" in said
