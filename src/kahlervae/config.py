@@ -174,7 +174,7 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 @functools.cache
 def _load(path: Path | str) -> Any:
     text = Path(path).read_text(encoding="utf-8")
-    return yaml.load(text, yaml.CSafeLoader)  # ten times as fast as the one in Python
+    return yaml.CSafeLoader(text).get_single_data()  # as safe_load, ten times as fast
 
 
 def _faults(

@@ -6,11 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from .start import run_snakemake
 
 ROOT = Path(__file__).parents[2]
 PARTS = (
@@ -24,6 +27,8 @@ PARTS = (
     "workflow",
 )
 TINY = ("--replace-workflow-config", "--configfile", "tiny.yaml")
+# Snakemake's default: with the time of the profile, it ends later than its jobs.
+PROMPT = ("--max-jobs-per-timespan", "100/1s")
 # What measures time differs between any two runs, and what tells of it.
 TIMES = (
     *("benchmarks", "logs", "cost", "steps", "sampler_speed", "sampler_cost"),
@@ -118,19 +123,14 @@ class Project:
         self.environment["PATH"] = f"{command.parent}:{self.environment['PATH']}"
 
     def command(self, *arguments: str) -> list[str]:
-        # The time is Snakemake's default: with that of the profile, it ends later than its jobs.
-        return [sys.executable, "-m", "snakemake", "--max-jobs-per-timespan", "100/1s", *arguments]
+        return [sys.executable, "-m", "snakemake", *PROMPT, *arguments]
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run snakemake; standard output and error are both in ``stdout``."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        arguments = (*PROMPT, *arguments)
+        with tempfile.NamedTemporaryFile("r") as log:
+            code = run_snakemake(arguments, self.folder, self.environment, Path(log.name))
+            return subprocess.CompletedProcess(arguments, code, stdout=log.read())
 
     def plan(self, *arguments: str) -> Counter[str]:
         """What would be done: number of jobs by rule."""
@@ -179,7 +179,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Pro
         project = Project(folder)
         project.use(HARMED)
         if not (folder / "results/provenance.json").exists():  # which is made last
-            run = project.snakemake("--cores", "all", *TINY)
+            run = project.snakemake("--cores", "all", *TINY, "--max-jobs-per-timespan", "100/10s")
             assert run.returncode == 0, run.stdout
     return project
 
