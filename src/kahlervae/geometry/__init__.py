@@ -15,7 +15,7 @@ from kahlervae.geometry.agreement import (
 )
 from kahlervae.geometry.check import check_decoder
 from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volume_element
-from kahlervae.geometry.estimate import estimate_defects
+from kahlervae.geometry.estimate import estimate_closedness_defect, estimate_hermitian_defect
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
 from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
 from kahlervae.geometry.information import register_fisher
@@ -42,7 +42,8 @@ __all__ = [
     "check_decoder",
     "closedness_defect",
     "complexify",
-    "estimate_defects",
+    "estimate_closedness_defect",
+    "estimate_hermitian_defect",
     "fisher_form",
     "fisher_metric",
     "fisher_norm",

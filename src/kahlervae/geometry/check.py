@@ -91,8 +91,8 @@ def check_decoder(decoder: Decoder, z: Complex[Tensor, "n d"]) -> DecoderReport:
         >>> report = check_decoder(lambda z: Normal((z**2).real, 1.0), z)
         >>> report.passed
         True
-        >>> print(str(check_decoder(lambda z: z.real, z)).splitlines()[1][:57])
-        distribution  WRONG  the decoder returns a Tensor, not a
+        >>> print(str(check_decoder(lambda z: z.real, z)).splitlines()[1][:54])
+        distribution  WRONG  the decoder returns a Tensor, not
     """
     checks: list[Check] = []
     try:

@@ -1,57 +1,52 @@
 """How Kähler a decoder's metric is, by random directions: for latent spaces of many dimensions."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
-from torch.func import jvp, vmap
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, derivative_memory
 from kahlervae.geometry.fisher import restricted_form
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY
-from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part
+from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, pushforward
 
-__all__ = ["DefectEstimates", "estimate_defects"]
+__all__ = ["DefectEstimate", "estimate_closedness_defect", "estimate_hermitian_defect"]
 
 
-class DefectEstimates(NamedTuple):
-    """Estimates of both defects at every point, with their standard errors.
+class DefectEstimate(NamedTuple):
+    """A defect at every point, estimated.
 
     Attributes:
-        hermitian: of :func:`~kahlervae.geometry.kahler.hermitian_defect`.
-        hermitian_error: its standard error.
-        closedness: of :func:`~kahlervae.geometry.kahler.closedness_defect`.
-        closedness_error: its standard error.
+        value: the estimate.
+        error: its standard error.
     """
 
-    hermitian: Float[Tensor, " n"]
-    hermitian_error: Float[Tensor, " n"]
-    closedness: Float[Tensor, " n"]
-    closedness_error: Float[Tensor, " n"]
+    value: Float[Tensor, " n"]
+    error: Float[Tensor, " n"]
 
 
-def estimate_defects(
+def estimate_hermitian_defect(
     decoder: Decoder,
     z: Complex[Tensor, "n d"],
     directions: int = 16,
     generator: torch.Generator | None = None,
     memory: int = MEMORY,
-) -> DefectEstimates:
-    r"""Hermitian and closedness defect of the Fisher information from k random directions.
+) -> DefectEstimate:
+    r"""The Hermitian defect of the Fisher information from k random directions.
 
-    For independent vectors :math:`u, v, w \sim CN(0, I)`
+    For independent vectors :math:`u, v \sim CN(0, I)`
 
-    .. math:: E\,|g(u, \bar v)|^2 = \|g\|_F^2, \qquad
-              E\,|\partial_u g(v, \bar w)|^2 = \|\partial g\|_F^2,
+    .. math:: E\,|g(u, \bar v)|^2 = \|g_{i\bar j}\|_F^2, \qquad
+              E\,|g(u, v)|^2 = \|g_{ij}\|_F^2
 
-    and alike for what drops out of the metric and for the part of ∂g that is not symmetric. All
-    pairs and triples of different ones among k directions give unbiased estimates of these squares
-    (U-statistics) for k derivatives of the decoder, and k² second ones, instead of d and d². The
-    defects are roots of their ratios, with the bias of order 1/k taken out by the jackknife over
-    directions, which gives the standard errors, too.
+    All pairs of different ones among k directions give unbiased estimates of both squares
+    (U-statistics) for k derivatives of the decoder instead of d. The defect is the root of their
+    ratio, with the bias of order 1/k taken out by the jackknife over directions, which gives the
+    standard error, too (docs/theory.md, section 14).
 
     Args:
         decoder: see :func:`~kahlervae.geometry.fisher.fisher_metric`.
@@ -65,66 +60,104 @@ def estimate_defects(
             :func:`~kahlervae.geometry.fisher.fisher_metric`.
 
     Example:
+        A decoder that sees the real part only is as far from Hermitian as can be:
+
+        >>> from torch.distributions import Normal
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]], dtype=torch.complex128)
+        >>> value, error = estimate_hermitian_defect(lambda z: Normal(z.real, 1.0), z)
+        >>> bool((value - 1).abs() < 4 * error)
+        True
+    """
+    return _estimated(_hermitian, decoder, z, directions, directions, generator, memory)
+
+
+def estimate_closedness_defect(
+    decoder: Decoder,
+    z: Complex[Tensor, "n d"],
+    directions: int = 8,
+    generator: torch.Generator | None = None,
+    memory: int = MEMORY,
+) -> DefectEstimate:
+    r"""The closedness defect of the Fisher metric from k random directions.
+
+    As :func:`estimate_hermitian_defect`, by all triples of different directions,
+
+    .. math:: E\,|\partial_u g(v, \bar w)|^2 = \|\partial_k g_{i\bar j}\|_F^2
+
+    and alike for what is not symmetric in k and i: k² second derivatives of the decoder, not d².
+
+    Args and errors: see :func:`estimate_hermitian_defect`.
+
+    Example:
         A holomorphic mean is Kähler:
 
         >>> from kahlervae.models import ComplexGaussian
         >>> def decoder(z):
         ...     return ComplexGaussian(z**2, torch.zeros(z.shape))
         >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
-        >>> estimates = estimate_defects(decoder, z)
-        >>> bool(estimates.hermitian < 1e-5), bool(estimates.closedness < 1e-5)
-        (True, True)
+        >>> bool(estimate_closedness_defect(decoder, z).value < 1e-5)
+        True
     """
+    cost = 2 * directions**2
+    return _estimated(_closedness, decoder, z, directions, cost, generator, memory)
+
+
+Part = Callable[[Decoder, Tensor, Tensor, int], DefectEstimate]
+
+
+def _estimated(
+    part: Part,
+    decoder: Decoder,
+    z: Tensor,
+    directions: int,
+    cost: int,
+    generator: torch.Generator | None,
+    memory: int,
+) -> DefectEstimate:
+    """Point by point, as many of them as there is memory for at so many derivatives each."""
     if directions < 4:
         raise InputError(f"{directions} directions are too few for a standard error: take 4.")
     z = check_latents(z)
     if not len(z):
-        return DefectEstimates(*4 * [z.real.new_zeros(0)])
+        return DefectEstimate(z.real.new_zeros(0), z.real.new_zeros(0))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    shape = (directions, *z.shape)
-    u = torch.randn(shape, generator=generator, dtype=torch.complex128).to(z)
-    each = derivative_memory(decoder, z)
-    pairs = max(1, memory // each)
-    at_once = max(1, min(2 * directions, pairs // (2 * directions)))
-    rows = max(1, pairs // (4 * directions**2))
+    u = torch.randn((directions, *z.shape), generator=generator, dtype=torch.complex128).to(z)
+    pairs = max(1, memory // derivative_memory(decoder, z))
+    rows, at_once = max(1, pairs // (2 * cost)), max(1, pairs // (2 * directions))
     parts = [
-        _estimate(decoder, point, vectors, at_once)
-        for point, vectors in zip(z.split(rows), u.split(rows, dim=1), strict=True)
+        part(decoder, points, vectors, at_once)
+        for points, vectors in zip(z.split(rows), u.split(rows, dim=1), strict=True)
     ]
-    return DefectEstimates(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    return DefectEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _estimate(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectEstimates:
+def _hermitian(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectEstimate:
+    form = restricted_form(decoder, z, torch.cat([u, 1j * u]))
+    return _root_of_ratio(holomorphic_part(form), hermitian_part(form))
+
+
+def _closedness(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectEstimate:
     tangents = torch.cat([u, 1j * u])
 
-    def form(point: Tensor) -> Tensor:
-        return restricted_form(decoder, point, tangents)
+    def metric(point: Tensor) -> Tensor:
+        return hermitian_part(restricted_form(decoder, point, tangents))
 
-    value = form(z)
-    change = vmap(lambda v: jvp(form, (z,), (v,))[1], chunk_size=at_once, randomness="same")(
-        tangents
-    )
-    along, turned = hermitian_part(change).chunk(2)
-    derivative = 0.5 * (along - 1j * turned).movedim(0, 1)  # [n, a, b, c] = ∂_a g_bc̄
-    skew = derivative - derivative.transpose(1, 2)
+    # [n, b, c] along every tangent; [n, a, b, c] = ∂_a g_bc̄.
+    value, change = pushforward(metric, z, tangents, at_once)
+    along, turned = change.chunk(2)
+    derivative = 0.5 * (along - 1j * turned).movedim(0, 1)
+    estimate = _root_of_ratio(derivative - derivative.transpose(1, 2), derivative)
     # A metric that is constant to working precision is closed, as in closedness_defect.
-    rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * _norm(hermitian_part(value))
+    rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * _norm(value)
     constant = _norm(derivative) <= rounding
-    hermitian, hermitian_error = _root_of_ratio(holomorphic_part(value), hermitian_part(value))
-    closedness, closedness_error = _root_of_ratio(skew, derivative)
-    return DefectEstimates(
-        hermitian,
-        hermitian_error,
-        closedness.masked_fill(constant, 0.0),
-        closedness_error.masked_fill(constant, 0.0),
-    )
+    return DefectEstimate(*(part.masked_fill(constant, 0.0) for part in estimate))
 
 
 def _norm(tensor: Tensor) -> Tensor:
     return tensor.flatten(1).norm(dim=1)
 
 
-def _root_of_ratio(numerator: Tensor, denominator: Tensor) -> tuple[Tensor, Tensor]:
+def _root_of_ratio(numerator: Tensor, denominator: Tensor) -> DefectEstimate:
     """Jackknife estimate of √(E|numerator|² / E|denominator|²) and its standard error.
 
     Over entries (n, k, ..., k) whose indices all differ.
@@ -147,7 +180,7 @@ def _root_of_ratio(numerator: Tensor, denominator: Tensor) -> tuple[Tensor, Tens
     mean = parts.mean(1)
     estimate = k * whole.squeeze(1) - (k - 1) * mean
     error = ((k - 1) / k * (parts - mean.unsqueeze(1)).square().sum(1)).sqrt()
-    return estimate, error
+    return DefectEstimate(estimate, error)
 
 
 def _all_different(indices: list[Tensor]) -> Bool[Tensor, "*k"]:

@@ -304,6 +304,18 @@ def _cholesky_inverse(L: Tensor, upper: bool = False) -> Tensor:
     return half @ _conj(half.mT) if upper else _conj(half.mT) @ half
 
 
+@_stands_in_for(torch.cumprod, Tensor.cumprod)
+def _cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """By doubling steps; torch's own derivative divides by the factors, which may be 0."""
+    product = (input if dtype is None else input.to(dtype)).movedim(dim, -1)
+    step = 1
+    while step < product.shape[-1]:
+        ahead = product[..., step:] * product[..., :-step]
+        product = torch.cat([product[..., :step], ahead], dim=-1)
+        step *= 2
+    return product.movedim(-1, dim)
+
+
 @_stands_in_for(torch.polar)
 def _polar(abs: Tensor, angle: Tensor) -> Tensor:
     return torch.complex(abs * angle.cos(), abs * angle.sin())

@@ -71,6 +71,7 @@ def register_fisher(distribution: type, *parameters: str) -> Callable[[Function]
         >>> fisher_form(lambda z: Rayleigh(z.real), torch.tensor([[2 + 1j]]))  # 4/2² along Re z
         tensor([[[1., 0.],
                  [0., 0.]]])
+        >>> del _REGISTRY[Rayleigh]  # only for the sake of other examples
     """
 
     def register(whiten: Function) -> Function:

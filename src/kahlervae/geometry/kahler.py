@@ -22,7 +22,7 @@ def hermitian_defect(
 
     Zero where the real Fisher metric is Hermitian (invariant under multiplication by i), at most 1.
 
-    :func:`~kahlervae.geometry.estimate.estimate_defects` is cheaper for large d.
+    For large d :func:`~kahlervae.geometry.estimate.estimate_hermitian_defect` is cheaper.
 
     Args and errors: see :func:`~kahlervae.geometry.fisher.fisher_metric`.
 

@@ -73,8 +73,9 @@ def to_complex(u: Float[Tensor, "*batch 2*d"]) -> Complex[Tensor, "*batch d"]:
         InputError: u is no real tensor, or its dimension is odd.
 
     Example:
-        >>> to_complex(torch.tensor([[1.0, 2.0]], dtype=torch.float64)) * 2**0.5
-        tensor([[1.0000+2.0000j]], dtype=torch.complex128)
+        >>> u = torch.tensor([[1.0, 2.0]])
+        >>> torch.allclose(2**0.5 * to_complex(u), torch.tensor([[1 + 2j]]))
+        True
     """
     if not isinstance(u, Tensor) or not u.is_floating_point() or u.dim() == 0:
         raise InputError("u has to be a tensor of real floating-point numbers (..., 2d).")

@@ -51,8 +51,11 @@ def chunks(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> tuple[int, int
 
     Example:
         >>> z = torch.zeros(100, 2) + 0j
-        >>> chunks(torch.exp, z, 1 << 20), chunks(torch.exp, z, 1)
-        ((4096, 4), (1, 1))
+        >>> chunks(torch.exp, z, 1)  # one point and one direction
+        (1, 1)
+        >>> points, directions = chunks(torch.exp, z, 1 << 20)
+        >>> points > 100, directions
+        (True, 4)
     """
     row = z[:1]
     pairs = max(1, memory // allocated(lambda: jvp(f, (row,), (torch.ones_like(row),))))
