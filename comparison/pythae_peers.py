@@ -374,7 +374,7 @@ def sample_prior(model: ProjectVAE, count: int) -> tuple[Tensor, list[float]]:
     start = time.process_time()
     latents = Prior(model.latent_dim).sample(count, generator(SEED, "sample")).latents
     with torch.no_grad():
-        images = model.decode_images(latents)
+        images = model.decode(latents)
     return images, [0.0, time.process_time() - start]
 
 

@@ -45,7 +45,7 @@ def everything():
 
 def test_fields_are_those_of_the_latents_at_the_axis(everything):
     model, potential, (*_, test), _, _, content = everything
-    plane = principal_plane(model.encode_images(test).mean)
+    plane = principal_plane(model.encode(test).mean)
     directions = torch.view_as_complex(plane.directions.unflatten(1, (2, 2)).contiguous())
     for row, column in ((0, 0), (1, 3), (4, 2)):
         x, y = content["axis"][column], content["axis"][row]
@@ -58,7 +58,7 @@ def test_fields_are_those_of_the_latents_at_the_axis(everything):
         ricci = -mixed_hessian(lambda z: potential.log_det(z), z)
         scalar = torch.trace((torch.linalg.inv(metric) @ ricci)[0]).real.item()
         assert content["ricci_scalar"][row, column] == pytest.approx(scalar, rel=1e-2, abs=1e-3)
-        image = model.decode_images(z)[0]
+        image = model.decode(z)[0]
         torch.testing.assert_close(content["images"][row, column], image)
 
 
@@ -83,7 +83,7 @@ def test_settings_of_one_sampler_with_different_bases_are_families_of_their_own(
 
 def test_plane_is_that_of_the_largest_spread(everything):
     model, _, (*_, test), _, _, content = everything
-    means = model.encode_images(test).mean
+    means = model.encode(test).mean
     real = torch.view_as_real(means).flatten(1)
     spread = torch.linalg.eigvalsh(real.mT @ real)[-2:].sum()
     projected = principal_plane(means).project(means)
@@ -94,7 +94,7 @@ def test_plane_is_that_of_the_largest_spread(everything):
 def test_outliers_are_counted_over_the_oracles(everything):
     model, _, _, references, samples, content = everything
     counts = content["outliers/prior:default"]
-    images = model.decode_images(samples["prior:default"][:40])
+    images = model.decode(samples["prior:default"][:40])
     shares = [
         reference.image_scores(reference.see(images), "test")["knn_outliers"]
         for reference in references

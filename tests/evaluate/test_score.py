@@ -158,7 +158,7 @@ def test_rows_of_samples(model, samples, reference):
     assert table["setting"].unique().tolist() == settings
     assert table[SCORES].notna().all(axis=None)
     for row, split in ((0, "validation"), (6, "test")):
-        images = model.decode_images(samples[split]["prior:default"])
+        images = model.decode(samples[split]["prior:default"])
         assert table.loc[row, SCORES].to_dict() == scored(reference, images, split)
 
 
@@ -171,7 +171,7 @@ def test_flagged_samples_and_the_agreement_of_scores(model, samples, reference, 
         *IDENTITY, "sampler", "setting", "oracle", "score", "other_oracle", "other_score",
         "kappa", "spearman", "both",
     ]  # fmt: skip
-    images = model.decode_images(samples["test"][VOLUME])
+    images = model.decode(samples["test"][VOLUME])
     flags = reference.flags(reference.see(images))
     both = flags["knn"] & flags["entropy"]
     of_volume = agreement.query("sampler == 'volume'").set_index(
@@ -231,8 +231,8 @@ def test_reconstruction(model, data):
     images = data["test_images"][:50]
     scores = reconstruction_scores(model, images, torch.Generator().manual_seed(0))
     assert scores["elbo"] == pytest.approx(scores["log_likelihood"] - scores["kl"])
-    posterior = model.encode_images(images)
-    decoded = model.decode_images(posterior.mean)
+    posterior = model.encode(images)
+    decoded = model.decode(posterior.mean)
     error = sum(((decoded[i] - images[i]) ** 2).mean().item() for i in range(50)) / 50
     assert scores["mse"] == pytest.approx(error, rel=1e-5)
     assert scores["sigma"] == pytest.approx(math.exp(-1))  # log σ² starts at −2
@@ -286,7 +286,7 @@ def test_stage(tmp_path, data, model, latents):
     assert {key: tuple(images.shape) for key, images in sheet.items()} == dict.fromkeys(
         latents, (64, 8, 8)
     )
-    first = model.decode_images(latents["prior:default"][30:94])
+    first = model.decode(latents["prior:default"][30:94])
     torch.testing.assert_close(sheet["prior:default"], first)
     _, identity = read_tensors(tmp_path / "flagged.safetensors")
     assert identity["variant"] == "complex"

@@ -49,15 +49,15 @@ def test_real_variant_has_as_many_parameters_as_the_complex_one(
 def test_shapes_and_elbo_terms(architecture):
     vae, images = model(*architecture), torch.rand(6, 4, 5)
     stream = torch.Generator().manual_seed(0)
-    posterior = vae.encode_images(images)
+    posterior = vae.encode(images)
     assert posterior.mean.shape == posterior.variance.shape == (6, 2)
-    decoded = vae.decode_images(posterior.mean)
+    decoded = vae.decode(posterior.mean)
     assert decoded.shape == images.shape
     assert decoded.min() >= 0
     assert decoded.max() <= 1
     log_likelihood, kl = vae.elbo_terms(images, stream)
     x = vae.representation.encode(images)
-    again = vae.encode_images(images).sample(torch.Generator().manual_seed(0))
+    again = vae.encode(images).sample(torch.Generator().manual_seed(0))
     torch.testing.assert_close(log_likelihood, vae.decoder(again).log_prob(x))
     torch.testing.assert_close(kl, posterior.kl())
 

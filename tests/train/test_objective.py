@@ -54,7 +54,7 @@ def test_points_are_samples_of_the_batch_and_between_two_of_them():
     objective.regulariser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     terms(objective, images, 5)
     (points,) = seen
-    z = objective.model.encode_images(images).sample(torch.Generator().manual_seed(1))[:6]
+    z = objective.model.encode(images).sample(torch.Generator().manual_seed(1))[:6]
     torch.testing.assert_close(points[::2], z[::2])
     ahead, behind = points[1::2] - z[1::2], z.roll(1, 0)[1::2] - z[1::2]
     share = (ahead / behind).real[:, :1]

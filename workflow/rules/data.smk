@@ -1,5 +1,5 @@
 rule data:
-    """The images of a data set, split by seed, and a record of what they are."""
+    """The samples of a data set, split by seed, and a record of what they are."""
     input:
         code=code("data"),
     output:
@@ -17,7 +17,7 @@ rule data:
         runtime=5,
     params:
         settings=lambda wildcards: compact(
-            dataset_settings(wildcards, "split")
+            dataset_settings(wildcards, "split", "stft")
             | {"source": SOURCES[wildcards.dataset]}
         ),
     shell:

@@ -1,5 +1,5 @@
 rule oracle:
-    """A classifier in whose features images are judged, and the scores of real test images."""
+    """A classifier in whose features samples are judged, and the scores of real test samples."""
     input:
         data="<results>/{dataset}/data.safetensors",
         code=code("oracle"),
@@ -171,11 +171,12 @@ GATHERED = {
     "sampler_diagnostics": of_models("sampler_diagnostics.csv"),
     "sampler_speed": of_models("sampler_speed.csv"),
     "samples": of_models("samples.csv"),
-    "score_agreement": of_models("score_agreement.csv"),
+    "score_agreement": of_models("score_agreement.csv", JUDGED),
     "paths": of_models("paths.csv"),
     "geodesics": of_models("geodesics.csv", METRIC),
     "reference": of_oracles(".csv"),
 } | ({"sweep": SWEPT} if SWEPT else {})
+GATHERED = {table: parts for table, parts in GATHERED.items() if parts}
 
 for table, parts in GATHERED.items():
 

@@ -22,7 +22,7 @@ FIGURES = {
     "agreement_summary": ("2 Geometry", ["<results>/tables/agreement.csv"]),
     "cost": ("2 Geometry", ["<results>/tables/cost.csv"]),
     "sample_sheets": ("4 Sampling", of_models("sheet.safetensors", seeds=FIRST)),
-    "flagged": ("4 Sampling", of_models("flagged.safetensors", seeds=FIRST)),
+    "flagged": ("4 Sampling", of_models("flagged.safetensors", JUDGED, FIRST)),
     "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
     "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"]),
     "geodesics": (
@@ -45,6 +45,9 @@ FIGURES = {
         ["<results>/tables/runtime.csv", "<results>/tables/efficiency.csv"],
     ),
 }
+# Figures that show nothing but what oracles tell.
+if not JUDGED:
+    del FIGURES["flagged"], FIGURES["pareto"]
 if STRENGTHS:
     FIGURES["strengths"] = (
         "1 Training",
@@ -144,6 +147,9 @@ SHOWN = {
     "runtime": "7 Run",
     "efficiency": "7 Run",
 }
+if not JUDGED:
+    for table in ("score_agreement", "chosen", "reference"):
+        del SHOWN[table]
 
 
 rule browse:
@@ -192,7 +198,7 @@ MEASURED = [
     "sample_sheets",
     "smoothness",
     "geodesics",
-    "pareto",
+    *(["pareto"] if JUDGED else []),
     "claims",
 ]
 
@@ -242,7 +248,12 @@ rule summary:
         claims="<results>/claims.csv",
         figures=expand(
             "<figures>/{figure}.png",
-            figure=["pareto", "smoothness", "agreement_summary", "latent_slice"],
+            figure=[
+                *(["pareto"] if JUDGED else []),
+                "smoothness",
+                "agreement_summary",
+                "latent_slice",
+            ],
         ),
         code=code("summary"),
     output:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from kahlervae.errors import InputError
+from kahlervae.evaluate.claims import LEFT_OUT
 from kahlervae.figures.style import GROUP, SAMPLERS, VARIANTS, VERDICTS, counted, table
 from kahlervae.storage import atomic
 
@@ -166,7 +167,8 @@ def _measured(name: str, tables: Path) -> str:
 def _verdicts(claims: Path) -> str:
     frame = table(claims, ["verdict", "adjusted"])
     counts = frame["verdict"].value_counts()
-    listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in VERDICTS)
+    told = [name for name in VERDICTS if name in counts or name != LEFT_OUT]
+    listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in told)
     lost = int((frame["adjusted"] != frame["verdict"]).sum())
     return (
         f"**Verdicts** on {counted(len(frame), 'claim')}: {listed}. "

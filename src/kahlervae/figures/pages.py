@@ -10,6 +10,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from kahlervae.errors import InputError
+from kahlervae.evaluate.claims import LEFT_OUT
 from kahlervae.figures.style import VERDICTS, table
 from kahlervae.storage import atomic, read_table
 
@@ -43,8 +44,9 @@ def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
     frame = table(claims, ["statement", "metric", "estimate", "ci_low", "rule", "verdict"])
     alone = frame["ci_low"].isna() & frame["rule"].str.contains("each of")
     scored = frame[~alone]
+    told = [name for name in VERDICTS if name != LEFT_OUT or (frame["verdict"] == name).any()]
     counts = pd.crosstab(scored["metric"], scored["verdict"]).reindex(
-        index=scored["metric"].unique(), columns=list(VERDICTS), fill_value=0
+        index=scored["metric"].unique(), columns=told, fill_value=0
     )
     _render(
         out,
@@ -52,7 +54,7 @@ def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
         identities=[_worst(held) for _, held in frame[alone].groupby("statement", sort=False)],
         counts=counts,
         totals=frame["verdict"].value_counts().to_dict(),
-        colours={name: look.color for name, look in VERDICTS.items()},
+        colours={name: VERDICTS[name].color for name in told},
         figures=[(path.stem.replace("_", " "), _data_uri(path)) for path in figures],
     )
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kahlervae.evaluate.claims import LEFT_OUT
 from kahlervae.evaluate.pareto import with_families
 from kahlervae.figures.style import (
     GROUP,
@@ -378,7 +379,7 @@ def claims(inputs: Sequence[Path]) -> Figure:
         if not label.get_text().startswith("C"):
             label.set_fontweight("bold")
     axes[0].set_ylim(y - 0.5, -0.7)
-    handles = [handle(VERDICTS[name]) for name in verdicts]
+    handles = [handle(VERDICTS[name]) for name in verdicts if name != LEFT_OUT]
     if (frame["adjusted"] != frame["verdict"]).any():
         lost = Look("not after Holm's correction", "#333333", "o")
         handles.append(handle(lost, mfc="white"))
@@ -409,6 +410,10 @@ def _forest(ax: Axes, part: pd.DataFrame, heights: dict[str, float], limit: floa
             ax.plot([np.clip(x, -0.97 * limit, 0.97 * limit)], [y], **style)
             continue
         beside = ax.get_yaxis_transform()
+        if row["verdict"] == LEFT_OUT:
+            look: dict[str, Any] = {"va": "center", "fontsize": 5, "color": "#AAAAAA"}
+            ax.text(0.05, y, VERDICTS[LEFT_OUT].label, transform=beside, **look)
+            continue
         ax.plot([0.05], [y], transform=beside, **style)
         text = f"{row['estimate']:.1g}" if np.isfinite(row["estimate"]) else "no estimate"
         text = text.replace("-", "−")

@@ -104,7 +104,9 @@ VERDICTS = {
     "supported": Look("supported", "#0072B2", "o"),
     "inconclusive": Look("inconclusive", "#999999", "s"),
     "not supported": Look("not supported", "#D55E00", "X"),
+    "left out": Look("left out: no labels", "#BBBBBB", "x"),
 }
+"""Verdicts; the last one only where it occurs."""
 
 _RC: Any = {
     "figure.dpi": 200,
