@@ -77,6 +77,20 @@ def data(dataset: Dataset, settings: Settings, out: Out, record: Out) -> None:
 
 
 @app.command()
+def describe(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Arrays of a data set (.npz, .npy, safetensors), or a folder of WAVs."),
+    ],
+    name: Annotated[str | None, typer.Option(help="Of the data set.")] = None,
+) -> None:
+    """Print what files hold, and a configuration that runs them."""
+    from kahlervae.data.describe import describe
+
+    sys.stdout.write(describe(files, name))
+
+
+@app.command()
 def oracle(
     dataset: Dataset,
     architecture: Annotated[str, typer.Option(help="cnn or mlp.")],

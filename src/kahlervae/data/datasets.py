@@ -234,18 +234,18 @@ def _read_pair(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples and labels of one file; labels that are a file of their own lie beside it."""
     labels, headers = source.get("labels"), read_headers(path)
-    apart = labels is not None and labels.endswith(".npy") and labels not in headers
-    others = [name for name in headers if apart or name != labels]
+    apart = labels if labels and labels.endswith(".npy") and labels not in headers else None
+    others = [name for name in headers if apart is not None or name != labels]
     name = str(source["samples"]) if "samples" in source else others[0] if others else ""
     if "samples" not in source and len(others) != 1:
         raise InputError(
             f"{path} holds {', '.join(sorted(headers)) or 'nothing'}: say in the entry of {dataset} "
             "which of them are the `samples`."
         )
-    wanted = [name] if labels is None or apart else [name, labels]
+    wanted = [name] if labels is None or apart is not None else [name, labels]
     found = read_arrays(path, wanted)
-    if apart:
-        place = find(dataset, labels, [path.parent, *places], [], None, LARGEST)
+    if apart is not None:
+        place = find(dataset, apart, [path.parent, *places], [], None, LARGEST)
         return found[name], read_arrays(place, [""])[""]
     return found[name], found[labels] if labels is not None else None
 

@@ -62,7 +62,8 @@ class Form(NamedTuple):
         if self.stft is None:
             return samples
         transform = self.spectrogram.transform(samples)
-        return log_power(transform.real.square() + transform.imag.square())
+        # High frequencies on top, as pictures are drawn.
+        return log_power(transform.real.square() + transform.imag.square()).flip(1)
 
     def check(self, samples: Num[Tensor, "n *shape"]) -> str:
         """What is wrong with an array of samples of this form, in words; nothing if it is one."""

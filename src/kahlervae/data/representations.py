@@ -136,7 +136,7 @@ def _stft(form: Form) -> Representation:
         """The log of the expected power, |μ|² + σ²."""
         mean = likelihood.mean
         power = mean.real.square() + mean.imag.square() + torch.exp(likelihood.log_var)
-        return log_power(power).unflatten(1, spectrogram.shape)
+        return log_power(power).unflatten(1, spectrogram.shape).flip(1)
 
     return Representation(
         encode=lambda samples: spectrogram.transform(samples).flatten(1),

@@ -31,6 +31,7 @@ from PIL import Image
 
 from kahlervae.errors import InputError
 from kahlervae.figures.images import key_label
+from kahlervae.figures.pictures import pictures
 from kahlervae.figures.style import VARIANTS, arrays, ordered
 from kahlervae.storage import atomic
 
@@ -316,12 +317,16 @@ def _points(content: Mapping[str, np.ndarray], sets: list[str]) -> tuple[pd.Data
 def _preview(name: str, images: np.ndarray, across: int) -> Div:
     """A window on one image of a sheet, ``across`` in a row; moving the sheet changes the image."""
     down = -(-len(images) // across)
-    height, width = images.shape[1:]
-    sheet = np.zeros((across * down, height, width))
-    sheet[: len(images)] = images
-    rows = sheet.reshape(down, across, height, width).swapaxes(1, 2).reshape(down * height, -1)
-    # Dark strokes on white paper, in 32 shades, of which no eye tells two neighbours apart.
-    ink = (np.round(31 * (1 - rows)) * 255 / 31).round().astype(np.uint8)
+    drawn = pictures(images)
+    height, width, *colours = drawn.shape[1:]
+    sheet = np.zeros((across * down, height, width, *colours))
+    sheet[: len(images)] = drawn
+    rows = sheet.reshape(down, across, height, width, *colours).swapaxes(1, 2)
+    rows = rows.reshape(down * height, -1, *colours)
+    # Dark strokes on white paper, in 32 shades, of which no eye tells two neighbours apart; colours
+    # are what they are.
+    light = rows if colours else 1 - rows
+    ink = (np.round(31 * light) * 255 / 31).round().astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(ink).save(file, "webp", lossless=True, quality=100, method=6)
     encoded = base64.b64encode(file.getvalue()).decode()
