@@ -369,6 +369,32 @@ def atlas(
 
 
 @app.command()
+def sounds(data: Data, model: Model, samples: Samples, settings: Settings, out: Out) -> None:
+    """Let a model of recordings speak."""
+    from kahlervae.data import load_split
+    from kahlervae.evaluate.score import load_samples
+    from kahlervae.evaluate.sounds import make_sounds
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_tensors
+
+    vae, test = load_model(model), load_split(data, "test").samples
+    latents = load_samples(samples, vae.latent_dim, settings["sampling"])["test"]
+    write_tensors(out, make_sounds(vae, test, latents), vae.identity)
+
+
+@app.command()
+def player(
+    sounds: Annotated[Path, typer.Argument(help="What `kahlervae sounds` wrote.")],
+    rate: Annotated[int, typer.Option(help="Values a second.", min=1)],
+    out: Out,
+) -> None:
+    """Write the page on which a model is heard."""
+    from kahlervae.figures.player import write_player
+
+    write_player(sounds, rate, out)
+
+
+@app.command()
 def table(parts: list[Path], out: Out) -> None:
     """Put tables of equal columns together."""
     import pandas as pd

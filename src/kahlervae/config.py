@@ -235,11 +235,12 @@ def _wrong_patterns(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             try:
                 groups = re.compile(source[key]).groups
             except re.error as error:
-                yield f"{path} must be a regular expression of Python, not {_shown(source[key])}: {error}."
+                shown = _shown(source[key])
+                yield f"{path} must be a regular expression of Python, not {shown}: {error}."
             else:
                 if key == "label" and groups < 1:
                     yield (
-                        f"{path} must have a group, as in '^(\\d)_', since the group is the label, not "
+                        f"{path} must have a group, as in '^(\\d)_', which is the label, not "
                         f"{_shown(source[key])}."
                     )
 
@@ -586,7 +587,7 @@ def _misrepresented(
                 f"{source['kind']}, not {name}."
             )
     if "native" in representations and len(representations) > 1:
-        yield f"{at}.representations must hold native alone: it is for complex data, others are not."
+        yield f"{at}.representations must hold native alone: others are not for complex data."
     if ("stft" in options) != ("stft" in representations):
         yield (
             f"{at}.stft is missing, the window of {at}.representations = [stft]."

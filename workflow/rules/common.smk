@@ -71,6 +71,12 @@ METRIC = [
     if model["variant"] != "real"
     and "volume" in variant_block(model).get("samplers", ["volume"])
 ]
+# The models that can be heard, with the first seed.
+HEARD = [
+    model
+    for model in MODELS
+    if model["representation"] == "stft" and model["seed"] in config["seeds"][:1]
+]
 JUDGED = [model for model in MODELS if model["dataset"] in LABELLED]
 COMPLEX = list(dict.fromkeys(model["variant"] for model in METRIC))
 

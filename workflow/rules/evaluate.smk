@@ -161,6 +161,34 @@ rule atlas:
         " --out {output:q} > {log:q} 2>&1"
 
 
+rule sounds:
+    """What a model of recordings says, drawn from its likelihood."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        samples="<model>/samples.safetensors",
+        code=code("sounds"),
+    output:
+        "<model>/sounds.safetensors",
+    log:
+        "<logs>/sounds/<each>.log",
+    benchmark:
+        "<benchmarks>/sounds/<each>.tsv"
+    group:
+        "model"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        settings=compact(sample_counts()),
+    shell:
+        "kahlervae sounds --data {input.data:q} --model {input.model:q} --samples {input.samples:q}"
+        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+
+
 # Table: the tables that are put together.
 GATHERED = {
     "history": of_models("history.csv"),

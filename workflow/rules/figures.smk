@@ -119,12 +119,42 @@ rule page:
         "kahlervae page {input.atlas:q} --out {output:q} > {log:q} 2>&1"
 
 
+rule player:
+    """The sounds of a model of recordings as a page."""
+    input:
+        sounds=f"<results>/{{dataset}}/stft/{{variant}}/seed={FIRST[0]}/sounds.safetensors",
+        code=code("player"),
+    output:
+        report(
+            "<figures>/player/{dataset}/{variant}.html",
+            caption="../report/figures/player.rst",
+            category="4 Sampling",
+            labels={"result": "page: sounds of {variant} ({dataset})"},
+        ),
+    log:
+        "<logs>/player/{dataset}/{variant}.log",
+    benchmark:
+        "<benchmarks>/player/{dataset}/{variant}.tsv"
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        rate=lambda wildcards: SOURCES[wildcards.dataset]["rate"],
+    shell:
+        "kahlervae player {input.sounds:q} --rate {params.rate} --out {output:q} > {log:q} 2>&1"
+
+
 # The pages of all models that have one.
 PAGES = [
     "<figures>/atlas/{dataset}/{representation}/{variant}.html".format(**model)
     for model in METRIC
     if model["seed"] in FIRST
-]
+] + ["<figures>/player/{dataset}/{variant}.html".format(**model) for model in HEARD]
 
 
 # Table: section of the report. Those with a row for every epoch, probe or comparison are left to the

@@ -233,8 +233,8 @@ def as_samples(values: np.ndarray, what: str, channels: str | None = None) -> np
     if broken := int((~np.isfinite(values)).sum()):
         samples = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
         raise InputError(
-            f"{what} holds {broken:,} values that are not finite, in {samples:,} of {len(values):,} "
-            "samples: leave these out or fill the gaps."
+            f"{what} holds {broken:,} values that are not finite, in {samples:,} of "
+            f"{len(values):,} samples: leave these out or fill the gaps."
         )
     if (values == values.flat[0]).all():
         raise InputError(
@@ -262,7 +262,8 @@ def as_classes(labels: np.ndarray, count: int, what: str) -> tuple[np.ndarray, l
         labels = labels[:, 0]
     if labels.ndim != 1 or len(labels) != count:
         raise InputError(
-            f"{what} has the shape {labels.shape} for {count:,} samples: give one label for each, {out}"
+            f"{what} has the shape {labels.shape} for {count:,} samples: give one label for each, "
+            f"{out}"
         )
     if labels.dtype.kind == "f":
         whole = np.isfinite(labels) & (labels == np.round(labels)) & (np.abs(labels) < 2**53)

@@ -157,13 +157,14 @@ def _hold_against_entry(
     shape = source.get("shape")
     if shape is not None and tuple(shape) != tuple(samples.shape[1:]):
         raise InputError(
-            f"the samples of {dataset} have the shape {tuple(samples.shape[1:])}, but its entry says "
-            f"{tuple(shape)}: correct one of them."
+            f"the samples of {dataset} have the shape {tuple(samples.shape[1:])}, but its entry "
+            f"says {tuple(shape)}: correct one of them."
         )
     count = source.get("count")
     if count is not None and count != len(samples):
         raise InputError(
-            f"{dataset} has {len(samples)} samples, but its entry says {count}: correct one of them."
+            f"{dataset} has {len(samples)} samples, but its entry says {count}: correct one of "
+            "them."
         )
     if labels is not None and "classes" in source and int(labels.max()) >= source["classes"]:
         raise InputError(
@@ -239,8 +240,8 @@ def _read_pair(
     name = str(source["samples"]) if "samples" in source else others[0] if others else ""
     if "samples" not in source and len(others) != 1:
         raise InputError(
-            f"{path} holds {', '.join(sorted(headers)) or 'nothing'}: say in the entry of {dataset} "
-            "which of them are the `samples`."
+            f"{path} holds {', '.join(sorted(headers)) or 'nothing'}: say in the entry of "
+            f"{dataset} which of them are the `samples`."
         )
     wanted = [name] if labels is None or apart is not None else [name, labels]
     found = read_arrays(path, wanted)

@@ -1,5 +1,6 @@
 """What files hold, and the configuration with which they can be run."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,8 +37,8 @@ def describe(files: Sequence[Path], name: str | None = None) -> str:
     comments, source, facts = (_of_recordings if recorded else _of_arrays)(files)
     if facts["count"] < FEWEST:
         raise InputError(
-            f"{files[0]} holds {facts['count']} samples: at least {FEWEST} are needed to train on some "
-            "and be judged by others."
+            f"{files[0]} holds {facts['count']} samples: at least {FEWEST} are needed to train on "
+            "some and be judged by others."
         )
     config = {
         "results": f"results/{dataset}",
@@ -101,7 +102,7 @@ def _of_arrays(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], dict[s
         if labels is not None:
             classes.append(found[labels])
     if len({part.shape[1:] for part in parts}) > 1:
-        raise InputError(f"{files[0]} and the others hold samples of several shapes: give them one.")
+        raise InputError(f"{files[0]} and the others hold samples of several shapes.")
     values = np.concatenate(parts)
     number, is_complex = 0, np.iscomplexobj(values)
     if labels is not None:
@@ -114,14 +115,14 @@ def _of_arrays(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], dict[s
             number = len(names)
             least = int(np.bincount(found_classes).min())
             shown = ", ".join(map(str, names[:10])) + (", …" if number > 10 else "")
-            comments.append(f"labels {labels!r}: {number} classes ({shown}), the rarest {least} times")
+            comments.append(
+                f"labels {labels!r}: {number} classes ({shown}), the rarest {least} times"
+            )
     extent = np.abs(values) if is_complex else values
     what = "modulus" if is_complex else "values"
     comments.append(
-        f"samples {samples!r}: {len(values):,}, {'complex' if is_complex else 'real'}, of shape "
-        f"{values.shape[1:]}; {what} from {extent.min():.4g} to {extent.max():.4g}"
-        if samples
-        else f"samples: {len(values):,}, {'complex' if is_complex else 'real'}, of shape "
+        f"samples{f' {samples!r}' if samples else ''}: {len(values):,}, "
+        f"{'complex' if is_complex else 'real'}, of shape "
         f"{values.shape[1:]}; {what} from {extent.min():.4g} to {extent.max():.4g}"
     )
     if labels is None:
@@ -151,8 +152,8 @@ def _roles(headers: dict[str, ArrayHeader], file: Path) -> tuple[str, str | None
     if not numbers:
         held = ", ".join(f"{key} {h.shape}" for key, h in headers.items()) or "nothing"
         raise InputError(
-            f"{file} holds no samples ({held}): these are numbers, stacked along the first axis, as in "
-            "(n, 64) or (n, 28, 28)."
+            f"{file} holds no samples ({held}): these are numbers, stacked along the first axis, as "
+            "in (n, 64) or (n, 28, 28)."
         )
     samples = max(numbers, key=lambda key: numbers[key].size)
     count = headers[samples].shape[0]
@@ -162,8 +163,8 @@ def _roles(headers: dict[str, ArrayHeader], file: Path) -> tuple[str, str | None
         if key != samples and header.shape in ((count,), (count, 1))
     ]
     known = [key for key in one_each if key.lower() in LABELS]
-    labels = (known or one_each or [None])[0]
-    return samples, labels
+    named = known or one_each
+    return samples, named[0] if named else None
 
 
 def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
@@ -172,8 +173,6 @@ def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], di
     from scipy.io import wavfile
 
     recordings = read_recordings(files[0])
-    import io
-
     sizes, rates = [], []
     for name, content in recordings.items():
         read_wav(content, name, 8000, 16)  # refuses what is none
@@ -189,8 +188,8 @@ def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], di
     comments = [
         f"{files[0]} holds {len(names):,} recordings of {min(sizes):.2f} to {max(sizes):.2f} s at "
         f"{', '.join(f'{r:,} Hz' for r in sorted(set(rates)))}",
-        f"kept of each: {length / rate:.2f} s from its start, {sum(s * rate <= length for s in sizes):,}"
-        " whole ones",
+        f"kept of each: {length / rate:.2f} s from its start, "
+        f"{sum(s * rate <= length for s in sizes):,} whole ones",
     ]
     number = 0
     source: dict[str, Any] = {"kind": "wav", "files": [str(files[0])], "rate": int(rate)}

@@ -193,6 +193,7 @@ def label_of(name: str, pattern: "re.Pattern[str]") -> Any:
     found = pattern.search(name)
     if found is None or found[1] is None:
         raise InputError(
-            f"{name} has no label by the pattern {pattern.pattern!r}: correct `label`, or leave it out."
+            f"{name} has no label by the pattern {pattern.pattern!r}: correct `label`, or leave it "
+            "out."
         )
     return found[1]

@@ -72,9 +72,9 @@ class Spectrogram(_Sizes):
         fits = 0 < hop <= window // 2 and 0 <= lowest <= highest <= window // 2
         if window % 2 or length < window or not fits:
             raise ValueError(
-                f"a window of {window} values, {hop} apart, with bins {lowest} to {highest} does not "
-                f"fit recordings of {length}: the window is even and no longer than a recording, the "
-                "hop and the highest bin are at most half of it"
+                f"a window of {window} values, {hop} apart, with bins {lowest} to {highest} does "
+                f"not fit recordings of {length}: the window is even and no longer than a "
+                "recording, the hop and the highest bin are at most half of it"
             )
         return super().__new__(cls, length, window, hop, lowest, highest)
 

@@ -216,8 +216,8 @@ def _covariance_share(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tens
     .. math:: \frac{\sum_{k,a} w (D_k \lambda_a)^2}
               {\sum_{k,a} [w (D_k \lambda_a)^2 + 2w |D_k \mu_a|^2 / \sigma_a^2]}
 
-    over the 2d real directions, with λ = log σ² and w = 1 for complex data, ½ for real ones. 0 where
-    the variance is constant, 1 where the mean is.
+    over the 2d real directions, with λ = log σ² and w = 1 for complex data, ½ for real ones. 0
+    where the variance is constant, 1 where the mean is.
     """
     shares = []
     for part in z.split(16):  # all directions at once of few points, so that memory stays bounded

@@ -4,8 +4,8 @@ Claims about identities hold or fail by a tolerance at every probe of every mode
 samples are differences paired by seed, averaged over the oracles before pairing, and judged by
 whether their interval excludes zero. They speak of test rows; the settings of samplers were chosen
 on validation rows. Claims have numbers, which a claim keeps when others are left out: a claim whose
-variants or samplers a run does not have gets no row. Where samples have no labels there are no oracles,
-and claims that need one are left out, in words.
+variants or samplers a run does not have gets no row. Where samples have no labels there are no
+oracles, and claims that need one are left out, in words.
 """
 
 from collections.abc import Iterator, Mapping
@@ -153,6 +153,8 @@ NORM = Effect(
     "latent_norm", "smaller latents (hence gains nothing by inflating them)", "reconstruction"
 )
 
+IMAGES = ("pixels", "kspace")
+"""Representations of images; claims about others speak of data."""
 UNAIDED = {effect.metric for effect in (SMOOTHER, BLURRED, NORM)}
 """What is measured without an oracle."""
 NAMED = ("real", "complex", "beta", "kahler", "fisher", "holomorphic")
@@ -210,6 +212,8 @@ def judge(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> pd
         several = (runs["dataset"] == dataset).sum() > 1
         label = f"{dataset}/{representation}" if several else dataset
         part = pd.DataFrame(run.numbered(), columns=COLUMNS).assign(dataset=label)
+        if representation not in IMAGES:
+            part["statement"] = part["statement"].str.replace("images", "data")
         parts.append(_adjusted(part, 1 - settings["confidence"]))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 

@@ -62,7 +62,8 @@ def slice_latents(
 
     Returns:
         ``axis``; ``log_det_fisher``, ``log_det_fitted``, ``log_det_posterior`` with the vertical
-        axis first; ``images`` on a coarser grid of the same square; ``means``, and ``labels`` where there are any.
+        axis first; ``images`` on a coarser grid of the same square; ``means``, and ``labels`` where
+        there are any.
     """
     means = model.encode(test.samples).mean
     plane = principal_plane(means)

@@ -152,10 +152,11 @@ class Oracle(nn.Module):
             InputError: the images are empty, not finite, or of another shape.
         """
         if images.shape[1:] != self.shape or images.is_complex() != self.is_complex:
+            kinds = ["complex" if yes else "real" for yes in (self.is_complex, images.is_complex())]
             raise InputError(
-                f"the {self.architecture} oracle reads {'complex' if self.is_complex else 'real'} "
-                f"arrays of shape {self.shape}, but was "
-                f"given {'a complex' if images.is_complex() else 'a real'} array of shape {tuple(images.shape)}: use the oracle of this data set."
+                f"the {self.architecture} oracle reads {kinds[0]} arrays of shape {self.shape}, but "
+                f"was given a {kinds[1]} array of shape {tuple(images.shape)}: use the oracle of "
+                "this data set."
             )
         if len(images) == 0:
             raise InputError("there are no images to score: enlarge the split or take samples.")

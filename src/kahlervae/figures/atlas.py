@@ -62,12 +62,14 @@ FIELDS = {
 INTRODUCTION = f"""
 <p style="margin: 0; max-width: 78em; line-height: 1.45">
 <b>Colour</b>: the chosen quantity on the plane of the two leading principal directions of the
-posterior means of test images, real directions in C<sup>d</sup> = R<sup>2d</sup> through z = 0.
+posterior means of test data, real directions in C<sup>d</sup> = R<sup>2d</sup> through z = 0.
 The prior has standard deviation 1/√2 along each axis.
 <b>Points</b>: latents of the chosen set, projected orthogonally into the plane; in the other
-directions they lie off it, so that a point's own image may differ from the image below it.
-<b style="color: {OUTLIER}">Crosses</b>: decoded images beyond the kNN threshold of at least one
-oracle; of real images 5 % lie beyond that of each.
+directions they lie off it, so that what is decoded at a point may differ from what is decoded below
+it.
+<b style="color: {OUTLIER}">Crosses</b>: decoded samples beyond the kNN threshold of at least one
+oracle; of real ones 5 % lie beyond that of each. Without labels there are no oracles,
+and no crosses.
 Move the pointer over the map.</p>
 """
 
@@ -96,7 +98,8 @@ if (nearest >= 0) {
   show(sample, position[nearest], across);
   about.text = `<b>nearest point at ${place(x[nearest], y[nearest])}</b><br>`
     + `${distance[nearest].toFixed(2)} off the plane<br>`
-    + (outliers[nearest] ? `outlier by ${outliers[nearest]} of ${oracles} oracles` : 'no outlier');
+    + (oracles === 0 ? 'not judged: no labels'
+      : outliers[nearest] ? `outlier by ${outliers[nearest]} of ${oracles} oracles` : 'no outlier');
 } else {
   about.text = 'no point near the pointer';
 }
@@ -277,7 +280,7 @@ def _rank(key: str) -> tuple[bool, str]:
 
 def _set_label(key: str) -> str:
     if key.startswith("posterior_mean:"):
-        return "test images (posterior means)"
+        return "test data (posterior means)"
     return key_label(key).replace("\n", ", ")
 
 

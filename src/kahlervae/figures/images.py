@@ -26,6 +26,7 @@ from kahlervae.figures.style import (
     grouped,
     half_weight,
     ordered,
+    say_left_out,
     seeds,
     summary,
     table,
@@ -61,7 +62,7 @@ FLAGGED = {
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Pictures (n, H, W), or with colours (n, H, W, 3), as one of ``columns`` columns, NaN between."""
+    """Pictures (n, H, W) or (n, H, W, 3) as one of ``columns`` columns, NaN between neighbours."""
     n, height, width, *colours = images.shape
     gap = max(1, width // 10)
     rows = -(-n // columns)
@@ -125,7 +126,7 @@ def reconstructions(inputs: Sequence[Path]) -> Figure:
     blocks = []
     for group, held in galleries.items():
         originals = next(iter(held.values()))[0]["originals"]
-        labels, tiles = ["test images"], [originals]
+        labels, tiles = ["test data"], [originals]
         for variant, (content, identity) in held.items():
             if not np.array_equal(content["originals"], originals):
                 raise InputError(
@@ -390,6 +391,7 @@ def geodesics(inputs: Sequence[Path]) -> Figure:
             ax.axhline(column == "fisher_length", color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
             along_x(ax, variants)
             ax.set_ylabel(label)
+            say_left_out(ax, differences[column])
             if group and j == 0:
                 ax.set_title(group, loc="left")
     count = frame["seed"].nunique()

@@ -1,8 +1,8 @@
 """Samples of any shape as small pictures: what is drawn of an array, real or complex.
 
-Pictures of two axes are shown as they are, in shades or in colour; complex ones with the phase as hue
-and the modulus as its strength; vectors and series as lines, complex ones as a line of the modulus
-above dots of the phase.
+Pictures of two axes are shown as they are, in shades or in colour; complex ones with the phase as
+hue and the modulus as its strength; vectors and series as lines, complex ones as a line of the
+modulus above dots of the phase.
 """
 
 import math
@@ -79,7 +79,7 @@ def _line(views: Float[np.ndarray, "n length"]) -> Float[np.ndarray, "n side sid
     """Values against their place, 0 to 1 or scaled from the bottom to the top."""
     finite = views[np.isfinite(views)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if 0 <= low and high <= 1:
+    if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     return _traced(views, low, high, SIDE)
 

@@ -27,10 +27,12 @@ from kahlervae.figures.style import (
     legend,
     mean_interval,
     ordered,
+    say_left_out,
     summary,
     table,
     titled,
 )
+from kahlervae.figures.style import LEFT_OUT as WITHOUT
 from kahlervae.storage import read_table
 
 __all__ = ["claims", "pareto", "smoothness", "strengths", "training"]
@@ -42,9 +44,9 @@ def training(inputs: Sequence[Path]) -> Figure:
     ``inputs``: the gathered ``history.csv``. Lines are means over seeds, bands their range.
     """
     panels = {
-        "validation_elbo": "validation ELBO (nats per image)",
-        "log_likelihood": "log likelihood (nats per image)",
-        "kl": "KL (nats per image)",
+        "validation_elbo": "validation ELBO (nats per sample)",
+        "log_likelihood": "log likelihood (nats per sample)",
+        "kl": "KL (nats per sample)",
         "regulariser": "regulariser R",
         "tie": "tie M of the potential",
         "gradient_norm": "gradient norm",
@@ -105,7 +107,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
 
     ``inputs``: the gathered ``paths.csv``, averaged over oracles; lines run between test posteriors
     and between prior samples. Points are seeds; bars their mean and its 95 % interval. Dashed: real
-    images.
+    data.
     """
     panels = {
         "acceleration": ("relative acceleration", None),
@@ -129,6 +131,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
             if real is not None:
                 ax.axhline(real, color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
             ax.set_ylabel(label)
+            say_left_out(ax, held[column])
         for ax in block[0]:
             ax.tick_params(labelbottom=False)
         block[0, 0].set_title(group, loc="left")
@@ -138,7 +141,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
         title=(
             f"points: {counted(seeds, 'seed')}, "
             f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; "
-            f"bars: {summary(seeds)}; dashed: real images"
+            f"bars: {summary(seeds)}; dashed: real data"
         ),
     )
     return figure
@@ -183,7 +186,7 @@ def strengths(inputs: Sequence[Path]) -> Figure:
             ax.set_ylabel(label)
         axes[2 * i, 0].set_title(group, loc="left")
         for ax in axes[2 * i + 1]:
-            ax.set_xlabel("MSE of validation images (per pixel)")
+            ax.set_xlabel("MSE of validation data (per value)")
     variants = ordered(means["variant"], VARIANTS)
     legend(
         figure,
@@ -196,7 +199,7 @@ def strengths(inputs: Sequence[Path]) -> Figure:
     return figure
 
 
-REAL = Look("real test images", "#000000", "*")
+REAL = Look("real test data", "#000000", "*")
 SCORES = {"knn_outliers": "kNN outliers", "entropy_outliers": "entropy outliers"}
 FITTED = "volume:base={},weight={},metric=fitted"
 FAMILIES = {
@@ -218,7 +221,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     """Outliers against recall: the curve of every family of samplers; lower right is better.
 
     ``inputs``: the gathered ``samples.csv``, of which test rows are shown, averaged over oracles;
-    ``chosen.csv``; then any number of ``reference.csv`` (scores of real test images). Curves follow
+    ``chosen.csv``; then any number of ``reference.csv`` (scores of real test data). Curves follow
     the temperature, or the power of the volume element, through means over seeds with their 95 %
     intervals; mixtures have a curve for every number of components. Ringed: the settings that were
     chosen on validation rows. The vertical scale is that of the square root. Data sets where only
@@ -412,7 +415,7 @@ def _forest(ax: Axes, part: pd.DataFrame, heights: dict[str, float], limit: floa
         beside = ax.get_yaxis_transform()
         if row["verdict"] == LEFT_OUT:
             look: dict[str, Any] = {"va": "center", "fontsize": 5, "color": "#AAAAAA"}
-            ax.text(0.05, y, VERDICTS[LEFT_OUT].label, transform=beside, **look)
+            ax.text(0.05, y, WITHOUT, transform=beside, **look)
             continue
         ax.plot([0.05], [y], transform=beside, **style)
         text = f"{row['estimate']:.1g}" if np.isfinite(row["estimate"]) else "no estimate"

@@ -25,6 +25,7 @@ from kahlervae.storage import read_arrays, read_table
 
 __all__ = [
     "GROUP",
+    "LEFT_OUT",
     "MODEL",
     "ONE_COLUMN",
     "POTENTIALS",
@@ -45,6 +46,7 @@ __all__ = [
     "legend",
     "mean_interval",
     "ordered",
+    "say_left_out",
     "seeds",
     "style",
     "summary",
@@ -104,9 +106,12 @@ VERDICTS = {
     "supported": Look("supported", "#0072B2", "o"),
     "inconclusive": Look("inconclusive", "#999999", "s"),
     "not supported": Look("not supported", "#D55E00", "X"),
-    "left out": Look("left out: no labels", "#BBBBBB", "x"),
+    "left out": Look("left out", "#BBBBBB", "x"),
 }
 """Verdicts; the last one only where it occurs."""
+
+LEFT_OUT = "left out: no labels"
+"""What figures say in place of what only an oracle can tell."""
 
 _RC: Any = {
     "figure.dpi": 200,
@@ -298,6 +303,15 @@ def along_x(ax: Axes, variants: Sequence[str]) -> None:
             text.set(rotation=30, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.6, len(variants) - 0.4)
     ax.grid(False, axis="x")
+
+
+def say_left_out(ax: Axes, values: "pd.Series[float]") -> None:
+    """Say in a panel without a value that there is no oracle, hence none."""
+    if not np.isfinite(values).any():
+        ax.text(
+            0.5, 0.5, LEFT_OUT, transform=ax.transAxes, ha="center", va="center", color="#888888"
+        )
+        ax.set_yticks([])
 
 
 def half_weight(alphas: Iterable[float]) -> float:

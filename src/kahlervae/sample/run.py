@@ -23,7 +23,7 @@ __all__ = ["SAMPLERS", "Samples", "Sources", "build_samplers", "sample_model"]
 SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian")
 CHAINS = ("chains", "warmup", "draws", "leapfrog", "candidates", "rhat")
 FITTED = 10_000
-"""Training samples, at random, to whose posterior means mixtures and anchors are fitted, at most."""
+"""Training samples, at random, to whose posterior means mixtures and anchors are fitted."""
 ANCHORS = 1_000
 """Training samples, at random, whose posteriors are the aggregated one as base, at most."""
 
