@@ -383,7 +383,7 @@ def main(
         oracles = settings["evaluation"]["oracles"]
         files = [results / name / f"oracles/{oracle}.safetensors" for oracle in oracles]
         references = load_references(data, files, settings["evaluation"])
-        images = load_split(data, "train").images
+        images = load_split(data, "train").samples
         for kind in variant or ("complex", "kahler"):
             folders = [results / name / f"pixels/{kind}/seed={s}" for s in settings["seeds"]]
             subjects = [load_subject(folder, images, settings) for folder in folders]
@@ -416,7 +416,7 @@ def load_subject(folder: Path, images: Tensor, settings: Mapping[str, Any]) -> S
         mixture,
         potentials["fitted"],
         PosteriorMixture(anchors),
-        sources.images(FITTED),
+        sources.samples(FITTED),
         settings["geometry"]["epsilon"],
     )
     wide = mixture.at_temperature(WIDE_TEMPERATURE)

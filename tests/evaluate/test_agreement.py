@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kahlervae.data import Split
+from kahlervae.data import Form, Split
 from kahlervae.evaluate.agreement import TOLERANCES, compare_potentials
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.train import train
@@ -29,7 +29,10 @@ CONTROL = ["holomorphic_hermitian", "holomorphic_closedness", "holomorphic_poten
 
 def compared(variant, tmp_path):
     images = torch.rand(64, 4, 5, generator=torch.Generator().manual_seed(0))
-    splits = dict.fromkeys(("train", "validation"), Split(images, torch.zeros(64).long()))
+    splits = dict.fromkeys(
+        ("train", "validation"),
+        Split(images, None, Form((4, 5))),
+    )
     identity = {"dataset": "noise", "representation": "kspace", "variant": variant, "seed": 0}
     model, _ = train(splits, identity, SETTINGS, tmp_path / "checkpoint")
     potentials = fit_potentials(model, images, POTENTIAL)

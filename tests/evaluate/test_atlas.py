@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from kahlervae.data import Split
+from kahlervae.data import Form, Split
 from kahlervae.evaluate.atlas import map_latents, middle_settings
 from kahlervae.evaluate.latent_slice import principal_plane
 from kahlervae.evaluate.oracle import Oracle
@@ -22,13 +22,16 @@ def everything():
     torch.manual_seed(0)
     digits = load_digits()
     images = torch.tensor(digits.images / 16, dtype=torch.float32)
-    model = build_model(IDENTITY, (8, 8), "complex", latent_dim=2, width=8, depth=2)
+    model = build_model(IDENTITY, Form((8, 8)), "complex", latent_dim=2, width=8, depth=2)
     model = model.eval().requires_grad_(False)
     order = torch.randperm(len(images))
     parts, labels = order.split([1200, 300, 297]), torch.tensor(digits.target)
     names = ("train", "validation", "test")
-    real = {n: Split(images[part], labels[part]) for n, part in zip(names, parts, strict=True)}
-    splits = [split.images for split in real.values()]
+    real = {
+        n: Split(images[part], labels[part], Form((8, 8)))
+        for n, part in zip(names, parts, strict=True)
+    }
+    splits = [split.samples for split in real.values()]
     settings = {"neighbours": 5, "quantile": 0.95}
     references = [Reference(Oracle(name, (8, 8), 10), real, settings) for name in ("mlp", "cnn")]
     random = torch.Generator().manual_seed(0)

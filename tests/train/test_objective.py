@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from kahlervae.data import Form
 from kahlervae.geometry import fisher_metric
 from kahlervae.models import build_model
 from kahlervae.nn import to_double
@@ -23,7 +24,7 @@ EXACT = {key: value for key, value in REGULARISER.items() if key != "tie"}
 def setting(variant, **block):
     torch.manual_seed(0)
     identity = {"dataset": "noise", "representation": "pixels", "variant": variant, "seed": 0}
-    model = to_double(build_model(identity, (3, 3), "complex", 2, 8, 1, "constant"))
+    model = to_double(build_model(identity, Form((3, 3)), "complex", 2, 8, 1, "constant"))
     objective = Objective(model, block, kl_warmup_epochs=4)
     return to_double(objective), torch.rand(12, 3, 3, dtype=torch.float64)
 

@@ -152,8 +152,8 @@ def _roles(headers: dict[str, ArrayHeader], file: Path) -> tuple[str, str | None
     if not numbers:
         held = ", ".join(f"{key} {h.shape}" for key, h in headers.items()) or "nothing"
         raise InputError(
-            f"{file} holds no samples ({held}): these are numbers, stacked along the first axis, as "
-            "in (n, 64) or (n, 28, 28)."
+            f"{file} holds no samples ({held}): these are numbers, stacked along the first axis: "
+            "(n, 64) or (n, 28, 28)."
         )
     samples = max(numbers, key=lambda key: numbers[key].size)
     count = headers[samples].shape[0]

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -162,6 +163,8 @@ def read_wav(content: bytes, name: str, rate: int, length: int) -> Float[np.ndar
         ) from error
     if values.size == 0:
         raise InputError(f"{name} holds no sound: leave it out.")
+    if _is_cut_off(content):
+        raise InputError(f"{name} ends before its header says: it is truncated, get it anew.")
     if not 1000 <= found <= 1_000_000:
         raise InputError(f"{name} says that it has {found} values a second: it is damaged.")
     scaled = _scaled(values)
@@ -173,6 +176,17 @@ def read_wav(content: bytes, name: str, rate: int, length: int) -> Float[np.ndar
         mono = resample_poly(mono[: (length + rate) * found // rate + 1], rate, found)
     kept = mono[:length]
     return np.pad(kept, (0, length - len(kept)))
+
+
+def _is_cut_off(content: bytes) -> bool:
+    """Whether the chunk of the values claims more bytes than there are; a stream says 2³² − 1."""
+    at = 12
+    while content[:4] == b"RIFF" and at + 8 <= len(content):
+        (size,) = struct.unpack("<I", content[at + 4 : at + 8])
+        if content[at : at + 4] == b"data":
+            return size != 2**32 - 1 and at + 8 + size > len(content)
+        at += 8 + size + size % 2
+    return False
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

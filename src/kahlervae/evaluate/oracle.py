@@ -154,8 +154,8 @@ class Oracle(nn.Module):
         if images.shape[1:] != self.shape or images.is_complex() != self.is_complex:
             kinds = ["complex" if yes else "real" for yes in (self.is_complex, images.is_complex())]
             raise InputError(
-                f"the {self.architecture} oracle reads {kinds[0]} arrays of shape {self.shape}, but "
-                f"was given a {kinds[1]} array of shape {tuple(images.shape)}: use the oracle of "
+                f"the {self.architecture} oracle reads {kinds[0]} arrays of shape {self.shape}, "
+                f"but was given a {kinds[1]} array of shape {tuple(images.shape)}: use the oracle of "
                 "this data set."
             )
         if len(images) == 0:
