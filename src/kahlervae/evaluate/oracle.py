@@ -155,8 +155,8 @@ class Oracle(nn.Module):
             kinds = ["complex" if yes else "real" for yes in (self.is_complex, images.is_complex())]
             raise InputError(
                 f"the {self.architecture} oracle reads {kinds[0]} arrays of shape {self.shape}, "
-                f"but was given a {kinds[1]} array of shape {tuple(images.shape)}: use the oracle of "
-                "this data set."
+                f"but was given a {kinds[1]} array of shape {tuple(images.shape)}: use the "
+                "oracle of this data set."
             )
         if len(images) == 0:
             raise InputError("there are no images to score: enlarge the split or take samples.")
