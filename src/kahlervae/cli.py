@@ -77,6 +77,20 @@ def data(dataset: Dataset, settings: Settings, out: Out, record: Out) -> None:
 
 
 @app.command()
+def example(
+    name: Annotated[str, typer.Argument(help="colours or waves.")],
+    out: Out,
+    count: Annotated[int, typer.Option(help="Samples.", min=1, max=1_000_000)] = 600,
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
+) -> None:
+    """Write a small set of arrays to try the workflow on, as .npz."""
+    from kahlervae.data.examples import make_example
+    from kahlervae.storage import write_npz
+
+    write_npz(out, make_example(name, count, seed))
+
+
+@app.command()
 def describe(
     files: Annotated[
         list[Path],

@@ -162,6 +162,12 @@ def compact(settings):
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
+def examples(source):
+    """Those of a data set's files that the workflow makes itself."""
+    made = f"{config['results']}/examples/"
+    return [name for name in source.get("files", []) if str(name).startswith(made)]
+
+
 def dataset_settings(wildcards, *keys):
     """Some blocks of the data set's configuration, those that it has."""
     options = config["datasets"][wildcards.dataset]
@@ -306,7 +312,8 @@ def benchmarks():
     return sorted(
         {
             entry.benchmark.apply_wildcards(
-                model | {"architecture": architecture, "setting": setting}
+                model
+                | {"architecture": architecture, "setting": setting, "example": "none"}
             )
             for entry in workflow.rules
             if entry.benchmark
