@@ -128,22 +128,33 @@ def fill_in(config: dict[str, Any], files: Iterable[Path | str] = ()) -> None:
     datasets = config.get("datasets")
     if not isinstance(datasets, dict):
         return
-    lent = {name: options for name, options in _written(files).items() if name not in datasets}
-    lent |= {
-        name: _written(files).get(name) if options is None else options
-        for name, options in datasets.items()
+    written = _written(files)
+    lent = written | {
+        name: options for name, options in datasets.items() if isinstance(options, dict)
     }
-    _liken(datasets, lent, "datasets", "a data set")
-    for name, options in datasets.items():
-        variants = options.get("variants") if isinstance(options, dict) else None
+    donors = {
+        name: options.get("like", name)
+        for name, options in datasets.items()
+        if isinstance(options, dict)
+    }
+    _liken(datasets, lent, "datasets", "a data set", "under datasets (mnist's: config/paper.yaml)")
+    for name, donor in donors.items():
+        variants = datasets[name].get("variants")
         if isinstance(variants, dict):
-            kept = (lent.get(name) or {}).get("variants")
-            spare = kept if isinstance(kept, dict) else {}
-            written = {key: spare.get(key) if v is None else v for key, v in variants.items()}
-            _liken(variants, spare | written, f"datasets.{name}.variants", "a variant")
+            off = _blocks(lent.get(donor)) | _blocks(written.get(name)) | _blocks(lent.get(name))
+            on = {key: block for key, block in variants.items() if block is not None}
+            _liken(variants, off | on, f"datasets.{name}.variants", "a variant", "beside it")
 
 
-def _liken(blocks: dict[str, Any], lent: Mapping[str, Any], path: str, what: str) -> None:
+def _blocks(options: Any) -> dict[str, Any]:
+    """The variants of a data set that are not switched off."""
+    variants = options.get("variants") if isinstance(options, dict) else None
+    return _without_nulls(variants) if isinstance(variants, dict) else {}
+
+
+def _liken(
+    blocks: dict[str, Any], lent: Mapping[str, Any], path: str, what: str, where: str
+) -> None:
     """Replace each block that is ``like`` another one by that one's settings and its changes."""
     for name, block in blocks.items():
         if not isinstance(block, dict) or "like" not in block:
@@ -152,12 +163,8 @@ def _liken(blocks: dict[str, Any], lent: Mapping[str, Any], path: str, what: str
         settings = lent.get(like) if isinstance(like, str) else None
         if not isinstance(settings, dict) or "like" in settings:
             raise InputError(
-                f"config: {path}.{name}.like must be {what} with settings of its own under "
-                f"{path.rpartition('.')[2]}, not {_shown(like)}; those of mnist are in "
-                "config/paper.yaml."
-                if what == "a data set"
-                else f"config: {path}.{name}.like must be {what} with settings of its own beside "
-                f"it, not {_shown(like)}."
+                f"config: {path}.{name}.like must be {what} with settings of its own {where}, not "
+                f"{_shown(like)}."
             )
         changes = {key: value for key, value in block.items() if key != "like"}
         blocks[name] = _merge(settings, changes)
@@ -255,7 +262,8 @@ def _faults(
     validator: jsonschema.Draft202012Validator, document: Any, below: str = ""
 ) -> list[str]:
     errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.path)))
-    return [sentence for error in errors for sentence in _sentences(error, below)]
+    sentences = [sentence for error in errors for sentence in _sentences(error, below)]
+    return list(dict.fromkeys(sentences))
 
 
 def check_writable(folder: Path | str) -> None:

@@ -27,7 +27,8 @@ def _waves(count: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     """Complex pulses of one frequency each, at any phase, in noise; without labels."""
     t = np.arange(32)
     frequency, phase, centre = (
-        random.uniform(low, high, (count, 1)) for low, high in ((0.02, 0.3), (0, 2 * np.pi), (10, 22))
+        random.uniform(low, high, (count, 1))
+        for low, high in ((0.02, 0.3), (0, 2 * np.pi), (10, 22))
     )
     pulse = np.exp(1j * (2 * np.pi * frequency * t + phase) - (t - centre) ** 2 / 50)
     noise = random.normal(0, 0.05, (2, count, 32))
