@@ -110,7 +110,7 @@ def test_images_are_held_against_their_own_split(reference, data, split):
     found = scored(reference, images, split)
     x, real, train = (
         reference.oracle.read(part).features.double()
-        for part in (images, data[f"{split}_images"], data["train_samples"])
+        for part in (images, data[f"{split}_samples"], data["train_samples"])
     )
 
     def distances(a, b):
