@@ -22,6 +22,7 @@ from kahlervae.figures.style import (
     arrays,
     blank,
     canvas,
+    count_oracles,
     counted,
     grouped,
     half_weight,
@@ -396,7 +397,7 @@ def geodesics(inputs: Sequence[Path]) -> Figure:
                 ax.set_title(group, loc="left")
     count = frame["seed"].nunique()
     figure.supxlabel(
-        f"points: {counted(count, 'seed')}, mean of {counted(frame['oracle'].nunique(), 'oracle')};"
+        f"points: {counted(count, 'seed')}, mean of {count_oracles(frame)};"
         f" bars: {summary(count)}; Δ: geodesic minus straight; dashed: no difference",
         fontsize=6.5,
     )

@@ -20,6 +20,7 @@ from kahlervae.figures.style import (
     VERDICTS,
     Look,
     canvas,
+    count_oracles,
     counted,
     dodged,
     grouped,
@@ -140,7 +141,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
         [handle(ENDPOINTS[name]) for name in kinds],
         title=(
             f"points: {counted(seeds, 'seed')}, "
-            f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; "
+            f"mean of {count_oracles(frame)}; "
             f"bars: {summary(seeds)}; dashed: real data"
         ),
     )
@@ -194,7 +195,7 @@ def strengths(inputs: Sequence[Path]) -> Figure:
             *(handle(VARIANTS[name]) for name in variants),
             handle(Look("chosen", "#222222", "o"), fillstyle="none", markersize=9),
         ],
-        title=f"one model a point; scores: mean of {counted(frame['oracle'].nunique(), 'oracle')}",
+        title=f"one model a point; scores: mean of {count_oracles(frame)}",
     )
     return figure
 
@@ -288,7 +289,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
         entries[half:],
         title=(
             f"{summary(seeds)} over {counted(seeds, 'seed')}, "
-            f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; lower right is better"
+            f"mean of {count_oracles(frame)}; lower right is better"
         ),
     )
     return figure

@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from scipy import special
 
 from kahlervae.errors import InputError
+from kahlervae.evaluate import UNJUDGED
 from kahlervae.storage import read_arrays, read_table
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "arrays",
     "blank",
     "canvas",
+    "count_oracles",
     "counted",
     "dodged",
     "grouped",
@@ -308,10 +310,16 @@ def along_x(ax: Axes, variants: Sequence[str]) -> None:
 def say_left_out(ax: Axes, values: "pd.Series[float]") -> None:
     """Say in a panel without a value that there is no oracle, hence none."""
     if not np.isfinite(values).any():
-        ax.text(
-            0.5, 0.5, LEFT_OUT, transform=ax.transAxes, ha="center", va="center", color="#888888"
-        )
+        for line in ax.lines:
+            line.set_visible(False)
+        middle: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+        ax.text(0.5, 0.5, LEFT_OUT, color="#888888", **middle)
         ax.set_yticks([])
+
+
+def count_oracles(frame: pd.DataFrame) -> str:
+    """``2 oracles``: of those that judged anything."""
+    return counted(frame.loc[frame["oracle"] != UNJUDGED, "oracle"].nunique(), "oracle")
 
 
 def half_weight(alphas: Iterable[float]) -> float:
