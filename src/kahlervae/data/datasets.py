@@ -99,7 +99,8 @@ def prepare(
     loaded = LOADERS[source["kind"]](dataset, source)
     samples, labels = loaded.samples, loaded.labels
     _hold_against_entry(dataset, source, samples, labels)
-    sizes = {name: split.get(name, 0) for name in SPLITS if name != "train"}
+    sizes = {"oracle": split.get("oracle", 0)}
+    sizes |= {name: split[name] for name in ("validation", "test")}
     sizes["train"] = len(samples) - sum(sizes.values())
     if sizes["train"] < 1:
         raise InputError(
