@@ -122,7 +122,7 @@ def test_bad_input(digits):
     broken[1, 2, 3], broken[2, 0, 0] = torch.nan, torch.inf
     with pytest.raises(InputError, match="2 of 4 images contain NaN or infinite"):
         oracle.read(broken)
-    with pytest.raises(InputError, match="reads images of shape"):
+    with pytest.raises(InputError, match="reads real arrays of shape"):
         oracle.read(torch.rand(4, 28, 28))
     with pytest.raises(InputError, match="no images"):
         oracle.read(torch.rand(0, 8, 8))
