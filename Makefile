@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive lock clean
+.PHONY: help install reproduce smoke paper reduced speech bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ paper: $(INSTALLED) ## run digits and MNIST, in pixels and k-space, into results
 reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds, epochs and representations, into results/reduced/
 	snakemake --cores all --configfile config/paper.yaml config/reduced.yaml
 	snakemake --configfile config/paper.yaml config/reduced.yaml --report results/reduced/report.html
+
+speech: $(INSTALLED) ## run spoken digits as complex spectrograms, into results/speech/ (downloads 12 MB unless the recordings are there)
+	snakemake --cores all --configfile config/speech.yaml
+	snakemake --configfile config/speech.yaml --report results/speech/report.html
 
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
 	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from kahlervae.data import Form
 from kahlervae.models import build_model
 from kahlervae.models.likelihoods import RealGaussian
 from kahlervae.models.posteriors import Posterior
@@ -34,7 +35,7 @@ def matched_networks(
     """
     torch.manual_seed(generator(seed, "initialise").initial_seed())
     identity = {"dataset": "", "representation": "pixels", "variant": "real", "seed": seed}
-    model = build_model(identity, image_shape, "real", **sizes)
+    model = build_model(identity, Form(image_shape), "real", **sizes)
     return model.encoder, model.decoder
 
 

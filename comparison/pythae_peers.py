@@ -148,7 +148,7 @@ class Budget(NamedTuple):
     @property
     def images(self) -> Tensor:
         """The images to train on."""
-        return self.splits["train"].images
+        return self.splits["train"].samples
 
     def networks(self) -> tuple[Encoder, Decoder]:
         """Fresh ones of the project's size."""
@@ -185,7 +185,9 @@ def main(
     data = stages / "data.safetensors"
     oracles = [stages / f"oracles/{name}.safetensors" for name in settings["evaluation"]["oracles"]]
     splits = {name: load_split(data, name) for name in ("train", "validation", "test")}
-    splits["train"] = Split(*(column[:images] for column in splits["train"]))
+    train = splits["train"]
+    labels = train.labels if train.labels is None else train.labels[:images]
+    splits["train"] = Split(train.samples[:images], labels, train.form)
     options = settings["datasets"][dataset]
     training = dict(options["training"])
     training["epochs"] = epochs or training["epochs"]
@@ -302,7 +304,7 @@ def score_reconstruction(model: nn.Module, budget: Budget) -> dict[str, float]:
         encode,
         decode,
         budget.images.flatten(1),
-        budget.splits["test"].images.flatten(1),
+        budget.splits["test"].samples.flatten(1),
         generator(SEED, "reconstruction"),
         learned_variance(model),
     )
@@ -374,7 +376,7 @@ def sample_prior(model: ProjectVAE, count: int) -> tuple[Tensor, list[float]]:
     start = time.process_time()
     latents = Prior(model.latent_dim).sample(count, generator(SEED, "sample")).latents
     with torch.no_grad():
-        images = model.decode_images(latents)
+        images = model.decode(latents)
     return images, [0.0, time.process_time() - start]
 
 

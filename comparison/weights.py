@@ -191,7 +191,7 @@ class Features:
         )
         self.images = images.flatten(1)
         with torch.no_grad():
-            self.means = torch.view_as_real(vae.encode_images(images).mean).flatten(1)
+            self.means = torch.view_as_real(vae.encode(images).mean).flatten(1)
 
     @torch.no_grad()
     def __call__(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n features"]:
@@ -204,8 +204,8 @@ class Features:
         return self._place(z)[1].double()
 
     def _values(self, z: Tensor) -> Tensor:
-        images = self.vae.decode_images(z)
-        again = self.vae.encode_images(images).mean
+        images = self.vae.decode(z)
+        again = self.vae.encode(images).mean
         density, shares, ambiguity = self._place(z)
         again_density, _, again_ambiguity = self._place(again)
         down, across = images.diff(dim=1).abs(), images.diff(dim=2).abs()
@@ -383,7 +383,7 @@ def main(
         oracles = settings["evaluation"]["oracles"]
         files = [results / name / f"oracles/{oracle}.safetensors" for oracle in oracles]
         references = load_references(data, files, settings["evaluation"])
-        images = load_split(data, "train").images
+        images = load_split(data, "train").samples
         for kind in variant or ("complex", "kahler"):
             folders = [results / name / f"pixels/{kind}/seed={s}" for s in settings["seeds"]]
             subjects = [load_subject(folder, images, settings) for folder in folders]
@@ -416,7 +416,7 @@ def load_subject(folder: Path, images: Tensor, settings: Mapping[str, Any]) -> S
         mixture,
         potentials["fitted"],
         PosteriorMixture(anchors),
-        sources.images(FITTED),
+        sources.samples(FITTED),
         settings["geometry"]["epsilon"],
     )
     wide = mixture.at_temperature(WIDE_TEMPERATURE)
@@ -511,7 +511,7 @@ def learn(subject: Subject, count: int, references: Sequence[Reference]) -> Fore
 @torch.no_grad()
 def see(reference: Reference, vae: VAE, latents: Complex[Tensor, "n d"]) -> Seen:
     """Decoded latents as an oracle sees them, chunk by chunk: distances to all training images."""
-    parts = [reference.see(vae.decode_images(part)) for part in latents.split(BATCH)]
+    parts = [reference.see(vae.decode(part)) for part in latents.split(BATCH)]
     features, labels, nearest, scores = zip(*parts, strict=True)
     outliers = {name: torch.cat([s[name] for s in scores]) for name in scores[0]}
     return Seen(torch.cat(features), torch.cat(labels), torch.cat(nearest), outliers)

@@ -131,7 +131,7 @@ def test_missing_and_truncated_inputs_are_named(folder, tmp_path):
 
 
 def test_a_split_too_large_is_refused(tmp_path):
-    assert_refused(make_data(tmp_path, oracle=1500), "leaves no image for training")
+    assert_refused(make_data(tmp_path, oracle=1500), "leaves no sample for training")
     assert files(tmp_path) == set()
 
 

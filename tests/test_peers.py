@@ -15,6 +15,7 @@ import yaml
 from scipy import optimize, stats
 from torch import nn
 
+from kahlervae.data import Form
 from kahlervae.data.datasets import Split
 from kahlervae.evaluate.reconstruction import reconstruction_scores
 from kahlervae.models import build_model
@@ -34,14 +35,14 @@ def matched(comparison):
 def test_networks_have_the_size_of_the_complex_variant(matched):
     encoder, decoder = matched.matched_networks((28, 28), MNIST["model"], seed=0)
     identity = {"dataset": "mnist", "representation": "pixels", "variant": "complex", "seed": 0}
-    target = count_parameters(build_model(identity, (28, 28), "complex", **MNIST["model"]))
+    target = count_parameters(build_model(identity, Form((28, 28)), "complex", **MNIST["model"]))
     assert count_parameters(encoder) + count_parameters(decoder) == pytest.approx(target, rel=2e-3)
     assert encoder(torch.zeros(1, 784)).real_mean.shape == (1, 2 * MNIST["model"]["latent_dim"])
 
 
 def test_networks_start_as_the_real_variant_does(matched, tmp_path):
     sizes = {"latent_dim": 2, "width": 5, "depth": 2, "likelihood_variance": "constant"}
-    split = Split(torch.rand(8, 4, 4), torch.zeros(8, dtype=torch.int64))
+    split = Split(torch.rand(8, 4, 4), torch.zeros(8, dtype=torch.int64), Form((4, 4)))
     training = {"epochs": 1, "batch_size": 8, "learning_rate": 0.0, "gradient_clip": 1.0}
     training |= {"kl_warmup_epochs": 1, "checkpoint_every": 2}
     model, _ = train(
@@ -118,7 +119,7 @@ def test_elbo_of_exact_posteriors_is_the_evidence(matched, random):
 def test_scores_under_the_learned_variance_are_those_of_the_project(matched, variant):
     sizes = {"latent_dim": 2, "width": 8, "depth": 2}
     identity = {"dataset": "", "representation": "pixels", "variant": variant, "seed": 0}
-    model = build_model(identity, (4, 4), variant, **sizes)
+    model = build_model(identity, Form((4, 4)), variant, **sizes)
     images = torch.rand(2, 30, 4, 4)
     expected = reconstruction_scores(model, images[1], torch.Generator().manual_seed(0))
     scores = matched.scores_at_best_variance(

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from kahlervae.data import prepare
+from kahlervae.data import Form, prepare
 from kahlervae.data.datasets import Split
 from kahlervae.evaluate.oracle import save_oracle, train_oracle
 from kahlervae.geometry import log_det, mixed_hessian
@@ -186,14 +186,14 @@ def run(tmp_path_factory):
     """What a workflow leaves of two untrained models, in a folder, and its configuration."""
     folder = tmp_path_factory.mktemp("run")
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    tensors, _ = prepare(
+    tensors, *_ = prepare(
         "digits",
         {"kind": "bundled", "classes": 10, "citation": "", "licence": ""},
         config["datasets"]["digits"]["split"],
     )
     write_tensors(folder / "digits/data.safetensors", tensors)
     splits = {
-        name: Split(tensors[f"{name}_images"], tensors[f"{name}_labels"])
+        name: Split(tensors[f"{name}_samples"], tensors[f"{name}_labels"], Form((8, 8)))
         for name in ("oracle", "train", "test")
     }
     for architecture in ("cnn", "mlp"):
@@ -209,10 +209,10 @@ def run(tmp_path_factory):
     for seed in (0, 1):
         identity = {"dataset": "digits", "representation": "pixels", "variant": "complex"}
         torch.manual_seed(seed)
-        vae = build_model(identity | {"seed": seed}, (8, 8), "complex", 2, 8, 1)
+        vae = build_model(identity | {"seed": seed}, Form((8, 8)), "complex", 2, 8, 1)
         at = folder / f"digits/pixels/complex/seed={seed}"
         save_model(at / "model.safetensors", vae)
-        potentials = fit_potentials(vae.requires_grad_(False), splits["train"].images, potential)
+        potentials = fit_potentials(vae.requires_grad_(False), splits["train"].samples, potential)
         save_potentials(at / "potential.safetensors", potentials, vae.identity)
     config["seeds"] = [0, 1]
     config["sampling"] |= {"validation_count": 30, "count": 60}

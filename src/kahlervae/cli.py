@@ -53,7 +53,12 @@ Data = Annotated[Path, typer.Option(help="What `kahlervae data` wrote.")]
 Model = Annotated[Path, typer.Option(help="What `kahlervae train` wrote.")]
 Potentials = Annotated[Path, typer.Option(help="What `kahlervae potential` wrote.")]
 Samples = Annotated[Path, typer.Option(help="What `kahlervae sample` wrote.")]
-Oracles = Annotated[list[Path], typer.Option(help="What `kahlervae oracle` wrote; repeatable.")]
+Oracles = Annotated[
+    list[Path],
+    typer.Option(
+        help="What `kahlervae oracle` wrote; repeatable, none without labels.", default_factory=list
+    ),
+]
 Out = Annotated[Path, typer.Option(help="File to write.")]
 Device = Annotated[str, typer.Option(help="Where tensors are computed: auto, cpu or cuda.")]
 
@@ -64,9 +69,39 @@ def data(dataset: Dataset, settings: Settings, out: Out, record: Out) -> None:
     from kahlervae.data import prepare
     from kahlervae.storage import write_json, write_tensors
 
-    tensors, description = prepare(dataset, settings["source"], settings["split"])
-    write_tensors(out, tensors)
+    tensors, form, description = prepare(
+        dataset, settings["source"], settings["split"], settings.get("stft")
+    )
+    write_tensors(out, tensors, {"form": json.dumps(form.dump())})
     write_json(record, description)
+
+
+@app.command()
+def example(
+    name: Annotated[str, typer.Argument(help="colours or waves.")],
+    out: Out,
+    count: Annotated[int, typer.Option(help="Samples.", min=1, max=1_000_000)] = 600,
+    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
+) -> None:
+    """Write a small set of arrays to try the workflow on, as .npz."""
+    from kahlervae.data.examples import make_example
+    from kahlervae.storage import write_npz
+
+    write_npz(out, make_example(name, count, seed))
+
+
+@app.command()
+def describe(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Arrays of a data set (.npz, .npy, safetensors), or a folder of WAVs."),
+    ],
+    name: Annotated[str | None, typer.Option(help="Of the data set.")] = None,
+) -> None:
+    """Print what files hold, and a configuration that runs them."""
+    from kahlervae.data.describe import describe
+
+    sys.stdout.write(describe(files, name))
 
 
 @app.command()
@@ -79,7 +114,7 @@ def oracle(
     record: Out,
     device: Device = "cpu",
 ) -> None:
-    """Train a classifier that judges images."""
+    """Train a classifier that judges samples."""
     from kahlervae.device import resolve_device
     from kahlervae.evaluate.score import make_oracle
 
@@ -91,7 +126,7 @@ def oracle(
 @app.command()
 def train(
     dataset: Dataset,
-    representation: Annotated[str, typer.Option(help="What the model sees of an image.")],
+    representation: Annotated[str, typer.Option(help="What the model sees of a sample.")],
     variant: Annotated[str, typer.Option(help="One of those in config.yaml.")],
     seed: Annotated[int, typer.Option(help="Of everything random in the model.")],
     data: Data,
@@ -155,7 +190,7 @@ def potential(
 
     where = resolve_device(device)
     vae = load_model(model).to(where)
-    potentials = fit_potentials(vae, load_split(data, "train").images.to(where), settings)
+    potentials = fit_potentials(vae, load_split(data, "train").samples.to(where), settings)
     save_potentials(out, potentials, vae.identity)
 
 
@@ -179,10 +214,10 @@ def agreement(
     from kahlervae.train.potentials import load_potentials
 
     where = resolve_device(device)
-    images = load_split(data, "test").images.to(where)
+    test = load_split(data, "test").samples.to(where)
     vae = load_model(model).to(where)
     potentials = load_potentials(potential, vae.latent_dim, where)
-    tables = compare_potentials(vae, potentials, images, settings)
+    tables = compare_potentials(vae, potentials, test, settings)
     write_table(out, tables.agreement)
     write_table(identities, tables.identities)
     write_table(probes, tables.probes)
@@ -234,8 +269,8 @@ def sample(
     where = resolve_device(device)
     vae = load_model(model).to(where)
     potentials = load_potentials(potential, vae.latent_dim, where) if potential else None
-    images = load_split(data, "train").images.to(where)
-    samples = sample_model(vae, images, potentials, settings)
+    train = load_split(data, "train").samples.to(where)
+    samples = sample_model(vae, train, potentials, settings)
     write_tensors(out, samples.latents, vae.identity)
     write_table(diagnostics, samples.diagnostics)
     write_table(speed, samples.speed)
@@ -310,10 +345,10 @@ def geodesics(
 
     where = resolve_device(device)
     vae = load_model(model).to(where)
-    images = load_split(data, "test").images.to(where)
+    test = load_split(data, "test").samples.to(where)
     references = load_references(data, oracle, settings, where)
     fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
-    table, decoded = compare_curves(vae, fitted, images, references, settings)
+    table, decoded = compare_curves(vae, fitted, test, references, settings)
     write_table(out, table)
     write_tensors(curves, decoded, vae.identity)
 
@@ -329,7 +364,7 @@ def atlas(
     out: Out,
     device: Device = "cpu",
 ) -> None:
-    """Map geometry, images and samples of a model on a plane of its latent space."""
+    """Map geometry, decoded samples and draws of a model on a plane of its latent space."""
     from kahlervae.data import load_split
     from kahlervae.device import resolve_device
     from kahlervae.evaluate.atlas import map_latents
@@ -340,13 +375,37 @@ def atlas(
 
     where = resolve_device(device)
     vae = load_model(model).to(where)
-    images = load_split(data, "test").images.to(where)
+    test = load_split(data, "test").samples.to(where)
     latents = load_samples(samples, vae.latent_dim, settings["sampling"], where)["test"]
     references = load_references(data, oracle, settings, where)
     fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
-    write_tensors(
-        out, map_latents(vae, fitted, images, latents, references, settings), vae.identity
-    )
+    write_tensors(out, map_latents(vae, fitted, test, latents, references, settings), vae.identity)
+
+
+@app.command()
+def sounds(data: Data, model: Model, samples: Samples, settings: Settings, out: Out) -> None:
+    """Let a model of recordings speak."""
+    from kahlervae.data import load_split
+    from kahlervae.evaluate.score import load_samples
+    from kahlervae.evaluate.sounds import make_sounds
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_tensors
+
+    vae, test = load_model(model), load_split(data, "test").samples
+    latents = load_samples(samples, vae.latent_dim, settings["sampling"])["test"]
+    write_tensors(out, make_sounds(vae, test, latents), vae.identity)
+
+
+@app.command()
+def player(
+    sounds: Annotated[Path, typer.Argument(help="What `kahlervae sounds` wrote.")],
+    rate: Annotated[int, typer.Option(help="Values a second.", min=1)],
+    out: Out,
+) -> None:
+    """Write the page on which a model is heard."""
+    from kahlervae.figures.player import write_player
+
+    write_player(sounds, rate, out)
 
 
 @app.command()

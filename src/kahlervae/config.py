@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,22 @@ __all__ = [
     "data_sources",
     "drop_absent",
     "fill_in",
+    "is_labelled",
 ]
 
 TABLE = Path(__file__).parent / "data/datasets.yaml"
 """The data sets that come with the package, and beside it the schema of such tables."""
 
-COMPLEX_DATA = {"kspace"}
-"""Representations in which images are complex vectors."""
+COMPLEX_DATA = {"kspace", "native", "stft"}
+"""Representations in which samples are complex vectors."""
+
+REPRESENTED = {
+    "bundled": ("pixels", "kspace"),
+    "idx": ("pixels", "kspace"),
+    "arrays": ("pixels", "kspace", "native"),
+    "wav": ("pixels", "stft"),
+}
+"""Representations that data sets of a kind can have."""
 
 KINDS = {
     "array": "a list",
@@ -105,27 +114,79 @@ def check_repetitions(file: Path | str) -> None:
             stack.append(value)
 
 
-def fill_in(config: dict[str, Any]) -> None:
-    """Give data sets that are ``like`` another one its settings, but for those that they change.
+def fill_in(config: dict[str, Any], files: Iterable[Path | str] = ()) -> None:
+    """Give data sets, and variants, that are ``like`` another one its settings but for changes.
+
+    Args:
+        config: filled in.
+        files: those that it was put together from, in their order: where a later one switches off
+            what is ``like`` something, its settings stand in an earlier one.
 
     Raises:
-        InputError: the other one is off, unknown, or has no settings of its own.
+        InputError: the other one is unknown, or has no settings of its own.
     """
     datasets = config.get("datasets")
     if not isinstance(datasets, dict):
         return
-    for name, options in datasets.items():
-        if not isinstance(options, dict) or "like" not in options:
+    written = _written(files)
+    lent = written | {
+        name: options for name, options in datasets.items() if isinstance(options, dict)
+    }
+    donors = {
+        name: options.get("like", name)
+        for name, options in datasets.items()
+        if isinstance(options, dict)
+    }
+    _liken(datasets, lent, "datasets", "a data set", "under datasets (mnist's: config/paper.yaml)")
+    for name, donor in donors.items():
+        variants = datasets[name].get("variants")
+        if isinstance(variants, dict):
+            off = _blocks(lent.get(donor)) | _blocks(written.get(name)) | _blocks(lent.get(name))
+            on = {key: block for key, block in variants.items() if block is not None}
+            _liken(variants, off | on, f"datasets.{name}.variants", "a variant", "beside it")
+
+
+def _blocks(options: Any) -> dict[str, Any]:
+    """The variants of a data set that are not switched off."""
+    variants = options.get("variants") if isinstance(options, dict) else None
+    return _without_nulls(variants) if isinstance(variants, dict) else {}
+
+
+def _liken(
+    blocks: dict[str, Any], lent: Mapping[str, Any], path: str, what: str, where: str
+) -> None:
+    """Replace each block that is ``like`` another one by that one's settings and its changes."""
+    for name, block in blocks.items():
+        if not isinstance(block, dict) or "like" not in block:
             continue
-        like = options["like"]
-        settings = datasets.get(like) if isinstance(like, str) else None
+        like = block["like"]
+        settings = lent.get(like) if isinstance(like, str) else None
         if not isinstance(settings, dict) or "like" in settings:
             raise InputError(
-                f"config: datasets.{name}.like must be a data set with settings of its own under "
-                f"datasets, not {_shown(like)}."
+                f"config: {path}.{name}.like must be {what} with settings of its own {where}, not "
+                f"{_shown(like)}."
             )
-        changes = {key: value for key, value in options.items() if key != "like"}
-        datasets[name] = _merge(settings, changes)
+        changes = {key: value for key, value in block.items() if key != "like"}
+        blocks[name] = _merge(settings, changes)
+
+
+def _written(files: Iterable[Path | str]) -> dict[str, Any]:
+    """Data sets with their variants as files have them, whatever later ones switch off."""
+    written: dict[str, Any] = {}
+    for file in files:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8-sig"))
+        datasets = content.get("datasets") if isinstance(content, dict) else None
+        if isinstance(datasets, dict):
+            written = _merge(written, _without_nulls(datasets))
+    return written
+
+
+def _without_nulls(block: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in block.items()
+        if value is not None
+    }
 
 
 def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,9 +227,29 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     validator = Validator(_load(TABLE.with_suffix(".schema.yaml")))
     added = _document(config.get("registry", {}))
-    if faults := _faults(validator, added, "registry"):
+    if faults := _faults(validator, added, "registry") or list(_wrong_patterns(added)):
         raise InputError("\n".join(f"config: {fault}" for fault in faults))
     return _load(TABLE) | added
+
+
+def _wrong_patterns(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Regular expressions that are none, or have no group where one is asked for."""
+    for name, source in registry.items():
+        for key in ("label", "test"):
+            if key not in source:
+                continue
+            path = f"registry.{name}.{key}"
+            try:
+                groups = re.compile(source[key]).groups
+            except re.error as error:
+                shown = _shown(source[key])
+                yield f"{path} must be a regular expression of Python, not {shown}: {error}."
+            else:
+                if key == "label" and groups < 1:
+                    yield (
+                        f"{path} must have a group, as in '^(\\d)_', which is the label, not "
+                        f"{_shown(source[key])}."
+                    )
 
 
 @functools.cache
@@ -181,7 +262,8 @@ def _faults(
     validator: jsonschema.Draft202012Validator, document: Any, below: str = ""
 ) -> list[str]:
     errors = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.path)))
-    return [sentence for error in errors for sentence in _sentences(error, below)]
+    sentences = [sentence for error in errors for sentence in _sentences(error, below)]
+    return list(dict.fromkeys(sentences))
 
 
 def check_writable(folder: Path | str) -> None:
@@ -247,6 +329,12 @@ def _sentences(error: jsonschema.ValidationError, below: str) -> Iterator[str]:
         for key in rule:
             if key not in value:
                 yield f"{_join(path, key)} is missing; needed here: {', '.join(rule)}."
+        return
+    if error.validator == "dependentRequired":
+        for key, needed in rule.items():
+            for other in needed if key in value else ():
+                if other not in value:
+                    yield f"{_join(path, other)} is missing; needed beside {key}."
         return
     shown = _shown(value)
     match error.validator:
@@ -375,7 +463,10 @@ def _contradictions(
                 "and those that `registry` adds."
             )
             continue
-        images = _count(sources[dataset])
+        source = sources[dataset]
+        count, labelled = _count(source), is_labelled(source)
+        yield from _misrepresented(at, options, source)
+        yield from _unlabelled(at, options, labelled)
         for variant, block in options["variants"].items():
             chosen = block.get("representations", options["representations"])
             if other := [name for name in chosen if name not in options["representations"]]:
@@ -415,14 +506,15 @@ def _contradictions(
             if variant == "holomorphic" and set(chosen) - COMPLEX_DATA:
                 yield (
                     f"{at}.variants.holomorphic is for complex data and {chosen[0]} are real: set "
-                    f"its representations to [{', '.join(sorted(COMPLEX_DATA))}]."
+                    f"its representations to one of {', '.join(sorted(COMPLEX_DATA))}."
                 )
         split, training = options["split"], options["training"]
-        held_out = split["oracle"] + split["validation"] + split["test"]
-        train = images - held_out
+        held_out = split.get("oracle", 0) + split["validation"] + split["test"]
+        # Known once the files are read, where the entry does not say.
+        train = math.inf if count is None else count - held_out
         if train < training["batch_size"]:
             yield (
-                f"{at}.split sets {held_out} of {images} images aside, which leaves "
+                f"{at}.split sets {held_out} of {count} samples aside, which leaves "
                 f"{max(train, 0)} for training, fewer than one batch of "
                 f"{at}.training.batch_size = {training['batch_size']}: lower one of them."
             )
@@ -430,20 +522,21 @@ def _contradictions(
         if anchors > train > 0:
             yield (
                 f"geometry.potential.anchors = {anchors} must be at most the {train} training "
-                f"images that {at}.split leaves."
+                f"samples that {at}.split leaves."
             )
         components = max(sampling["gmm"]["components"])
         if components > train > 0:
             yield (
                 f"sampling.gmm.components = {components} must be at most the {train} training "
-                f"images that {at}.split leaves."
+                f"samples that {at}.split leaves."
             )
-        model, pixels = options["model"], math.prod(sources[dataset]["image_shape"])
-        if model["latent_dim"] > min(model["width"], pixels):
+        model, values = options["model"], _values(source)
+        if model["latent_dim"] > min(model["width"], values):
             # The metric has at most that rank, and no volume element.
+            bound = f" and the values of a sample ({values})" if values < math.inf else ""
             yield (
                 f"{at}.model.latent_dim = {model['latent_dim']} must be at most "
-                f"{at}.model.width ({model['width']}) and the number of pixels ({pixels})."
+                f"{at}.model.width ({model['width']}){bound}."
             )
         scored = {f"{at}.split.{name}": split[name] for name in ("validation", "test")}
         scored |= {f"the rest of {at}.split": train}
@@ -452,7 +545,7 @@ def _contradictions(
         if 0 < scored[smallest] <= neighbours:
             yield (
                 f"evaluation.neighbours = {neighbours} must be less than the smallest set of "
-                f"images that is scored ({smallest} = {scored[smallest]})."
+                f"samples that is scored ({smallest} = {scored[smallest]})."
             )
         warmups = {"training.kl_warmup_epochs": training["kl_warmup_epochs"]}
         for variant, weights in options["variants"].items():
@@ -467,6 +560,58 @@ def _contradictions(
                 )
 
 
-def _count(source: Mapping[str, Any]) -> int:
-    """Number of images of an entry of the table of data sets."""
-    return source.get("count") or sum(part["count"] for part in source["files"].values())
+def _count(source: Mapping[str, Any]) -> int | None:
+    """Number of samples of an entry of the table of data sets, if it says."""
+    if source["kind"] != "idx":
+        return source.get("count")
+    return sum(part["count"] for part in source["files"].values())
+
+
+def _values(source: Mapping[str, Any]) -> float:
+    """Values of a sample of an entry of the table of data sets; no bound if it does not say."""
+    shape = source.get("image_shape") or source.get("shape")
+    return math.prod(shape) if shape else source.get("length", math.inf)
+
+
+def is_labelled(source: Mapping[str, Any]) -> bool:
+    """Whether an entry of the table of data sets has labels.
+
+    Example:
+        >>> is_labelled({"kind": "arrays", "files": ["signals.npz"]})
+        False
+    """
+    return {"arrays": "labels", "wav": "label"}.get(source["kind"], "kind") in source
+
+
+def _misrepresented(
+    at: str, options: Mapping[str, Any], source: Mapping[str, Any]
+) -> Iterator[str]:
+    """Representations that data of the kind do not have."""
+    representations, kinds = options["representations"], REPRESENTED[source["kind"]]
+    for name in representations:
+        if name not in kinds:
+            yield (
+                f"{at}.representations must hold some of {', '.join(kinds)} for data of kind "
+                f"{source['kind']}, not {name}."
+            )
+    if "native" in representations and len(representations) > 1:
+        yield f"{at}.representations must hold native alone: others are not for complex data."
+    if ("stft" in options) != ("stft" in representations):
+        yield (
+            f"{at}.stft is missing, the window of {at}.representations = [stft]."
+            if "stft" in representations
+            else f"{at}.stft is for {at}.representations = [stft]: take it out, or set that."
+        )
+    if "stft" in representations and len(representations) > 1:
+        yield f"{at}.representations must hold stft alone: recordings are judged in one of them."
+
+
+def _unlabelled(at: str, options: Mapping[str, Any], labelled: bool) -> Iterator[str]:
+    """What needs labels where there are none, and the other way round."""
+    if labelled:
+        if options["split"].get("oracle", 0) < 16:
+            yield f"{at}.split.oracle must be at least 16: samples with labels train the oracles."
+        if "oracle" not in options:
+            yield f"{at}.oracle is missing; samples with labels train the oracles."
+    elif "sweep" in options:
+        yield f"{at}.sweep needs oracles, and its samples have no labels: take it out."

@@ -32,6 +32,7 @@ __all__ = [
     "read_tensors",
     "write_figure",
     "write_json",
+    "write_npz",
     "write_table",
     "write_tensors",
 ]
@@ -164,6 +165,14 @@ def write_tensors(
     whole = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with atomic(path) as temporary:
         temporary.write_bytes(save(whole, header))
+
+
+def write_npz(path: Path | str, arrays: "Mapping[str, ndarray]") -> None:
+    """Write arrays as a numpy archive; equal content gives equal bytes."""
+    import numpy as np
+
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_table(

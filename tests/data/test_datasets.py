@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from kahlervae.config import data_sources
-from kahlervae.data import SPLITS, load_split, prepare
-from kahlervae.data.representations import REPRESENTATIONS
+from kahlervae.config import COMPLEX_DATA, data_sources
+from kahlervae.data import SPLITS, Form, load_split, prepare
+from kahlervae.data.representations import REPRESENTATIONS, represent
 from kahlervae.errors import InputError
 from kahlervae.storage import write_tensors
 
@@ -19,8 +19,8 @@ SPLIT = {"oracle": 500, "validation": 200, "test": 297, "seed": 0}
 
 
 def test_digits_are_split_into_disjoint_parts_of_all_images():
-    tensors, record = prepare("digits", DIGITS, SPLIT)
-    images = torch.cat([tensors[f"{name}_images"] for name in SPLITS])
+    tensors, _, record = prepare("digits", DIGITS, SPLIT)
+    images = torch.cat([tensors[f"{name}_samples"] for name in SPLITS])
     assert images.shape == (1797, 8, 8)
     assert images.dtype == torch.float32
     assert (images.min(), images.max()) == (0, 1)
@@ -36,15 +36,15 @@ def test_digits_are_split_into_disjoint_parts_of_all_images():
 
 
 def test_the_split_depends_on_its_seed_alone():
-    first, _ = prepare("digits", DIGITS, SPLIT)
-    again, _ = prepare("digits", DIGITS, SPLIT)
-    other, _ = prepare("digits", DIGITS, SPLIT | {"seed": 1})
-    assert torch.equal(first["train_images"], again["train_images"])
-    assert not torch.equal(first["train_images"], other["train_images"])
+    first, *_ = prepare("digits", DIGITS, SPLIT)
+    again, *_ = prepare("digits", DIGITS, SPLIT)
+    other, *_ = prepare("digits", DIGITS, SPLIT | {"seed": 1})
+    assert torch.equal(first["train_samples"], again["train_samples"])
+    assert not torch.equal(first["train_samples"], other["train_samples"])
 
 
 def test_wrong_requests_are_refused_in_a_sentence():
-    with pytest.raises(InputError, match=r"no image for training.*lower oracle"):
+    with pytest.raises(InputError, match=r"no sample for training.*lower oracle"):
         prepare("digits", DIGITS, SPLIT | {"oracle": 1300})
 
 
@@ -78,8 +78,10 @@ def idx_set(tmp_path, monkeypatch):
 
 def test_idx_files_of_a_user_are_split_without_code(idx_set):
     assert data_sources({"registry": {"tiny": idx_set}})["tiny"] == idx_set
-    tensors, record = prepare("tiny", idx_set, {"oracle": 8, "validation": 8, "test": 8, "seed": 0})
-    images = torch.cat([tensors[f"{name}_images"] for name in SPLITS])
+    tensors, _, record = prepare(
+        "tiny", idx_set, {"oracle": 8, "validation": 8, "test": 8, "seed": 0}
+    )
+    images = torch.cat([tensors[f"{name}_samples"] for name in SPLITS])
     assert images.shape == (40, 3, 4)
     assert len(images.flatten(1).unique(dim=0)) == 40
     assert 0 <= images.min() < 0.05 < 0.95 < images.max() <= 1
@@ -91,7 +93,7 @@ def test_idx_files_of_a_user_are_split_without_code(idx_set):
 
 
 def test_labels_beyond_the_classes_are_refused(idx_set):
-    with pytest.raises(InputError, match="image of class 4, but its classes are said to be 0 to 2"):
+    with pytest.raises(InputError, match="class 4, but its classes are said to be 0 to 2"):
         prepare("tiny", idx_set | {"classes": 3}, SPLIT)
 
 
@@ -103,13 +105,13 @@ def test_mnist():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KAHLERVAE_DATA", str(folder))
         split = {"oracle": 10000, "validation": 2000, "test": 5000, "seed": 0}
-        tensors, record = prepare("mnist", data_sources({})["mnist"], split)
+        tensors, _, record = prepare("mnist", data_sources({})["mnist"], split)
     assert record["split"]["train"] == 53000
-    assert record["image_shape"] == [28, 28]
-    assert tensors["test_images"].shape == (5000, 28, 28)
+    assert record["shape"] == [28, 28]
+    assert tensors["test_samples"].shape == (5000, 28, 28)
     assert record["range"] == [0, 1]
     # The mean that everybody normalises with is that of the 60,000 training images alone.
-    assert tensors["train_images"].mean().item() == pytest.approx(0.131, abs=0.001)
+    assert tensors["train_samples"].mean().item() == pytest.approx(0.131, abs=0.001)
     counts = sum(tensors[f"{name}_labels"].bincount() for name in SPLITS)
     assert counts.tolist() == [6903, 7877, 6990, 7141, 6824, 6313, 6876, 7293, 6825, 6958]
 
@@ -117,38 +119,78 @@ def test_mnist():
 def test_loading_checks_the_file(tmp_path):
     path = tmp_path / "data.safetensors"
     images, labels = torch.zeros(2, 8, 8), torch.zeros(2, dtype=torch.int64)
-    write_tensors(path, {"train_images": images, "train_labels": labels})
-    assert torch.equal(load_split(path, "train").images, images)
+    write_tensors(path, {"train_samples": images, "train_labels": labels})
+    assert torch.equal(load_split(path, "train").samples, images)
     with pytest.raises(InputError, match="holds no split 'test'"):
         load_split(path, "test")
-    write_tensors(path, {"train_images": images / 0, "train_labels": labels})
+    write_tensors(path, {"train_samples": images / 0, "train_labels": labels})
     with pytest.raises(InputError, match="not finite"):
         load_split(path, "train")
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (5, 4), (5, 7), (8, 8)], ids=str)
-@pytest.mark.parametrize("name", REPRESENTATIONS)
+SHAPES = {
+    "pixels": [(7,), (4, 6), (5, 7), (3, 4, 3), (2, 3, 4, 2)],
+    "kspace": [(4, 6), (5, 4), (5, 7), (8, 8)],
+    "native": [(7,), (4, 6), (3, 4, 2)],
+    "stft": [(480,), (500,)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(name, shape) for name in REPRESENTATIONS for shape in SHAPES[name]],
+    ids=str,
+)
 def test_representations_are_isometries(name, shape):
-    """Onto all vectors, but for one real number where k-space has an odd number of pixels."""
+    """Onto all vectors, but for one real number where k-space has an odd number of pixels.
+
+    A short-time Fourier transform has more numbers than the recording, and is onto its own image.
+    """
     stream = torch.Generator().manual_seed(0)
-    images = torch.rand(3, *shape, generator=stream, dtype=torch.float64)
-    representation = REPRESENTATIONS[name]
-    x = representation.encode(images)
-    assert x.shape == (3, representation.dimension(shape))
-    assert x.is_complex() == representation.is_complex
-    torch.testing.assert_close(representation.decode(x, shape), images)
+    stft = {"window": 64, "hop": 16, "lowest": 0, "highest": 32} if name == "stft" else None
+    form = Form(shape, name == "native", False, stft)
+    dtype = torch.complex128 if form.is_complex else torch.float64
+    samples = torch.randn(3, *shape, generator=stream, dtype=dtype)
+    representation = represent(name, form)
+    x = representation.encode(samples)
+    assert x.shape == (3, representation.dimension)
+    assert x.is_complex() == representation.is_complex == (name in COMPLEX_DATA)
+    assert representation.observe(x).is_complex() == representation.observes_complex
+    torch.testing.assert_close(representation.decode(x), samples)
     distance = (x[0] - x[1]).abs().square().sum()
-    torch.testing.assert_close(distance, (images[0] - images[1]).square().sum())
+    torch.testing.assert_close(distance, (samples[0] - samples[1]).abs().square().sum())
+    if name == "stft":
+        return
     other = torch.randn(3, x.shape[1], generator=stream, dtype=x.dtype)
-    again = representation.encode(representation.decode(other, shape))
-    alone = representation.is_complex and shape[0] * shape[1] % 2
+    again = representation.encode(representation.decode(other))
+    alone = name == "kspace" and shape[0] * shape[1] % 2
     torch.testing.assert_close(again[:, : -1 if alone else None], other[:, : -1 if alone else None])
     torch.testing.assert_close(again.real, other.real)
 
 
+@pytest.mark.parametrize(
+    ("name", "form", "sentence"),
+    [
+        ("pixels", Form((8,), True, False), "pixels are real and these samples are complex"),
+        ("native", Form((8,)), "native is for complex samples and these are real"),
+        (
+            "kspace",
+            Form((8, 8, 3)),
+            r"these are real of shape \(8, 8, 3\): use pixels",
+        ),
+        ("kspace", Form((8, 8), True, False), "these are complex .* use native"),
+        ("stft", Form((800,)), "whose data set has a block `stft`"),
+        ("waves", Form((8,)), "'waves' is unknown: choose one of pixels, kspace, native, stft"),
+    ],
+)
+def test_representations_that_do_not_fit_are_refused(name, form, sentence):
+    with pytest.raises(InputError, match=sentence):
+        represent(name, form)
+
+
 def test_kspace_is_half_of_the_orthonormal_fourier_transform():
     images = torch.rand(2, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    x = REPRESENTATIONS["kspace"].encode(images)
+    x = represent("kspace", Form((4, 6))).encode(images)
     n, m = torch.arange(4.0).double(), torch.arange(6.0).double()
     for index, (u, v) in {0: (0, 1), 1: (0, 2), 2: (1, 0), -1: (0, 0)}.items():
         wave = torch.exp(-2j * torch.pi * (u * n[:, None] / 4 + v * m / 6)) / 24**0.5

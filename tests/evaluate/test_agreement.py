@@ -3,9 +3,12 @@
 import pytest
 import torch
 
-from kahlervae.data import Split
-from kahlervae.evaluate.agreement import TOLERANCES, compare_potentials
+from kahlervae.data import Form, Split
+from kahlervae.evaluate.agreement import TOLERANCES, _covariance_share, compare_potentials
+from kahlervae.geometry import fisher_metric
+from kahlervae.models import build_model
 from kahlervae.models.decoders import ComplexDecoder
+from kahlervae.nn import to_double
 from kahlervae.train import train
 from kahlervae.train.potentials import fit_potentials
 
@@ -29,7 +32,10 @@ CONTROL = ["holomorphic_hermitian", "holomorphic_closedness", "holomorphic_poten
 
 def compared(variant, tmp_path):
     images = torch.rand(64, 4, 5, generator=torch.Generator().manual_seed(0))
-    splits = dict.fromkeys(("train", "validation"), Split(images, torch.zeros(64).long()))
+    splits = dict.fromkeys(
+        ("train", "validation"),
+        Split(images, None, Form((4, 5))),
+    )
     identity = {"dataset": "noise", "representation": "kspace", "variant": variant, "seed": 0}
     model, _ = train(splits, identity, SETTINGS, tmp_path / "checkpoint")
     potentials = fit_potentials(model, images, POTENTIAL)
@@ -68,3 +74,28 @@ def test_identities_hold_in_kspace(tmp_path, variant):
     for name in ("kl_hessian", "total_covariance", "closedness"):
         assert errors[name] < TOLERANCES[name]
     assert errors["psh_certificate"] >= 0
+
+
+@pytest.mark.parametrize("representation", ["pixels", "kspace"])
+@pytest.mark.parametrize("variance", ["constant", "diagonal"])
+def test_the_covariance_share_is_what_the_variance_alone_has_of_the_metric(
+    representation, variance
+):
+    """By the metric of the same decoder with its mean held at zero."""
+    torch.manual_seed(0)
+    identity = {"dataset": "d", "representation": representation, "variant": "complex", "seed": 0}
+    model = build_model(identity, Form((4, 5)), "complex", 2, 8, 1, variance)
+    decoder = to_double(model.decoder.requires_grad_(False))
+    z = torch.randn(20, 2, dtype=torch.complex128)
+
+    def variance_alone(z):
+        likelihood = decoder(z)
+        return likelihood._replace(mean=torch.zeros_like(likelihood.mean))
+
+    parts = [
+        fisher_metric(f, z).diagonal(dim1=-2, dim2=-1).sum(-1).real
+        for f in (variance_alone, decoder)
+    ]
+    share = _covariance_share(decoder, z)
+    torch.testing.assert_close(share, parts[0] / parts[1])
+    assert (share.max() == 0) if variance == "constant" else (share.min() > 0)

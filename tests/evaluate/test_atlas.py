@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from kahlervae.data import Split
+from kahlervae.data import Form, Split
 from kahlervae.evaluate.atlas import map_latents, middle_settings
 from kahlervae.evaluate.latent_slice import principal_plane
 from kahlervae.evaluate.oracle import Oracle
@@ -22,13 +22,16 @@ def everything():
     torch.manual_seed(0)
     digits = load_digits()
     images = torch.tensor(digits.images / 16, dtype=torch.float32)
-    model = build_model(IDENTITY, (8, 8), "complex", latent_dim=2, width=8, depth=2)
+    model = build_model(IDENTITY, Form((8, 8)), "complex", latent_dim=2, width=8, depth=2)
     model = model.eval().requires_grad_(False)
     order = torch.randperm(len(images))
     parts, labels = order.split([1200, 300, 297]), torch.tensor(digits.target)
     names = ("train", "validation", "test")
-    real = {n: Split(images[part], labels[part]) for n, part in zip(names, parts, strict=True)}
-    splits = [split.images for split in real.values()]
+    real = {
+        n: Split(images[part], labels[part], Form((8, 8)))
+        for n, part in zip(names, parts, strict=True)
+    }
+    splits = [split.samples for split in real.values()]
     settings = {"neighbours": 5, "quantile": 0.95}
     references = [Reference(Oracle(name, (8, 8), 10), real, settings) for name in ("mlp", "cnn")]
     random = torch.Generator().manual_seed(0)
@@ -45,7 +48,7 @@ def everything():
 
 def test_fields_are_those_of_the_latents_at_the_axis(everything):
     model, potential, (*_, test), _, _, content = everything
-    plane = principal_plane(model.encode_images(test).mean)
+    plane = principal_plane(model.encode(test).mean)
     directions = torch.view_as_complex(plane.directions.unflatten(1, (2, 2)).contiguous())
     for row, column in ((0, 0), (1, 3), (4, 2)):
         x, y = content["axis"][column], content["axis"][row]
@@ -58,7 +61,7 @@ def test_fields_are_those_of_the_latents_at_the_axis(everything):
         ricci = -mixed_hessian(lambda z: potential.log_det(z), z)
         scalar = torch.trace((torch.linalg.inv(metric) @ ricci)[0]).real.item()
         assert content["ricci_scalar"][row, column] == pytest.approx(scalar, rel=1e-2, abs=1e-3)
-        image = model.decode_images(z)[0]
+        image = model.decode(z)[0]
         torch.testing.assert_close(content["images"][row, column], image)
 
 
@@ -83,7 +86,7 @@ def test_settings_of_one_sampler_with_different_bases_are_families_of_their_own(
 
 def test_plane_is_that_of_the_largest_spread(everything):
     model, _, (*_, test), _, _, content = everything
-    means = model.encode_images(test).mean
+    means = model.encode(test).mean
     real = torch.view_as_real(means).flatten(1)
     spread = torch.linalg.eigvalsh(real.mT @ real)[-2:].sum()
     projected = principal_plane(means).project(means)
@@ -94,7 +97,7 @@ def test_plane_is_that_of_the_largest_spread(everything):
 def test_outliers_are_counted_over_the_oracles(everything):
     model, _, _, references, samples, content = everything
     counts = content["outliers/prior:default"]
-    images = model.decode_images(samples["prior:default"][:40])
+    images = model.decode(samples["prior:default"][:40])
     shares = [
         reference.image_scores(reference.see(images), "test")["knn_outliers"]
         for reference in references

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from kahlervae.data import Split
+from kahlervae.data import Form, Split
 from kahlervae.errors import InputError
 from kahlervae.evaluate.geodesics import compare_curves, join_posteriors
 from kahlervae.evaluate.oracle import Oracle
@@ -22,7 +22,7 @@ SETTINGS = {"epsilon": 1e-3, "count": 9, "points": 4, "steps": 6}
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = build_model(IDENTITY, (8, 8), "complex", latent_dim=2, width=8, depth=2)
+    model = build_model(IDENTITY, Form((8, 8)), "complex", latent_dim=2, width=8, depth=2)
     for parameter in model.parameters():
         parameter.data *= 1.5  # so that posterior means lie apart
     return model.eval().requires_grad_(False)
@@ -40,7 +40,9 @@ def splits():
     images = torch.tensor(digits.images / 16, dtype=torch.float32).split([1200, 300, 297])
     labels = torch.tensor(digits.target).split([1200, 300, 297])
     names = ("train", "validation", "test")
-    return {name: Split(*pair) for name, *pair in zip(names, images, labels, strict=True)}
+    return {
+        name: Split(*pair, Form((8, 8))) for name, *pair in zip(names, images, labels, strict=True)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def references(splits):
 
 
 def test_rows(model, potential, splits, references):
-    table, decoded = compare_curves(model, potential, splits["test"].images, references, SETTINGS)
+    table, decoded = compare_curves(model, potential, splits["test"].samples, references, SETTINGS)
     assert table["curve"].tolist() == ["straight"] * 2 + ["geodesic"] * 2
     assert table["oracle"].tolist() == ["mlp", "cnn"] * 2
     metrics = ["energy", "length", "fisher_energy", "fisher_length"]
@@ -62,15 +64,15 @@ def test_rows(model, potential, splits, references):
         "straight": (2, 7, 8, 8),
         "geodesic": (2, 7, 8, 8),
     }
-    again, _ = compare_curves(model, potential, splits["test"].images, references, SETTINGS)
+    again, _ = compare_curves(model, potential, splits["test"].samples, references, SETTINGS)
     pd.testing.assert_frame_equal(table, again)
     straight, geodesic = (table[table["curve"] == name] for name in ("straight", "geodesic"))
     assert geodesic["energy"].mean() < straight["energy"].mean()
 
 
 def test_straight_lines_are_those_of_the_paths(model, potential, splits, references):
-    table, _ = compare_curves(model, potential, splits["test"].images, references, SETTINGS)
-    paths = score_paths(model, {}, splits["test"].images, references, SETTINGS)
+    table, _ = compare_curves(model, potential, splits["test"].samples, references, SETTINGS)
+    paths = score_paths(model, {}, splits["test"].samples, references, SETTINGS)
     shared = [column for column in paths.columns if column in table.columns]
     assert {"acceleration", "midpoint_outliers", "sharpness"} < set(shared)
     straight = table[table["curve"] == "straight"].reset_index(drop=True)
@@ -79,8 +81,8 @@ def test_straight_lines_are_those_of_the_paths(model, potential, splits, referen
 
 def test_lengths_in_the_exact_metric(model, potential, splits, references):
     """By Jacobian-vector products along every step instead of metrics."""
-    table, _ = compare_curves(model, potential, splits["test"].images, references, SETTINGS)
-    curves = join_posteriors(model, potential, splits["test"].images, SETTINGS)
+    table, _ = compare_curves(model, potential, splits["test"].samples, references, SETTINGS)
+    curves = join_posteriors(model, potential, splits["test"].samples, SETTINGS)
     for name, curve in curves.items():
         squares = torch.stack(
             [
@@ -95,7 +97,7 @@ def test_lengths_in_the_exact_metric(model, potential, splits, references):
 
 
 def test_curves_join_the_same_images_and_straight_ones_are_straight(model, potential, splits):
-    curves = join_posteriors(model, potential, splits["test"].images, SETTINGS)
+    curves = join_posteriors(model, potential, splits["test"].samples, SETTINGS)
     straight, geodesic = curves["straight"], curves["geodesic"]
     torch.testing.assert_close(geodesic[:, [0, -1]], straight[:, [0, -1]])
     assert straight.diff(dim=1).diff(dim=1).abs().max() < 1e-5
@@ -105,14 +107,14 @@ def test_curves_join_the_same_images_and_straight_ones_are_straight(model, poten
 
 def test_geodesics_of_a_constant_metric_are_the_straight_lines(model, splits):
     constant = MixturePotential.constant(torch.diag(torch.tensor([2.0, 5.0])).to(torch.complex64))
-    curves = join_posteriors(model, constant, splits["test"].images, SETTINGS)
+    curves = join_posteriors(model, constant, splits["test"].samples, SETTINGS)
     torch.testing.assert_close(curves["geodesic"], curves["straight"])
 
 
 def test_bad_input(model, potential, splits):
-    with pytest.raises(InputError, match="joins two images, but there are 1"):
-        join_posteriors(model, potential, splits["test"].images[:1], SETTINGS)
+    with pytest.raises(InputError, match="joins two samples, but there are 1"):
+        join_posteriors(model, potential, splits["test"].samples[:1], SETTINGS)
     broken = MixturePotential.constant(torch.eye(2, dtype=torch.complex64))
     broken.background.mul_(torch.nan)
     with pytest.raises(InputError, match=r"of complex \(seed 3\) is not finite"):
-        join_posteriors(model, broken, splits["test"].images, SETTINGS)
+        join_posteriors(model, broken, splits["test"].samples, SETTINGS)

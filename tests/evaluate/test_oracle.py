@@ -24,9 +24,9 @@ SETTINGS = {"epochs": 3, "noise": 0.1, "minimum_accuracy": 0.0, "seed": 0}
 @pytest.fixture(scope="module")
 def digits():
     split = {"oracle": 500, "validation": 200, "test": 297, "seed": 0}
-    tensors, _ = prepare("digits", data_sources({})["digits"], split)
+    tensors, *_ = prepare("digits", data_sources({})["digits"], split)
     return [
-        tensors[key] for key in ("oracle_images", "oracle_labels", "test_images", "test_labels")
+        tensors[key] for key in ("oracle_samples", "oracle_labels", "test_samples", "test_labels")
     ]
 
 
@@ -93,7 +93,7 @@ def test_file_round_trip(architecture, tmp_path):
     loaded = load_oracle(tmp_path / "oracle.safetensors")
     images = torch.rand(5, 8, 8)
     assert torch.equal(loaded.read(images).features, oracle.read(images).features)
-    assert (loaded.architecture, loaded.image_shape, loaded.accuracy) == (
+    assert (loaded.architecture, loaded.shape, loaded.accuracy) == (
         architecture,
         (8, 8),
         0.9765625,
@@ -122,7 +122,7 @@ def test_bad_input(digits):
     broken[1, 2, 3], broken[2, 0, 0] = torch.nan, torch.inf
     with pytest.raises(InputError, match="2 of 4 images contain NaN or infinite"):
         oracle.read(broken)
-    with pytest.raises(InputError, match="reads images of shape"):
+    with pytest.raises(InputError, match="reads real arrays of shape"):
         oracle.read(torch.rand(4, 28, 28))
     with pytest.raises(InputError, match="no images"):
         oracle.read(torch.rand(0, 8, 8))

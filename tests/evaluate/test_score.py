@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kahlervae.config import data_sources
-from kahlervae.data import Split, prepare
+from kahlervae.data import Form, Split, prepare
 from kahlervae.errors import InputError
 from kahlervae.evaluate import score
 from kahlervae.evaluate.oracle import Oracle, save_oracle
@@ -18,6 +18,7 @@ from kahlervae.models import build_model, save_model
 from kahlervae.storage import read_tensors, write_tensors
 
 IDENTITY = {"dataset": "digits", "representation": "pixels", "variant": "complex", "seed": 3}
+FORM = Form((8, 8))
 VOLUME = "volume:base=prior,weight=global,metric=fitted,power=-4"
 COUNTS = {"validation_count": 30, "count": 70}
 FLAGGED = ["prior", "gmm:components=10,temperature=1", "volume"]
@@ -41,7 +42,7 @@ def data():
 @pytest.fixture(scope="module")
 def splits(data):
     names = ("train", "validation", "test")
-    return {name: Split(data[f"{name}_images"], data[f"{name}_labels"]) for name in names}
+    return {name: Split(data[f"{name}_samples"], data[f"{name}_labels"], FORM) for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def reference(splits):
 @pytest.fixture(params=["complex", "real"])
 def model(request):
     torch.manual_seed(0)
-    model = build_model(IDENTITY, (8, 8), request.param, latent_dim=2, width=8, depth=2)
+    model = build_model(IDENTITY, Form((8, 8)), request.param, latent_dim=2, width=8, depth=2)
     return model.eval().requires_grad_(False)
 
 
@@ -78,7 +79,7 @@ def scored(reference, images, split="test"):
 
 
 def test_real_images_score_as_real(reference, data):
-    scores = scored(reference, data["test_images"], "validation")
+    scores = scored(reference, data["test_samples"], "validation")
     for name in SCORES[:4]:
         assert scores[name] == pytest.approx(0.05, abs=0.04), name
     assert scores["density"] == pytest.approx(1, abs=0.15)
@@ -93,11 +94,11 @@ def test_noise_a_single_image_and_a_replay_do_not(reference, data):
     assert noise["knn_outliers"] > 0.9
     assert noise["mahalanobis_outliers"] > 0.9
     assert noise["coverage"] < 0.1
-    single = scored(reference, data["test_images"][:1].expand(200, 8, 8))
+    single = scored(reference, data["test_samples"][:1].expand(200, 8, 8))
     assert single["vendi"] == pytest.approx(1, abs=1e-3)
     assert single["recall"] == pytest.approx(0, abs=0.01)
     assert single["class_entropy"] == 0
-    replay = scored(reference, data["train_images"])
+    replay = scored(reference, data["train_samples"])
     assert replay["novelty"] == pytest.approx(0, abs=1e-4)
 
 
@@ -105,11 +106,11 @@ def test_noise_a_single_image_and_a_replay_do_not(reference, data):
 def test_images_are_held_against_their_own_split(reference, data, split):
     """Against formulas on the features, with nothing of the class but what they are taken from."""
     images = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(1))
-    images = 0.1 * images + 0.9 * data["oracle_images"][:60]
+    images = 0.1 * images + 0.9 * data["oracle_samples"][:60]
     found = scored(reference, images, split)
     x, real, train = (
         reference.oracle.read(part).features.double()
-        for part in (images, data[f"{split}_images"], data["train_images"])
+        for part in (images, data[f"{split}_samples"], data["train_samples"])
     )
 
     def distances(a, b):
@@ -132,16 +133,16 @@ def test_images_are_held_against_their_own_split(reference, data, split):
 @pytest.mark.parametrize("name", ["knn", "entropy", "mahalanobis", "energy"])
 def test_thresholds_are_those_of_the_validation_images(reference, splits, data, name):
     """Exactly a twentieth of them lies beyond; test images move nothing but what is theirs."""
-    held_out = reference.see(splits["validation"].images)
+    held_out = reference.see(splits["validation"].samples)
     assert reference.flags(held_out)[name].double().mean() == pytest.approx(0.05, abs=1e-9)
-    other = splits | {"test": Split(data["oracle_images"], data["oracle_labels"])}
+    other = splits | {"test": Split(data["oracle_samples"], data["oracle_labels"], FORM)}
     assert Reference(reference.oracle, other, SETTINGS).limits == reference.limits
 
 
 def test_the_gaussians_are_those_of_the_true_classes(reference, splits, data):
     turned = splits["train"]._replace(labels=splits["train"].labels.roll(1))
     shuffled = Reference(reference.oracle, splits | {"train": turned}, SETTINGS)
-    images = data["test_images"]
+    images = data["test_samples"]
     own, other = (r.see(images).outlier_scores["mahalanobis"] for r in (reference, shuffled))
     expected = ClassGaussians(reference.features, splits["train"].labels)
     torch.testing.assert_close(own, expected.distance(reference.see(images).features))
@@ -158,7 +159,7 @@ def test_rows_of_samples(model, samples, reference):
     assert table["setting"].unique().tolist() == settings
     assert table[SCORES].notna().all(axis=None)
     for row, split in ((0, "validation"), (6, "test")):
-        images = model.decode_images(samples[split]["prior:default"])
+        images = model.decode(samples[split]["prior:default"])
         assert table.loc[row, SCORES].to_dict() == scored(reference, images, split)
 
 
@@ -171,7 +172,7 @@ def test_flagged_samples_and_the_agreement_of_scores(model, samples, reference, 
         *IDENTITY, "sampler", "setting", "oracle", "score", "other_oracle", "other_score",
         "kappa", "spearman", "both",
     ]  # fmt: skip
-    images = model.decode_images(samples["test"][VOLUME])
+    images = model.decode(samples["test"][VOLUME])
     flags = reference.flags(reference.see(images))
     both = flags["knn"] & flags["entropy"]
     of_volume = agreement.query("sampler == 'volume'").set_index(
@@ -193,7 +194,7 @@ def test_flagged_samples_and_the_agreement_of_scores(model, samples, reference, 
 
 
 def test_rows_of_paths(model, samples, reference, data):
-    images = data["test_images"]
+    images = data["test_samples"]
     samples = samples["test"]
     table = score.score_paths(model, samples, images, [reference], SETTINGS["paths"])
     assert table["endpoints"].tolist() == ["posterior", "prior"]
@@ -206,20 +207,20 @@ def test_rows_of_paths(model, samples, reference, data):
 
 
 def test_a_linear_decoder_has_straight_paths(model, samples, reference, data, monkeypatch):
-    ends = data["test_images"][:2]
+    ends = data["test_samples"][:2]
 
     def decode(z):
         return ends[0] + 0.1 * z.real[:, :1, None] * (ends[1] - ends[0])
 
-    monkeypatch.setattr(model, "decode_images", decode)
+    monkeypatch.setattr(model, "decode", decode)
     table = score.score_paths(
-        model, samples["test"], data["test_images"], [reference], SETTINGS["paths"]
+        model, samples["test"], data["test_samples"], [reference], SETTINGS["paths"]
     )
     assert table["acceleration"].max() < 1e-2  # float32 images
 
 
 def test_midpoints_are_judged_like_any_images(reference, data):
-    paths = data["test_images"][:90].unflatten(0, (30, 3))
+    paths = data["test_samples"][:90].unflatten(0, (30, 3))
     scores = reference.path_scores(paths)
     midpoints = scored(reference, paths[:, 1])
     assert scores["midpoint_outliers"] == midpoints["knn_outliers"]
@@ -228,11 +229,11 @@ def test_midpoints_are_judged_like_any_images(reference, data):
 
 
 def test_reconstruction(model, data):
-    images = data["test_images"][:50]
+    images = data["test_samples"][:50]
     scores = reconstruction_scores(model, images, torch.Generator().manual_seed(0))
     assert scores["elbo"] == pytest.approx(scores["log_likelihood"] - scores["kl"])
-    posterior = model.encode_images(images)
-    decoded = model.decode_images(posterior.mean)
+    posterior = model.encode(images)
+    decoded = model.decode(posterior.mean)
     error = sum(((decoded[i] - images[i]) ** 2).mean().item() for i in range(50)) / 50
     assert scores["mse"] == pytest.approx(error, rel=1e-5)
     assert scores["sigma"] == pytest.approx(math.exp(-1))  # log σ² starts at −2
@@ -286,7 +287,7 @@ def test_stage(tmp_path, data, model, latents):
     assert {key: tuple(images.shape) for key, images in sheet.items()} == dict.fromkeys(
         latents, (64, 8, 8)
     )
-    first = model.decode_images(latents["prior:default"][30:94])
+    first = model.decode(latents["prior:default"][30:94])
     torch.testing.assert_close(sheet["prior:default"], first)
     _, identity = read_tensors(tmp_path / "flagged.safetensors")
     assert identity["variant"] == "complex"
@@ -322,14 +323,15 @@ def test_bad_latents(model, samples, reference, data):
         score.score_samples(model, samples, [reference], ["gmm", "riemannian"])
     with pytest.raises(InputError, match="two endpoints"):
         score.score_paths(
-            model, {"prior:default": z[:1]}, data["test_images"], [reference], SETTINGS["paths"]
+            model, {"prior:default": z[:1]}, data["test_samples"], [reference], SETTINGS["paths"]
         )
 
 
 def test_bad_real_data(reference, splits):
     def build(**parts):
         changed = {
-            name: Split(*(tensor[part] for tensor in splits[name])) for name, part in parts.items()
+            name: Split(*(tensor[part] for tensor in splits[name][:2]), FORM)
+            for name, part in parts.items()
         }
         return Reference(reference.oracle, splits | changed, SETTINGS)
 
@@ -349,7 +351,9 @@ def test_bad_real_data(reference, splits):
 def test_a_reference_of_many_images_takes_the_first_of_them(splits, monkeypatch):
     monkeypatch.setattr("kahlervae.evaluate.reference.LARGEST", 60)
     oracle = Oracle("mlp", (8, 8), 10)
-    first = {name: Split(*(tensor[:60] for tensor in split)) for name, split in splits.items()}
+    first = {
+        name: Split(*(tensor[:60] for tensor in split[:2]), FORM) for name, split in splits.items()
+    }
     many, few = (Reference(oracle, held, SETTINGS) for held in (splits, first))
     assert len(many.features) == len(many.held_out["test"].features) == 60
-    assert scored(many, splits["test"].images) == scored(few, splits["test"].images)
+    assert scored(many, splits["test"].samples) == scored(few, splits["test"].samples)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from kahlervae.data import Form
 from kahlervae.errors import InputError
 from kahlervae.evaluate.oracle import Oracle, save_oracle
 from kahlervae.evaluate.sweep import GOALS, choose, match_beta, score_setting
@@ -77,11 +78,11 @@ def test_test_images_are_never_read(tmp_path: Path):
     splits = ("oracle", "train", "validation", "test")
     tensors = {}
     for split in splits:
-        tensors[f"{split}_images"] = torch.rand(40, 8, 8, generator=stream)
+        tensors[f"{split}_samples"] = torch.rand(40, 8, 8, generator=stream)
         tensors[f"{split}_labels"] = torch.arange(40) % 10
     save_oracle(tmp_path / "mlp.safetensors", Oracle("mlp", (8, 8), 10, 1.0))
     sizes = {"latent_dim": 2, "width": 8, "depth": 1}
-    model = build_model(IDENTITY | {"variant": "beta"}, (8, 8), "complex", **sizes)
+    model = build_model(IDENTITY | {"variant": "beta"}, Form((8, 8)), "complex", **sizes)
     save_model(tmp_path / "model.safetensors", model)
     settings = {
         "variant": {"beta": 3.0},
@@ -95,7 +96,7 @@ def test_test_images_are_never_read(tmp_path: Path):
         write_tensors(tmp_path / "data.safetensors", tensors)
         where = (tmp_path / "data.safetensors", [tmp_path / "mlp.safetensors"])
         tables.append(score_setting(*where, tmp_path / "model.safetensors", settings))
-        tensors["test_images"] = torch.rand(40, 8, 8, generator=stream)
+        tensors["test_samples"] = torch.rand(40, 8, 8, generator=stream)
     assert tables[0]["beta"].tolist() == [3.0]
     assert set(GOALS) < set(tables[0].columns)
     pd.testing.assert_frame_equal(*tables)

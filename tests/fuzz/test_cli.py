@@ -114,7 +114,8 @@ OPTIONAL = {
     "cost": {"sweeps.output_dim", "sweeps.batch"},
     "steps": {"sizes.a", "sizes.b"},
     "score": {"oracles"},
-    "data": {"source.image_shape", "source.count"},
+    "data": {f"source.{key}" for key in ("image_shape", "count", "classes", "licence", "citation")}
+    | {"split.oracle"},
 }
 
 

@@ -320,7 +320,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sampling__truncated__temperatures": [1.0000001]}, "must have six significant digits"),
     ({"sampling__samplers": ["volume"]}, "variants.real: it has no potential"),
     ({"digits__model__latent_dim": 17}, "latent_dim = 17 must be at most datasets.digits.model"),
-    ({"geometry__potential__anchors": 1098}, "must be at most the 1097 training images"),
+    ({"geometry__potential__anchors": 1098}, "must be at most the 1097 training samples"),
     ({"digits__split__validation": 5}, "datasets.digits.split.validation = 5"),
 ]  # fmt: skip
 

@@ -24,7 +24,7 @@ def write(path: Path, count: int = 64, **images: Any) -> Path:
     random = torch.Generator().manual_seed(0)
     tensors = {}
     for name in SPLITS:
-        tensors[f"{name}_images"] = torch.rand(count, 8, 8, generator=random)
+        tensors[f"{name}_samples"] = torch.rand(count, 8, 8, generator=random)
         tensors[f"{name}_labels"] = torch.arange(count) % 10
     tensors |= images
     write_tensors(path, {key: value for key, value in tensors.items() if value is not None})
@@ -34,16 +34,16 @@ def write(path: Path, count: int = 64, **images: Any) -> Path:
 NAN, INFINITE = torch.rand(64, 8, 8), torch.rand(64, 8, 8)
 NAN[3, 2, 1], INFINITE[3, 2, 1] = torch.nan, torch.inf
 BROKEN = [
-    ({"train_images": NAN}, "or not finite"),
-    ({"train_images": INFINITE}, "or not finite"),
-    ({"train_images": 255 * torch.rand(64, 8, 8)}, r"out of \[0, 1\]"),
-    ({"train_images": torch.rand(0, 8, 8), "train_labels": torch.arange(0)}, "holds no images"),
-    ({"train_images": torch.rand(64, 64)}, "holds no images"),
-    ({"train_images": torch.rand(64, 8, 8, dtype=torch.float64)}, "holds no images"),
-    ({"train_images": None}, "holds no split 'train'"),
-    ({"train_labels": None}, "holds no split 'train'"),
-    ({"train_labels": torch.arange(63)}, "one class for each image"),
-    ({"train_labels": torch.arange(64.0)}, "one class for each image"),
+    ({"train_samples": NAN}, "not finite"),
+    ({"train_samples": INFINITE}, "not finite"),
+    ({"train_samples": 255 * torch.rand(64, 8, 8)}, r"out of \[0, 1\]"),
+    ({"train_samples": torch.rand(0, 8, 8), "train_labels": torch.arange(0)}, "holds no samples"),
+    ({"train_samples": torch.rand(64)}, "holds no samples"),
+    ({"train_samples": torch.rand(64, 8, 8, dtype=torch.float64)}, "holds no samples"),
+    ({"train_samples": None}, "holds no split 'train'"),
+    ({"train_labels": None}, "one class for each sample"),
+    ({"train_labels": torch.arange(63)}, "one class for each sample"),
+    ({"train_labels": torch.arange(64.0)}, "one class for each sample"),
     ({"train_labels": torch.full((64,), -1)}, "classes out of 0 to 255"),
     ({"train_labels": torch.full((64,), 10**12)}, "classes out of 0 to 255"),
 ]
@@ -60,7 +60,7 @@ def test_data_that_are_none_are_refused(
 
 
 def everywhere(images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    contents = {"images": images, "labels": labels}
+    contents = {"samples": images, "labels": labels}
     return {f"{name}_{kind}": v.clone() for name in SPLITS for kind, v in contents.items()}
 
 

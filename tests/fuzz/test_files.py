@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save
 
 from kahlervae import cli
-from kahlervae.data import load_split
+from kahlervae.data import Form, load_split
 from kahlervae.data.idx import read_idx
 from kahlervae.errors import InputError
 from kahlervae.evaluate.oracle import Oracle, load_oracle, save_oracle
@@ -37,7 +37,7 @@ EACH = 250
 
 def make_model() -> Any:
     torch.manual_seed(0)
-    return build_model(IDENTITY, (4, 4), "complex", 2, 3, 1)
+    return build_model(IDENTITY, Form((4, 4)), "complex", 2, 3, 1)
 
 
 def make_checkpoint(path: Path) -> tuple[Checkpoint, Any]:
@@ -50,8 +50,8 @@ def make_checkpoint(path: Path) -> tuple[Checkpoint, Any]:
 
 
 def write_data(path: Path) -> None:
-    parts = {f"{n}_images": torch.rand(3, 4, 4) for n in ("oracle", "train", "validation", "test")}
-    write_tensors(path, parts | {k.replace("images", "labels"): torch.arange(3) for k in parts})
+    parts = {f"{n}_samples": torch.rand(3, 4, 4) for n in ("oracle", "train", "validation", "test")}
+    write_tensors(path, parts | {k.replace("samples", "labels"): torch.arange(3) for k in parts})
 
 
 def write_potential(path: Path) -> None:

@@ -65,8 +65,8 @@ def test_a_model_of_the_gpu_is_read_on_the_cpu(variant, tmp_path, on_gpu, cuda):
     model, _ = run(variant, tmp_path / "checkpoint", data=on_gpu, epochs=1)
     save_model(tmp_path / "model.safetensors", model)
     here = load_model(tmp_path / "model.safetensors")
-    images = splits()["validation"].images
-    posterior, expected = here.encode_images(images), model.encode_images(images.to(cuda))
+    images = splits()["validation"].samples
+    posterior, expected = here.encode(images), model.encode(images.to(cuda))
     torch.testing.assert_close(posterior.mean, expected.mean.cpu())
-    decoded = here.decode_images(posterior.mean)
-    torch.testing.assert_close(decoded, model.decode_images(posterior.mean.to(cuda)).cpu())
+    decoded = here.decode(posterior.mean)
+    torch.testing.assert_close(decoded, model.decode(posterior.mean.to(cuda)).cpu())

@@ -3,7 +3,8 @@ import json
 import pytest
 import torch
 
-from kahlervae.data.representations import REPRESENTATIONS
+from kahlervae.data import Form
+from kahlervae.data.representations import represent
 from kahlervae.errors import InputError
 from kahlervae.geometry import fisher_metric, wirtinger
 from kahlervae.models import ComplexGaussian, RealGaussian, build_model, load_model, save_model
@@ -27,7 +28,9 @@ def model(networks="complex", representation="pixels", likelihood_variance="cons
     torch.manual_seed(0)
     sizes = {"latent_dim": 2, "width": 12, "depth": 2} | sizes
     identity = IDENTITY | {"representation": representation, "variant": networks}
-    return build_model(identity, (4, 5), networks, **sizes, likelihood_variance=likelihood_variance)
+    return build_model(
+        identity, Form((4, 5)), networks, **sizes, likelihood_variance=likelihood_variance
+    )
 
 
 @pytest.mark.parametrize("likelihood_variance", ["constant", "diagonal"])
@@ -49,15 +52,15 @@ def test_real_variant_has_as_many_parameters_as_the_complex_one(
 def test_shapes_and_elbo_terms(architecture):
     vae, images = model(*architecture), torch.rand(6, 4, 5)
     stream = torch.Generator().manual_seed(0)
-    posterior = vae.encode_images(images)
+    posterior = vae.encode(images)
     assert posterior.mean.shape == posterior.variance.shape == (6, 2)
-    decoded = vae.decode_images(posterior.mean)
+    decoded = vae.decode(posterior.mean)
     assert decoded.shape == images.shape
     assert decoded.min() >= 0
     assert decoded.max() <= 1
     log_likelihood, kl = vae.elbo_terms(images, stream)
     x = vae.representation.encode(images)
-    again = vae.encode_images(images).sample(torch.Generator().manual_seed(0))
+    again = vae.encode(images).sample(torch.Generator().manual_seed(0))
     torch.testing.assert_close(log_likelihood, vae.decoder(again).log_prob(x))
     torch.testing.assert_close(kl, posterior.kl())
 
@@ -98,7 +101,7 @@ def test_a_holomorphic_decoder_of_pixels_is_refused():
 def test_densities_of_pixels_and_of_kspace_are_in_the_same_unit():
     """The same errors with the same noise have the same likelihood: σ² of C is twice that of R."""
     images, noise = torch.rand(2, 3, 4, 6, generator=torch.Generator().manual_seed(0)).double()
-    pixels, kspace = REPRESENTATIONS["pixels"], REPRESENTATIONS["kspace"]
+    pixels, kspace = (represent(name, Form((4, 6))) for name in ("pixels", "kspace"))
     variance = torch.tensor(0.3, dtype=torch.float64)
     mean = pixels.encode(images)
     real = RealGaussian(mean, variance.log().expand_as(mean))

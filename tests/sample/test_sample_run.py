@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 
+from kahlervae.data import Form
 from kahlervae.errors import InputError
 from kahlervae.models import build_model
 from kahlervae.sample import Diagnostics, sample_model
@@ -50,7 +51,7 @@ def potentials(growing):
 def model(variant="complex", seed=0):
     identity = {"dataset": "digits", "representation": "pixels", "variant": variant, "seed": seed}
     latent = "real" if variant == "real" else "complex"
-    return build_model(identity, (8, 8), latent, latent_dim=2, width=16, depth=1)
+    return build_model(identity, Form((8, 8)), latent, latent_dim=2, width=16, depth=1)
 
 
 IMAGES = torch.rand(20, 8, 8)

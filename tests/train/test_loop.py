@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kahlervae.data import Split
+from kahlervae.data import Form, Split
 from kahlervae.errors import InputError
 from kahlervae.train import train
 
@@ -34,8 +34,8 @@ def splits():
     images = torch.rand(50, 4, 4, generator=stream)
     labels = torch.zeros(50, dtype=torch.int64)
     return {
-        "train": Split(images[:40], labels[:40]),
-        "validation": Split(images[40:], labels[40:]),
+        "train": Split(images[:40], labels[:40], Form(tuple(images.shape[1:]))),
+        "validation": Split(images[40:], labels[40:], Form(tuple(images.shape[1:]))),
     }
 
 
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
 
 def test_divergence_names_epoch_term_and_cause(tmp_path):
     data = splits()
-    data["train"].images[3, 0, 0] = float("nan")
+    data["train"].samples[3, 0, 0] = float("nan")
     with pytest.raises(
         InputError, match=r"complex \(seed 0\) diverged in epoch 1: log_likelihood is nan; the"
     ):

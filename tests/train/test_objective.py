@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from kahlervae.data import Form
 from kahlervae.geometry import fisher_metric
 from kahlervae.models import build_model
 from kahlervae.nn import to_double
@@ -23,7 +24,7 @@ EXACT = {key: value for key, value in REGULARISER.items() if key != "tie"}
 def setting(variant, **block):
     torch.manual_seed(0)
     identity = {"dataset": "noise", "representation": "pixels", "variant": variant, "seed": 0}
-    model = to_double(build_model(identity, (3, 3), "complex", 2, 8, 1, "constant"))
+    model = to_double(build_model(identity, Form((3, 3)), "complex", 2, 8, 1, "constant"))
     objective = Objective(model, block, kl_warmup_epochs=4)
     return to_double(objective), torch.rand(12, 3, 3, dtype=torch.float64)
 
@@ -54,7 +55,7 @@ def test_points_are_samples_of_the_batch_and_between_two_of_them():
     objective.regulariser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     terms(objective, images, 5)
     (points,) = seen
-    z = objective.model.encode_images(images).sample(torch.Generator().manual_seed(1))[:6]
+    z = objective.model.encode(images).sample(torch.Generator().manual_seed(1))[:6]
     torch.testing.assert_close(points[::2], z[::2])
     ahead, behind = points[1::2] - z[1::2], z.roll(1, 0)[1::2] - z[1::2]
     share = (ahead / behind).real[:, :1]

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 import yaml
 
-from kahlervae.config import COMPLEX_DATA, TABLE, check_config, check_writable, drop_absent, fill_in
+from kahlervae.config import (
+    COMPLEX_DATA,
+    REPRESENTED,
+    TABLE,
+    check_config,
+    check_writable,
+    drop_absent,
+    fill_in,
+)
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
 
@@ -45,18 +53,18 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
 def overlaid(*names: str) -> dict[str, Any]:
     """The default configuration under some of config/, as the workflow takes it."""
     config = copy.deepcopy(DEFAULT)
-    for name in names:
-        config = merge(config, yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()))
-    fill_in(config)
+    files = [ROOT / "config.yaml", *(ROOT / f"config/{name}.yaml" for name in names)]
+    for file in files[1:]:
+        config = merge(config, yaml.safe_load(file.read_text()))
+    fill_in(config, files)
     drop_absent(config)
     return config
 
 
 def test_shipped_configurations_are_sound() -> None:
     check_config(DEFAULT, SCHEMA)
-    for overlay in ("smoke", "bench"):
-        settings = yaml.safe_load((ROOT / f"config/{overlay}.yaml").read_text())
-        check_config(merge(DEFAULT, settings), SCHEMA)
+    for overlay in ("smoke", "bench", "speech"):
+        check_config(overlaid(overlay), SCHEMA)
     paper = overlaid("paper")
     check_config(paper, SCHEMA)
     assert list(paper["datasets"]) == ["digits", "mnist"]
@@ -118,7 +126,11 @@ WRONG = [
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
     # the table of data sets
     ("registry/a b", KMNIST, "registry must be a name of letters, digits, dashes and underscores"),
-    ("registry/k/kind", "zip", 'registry.k.kind must be one of idx, bundled, not "zip".'),
+    (
+        "registry/k/kind",
+        "zip",
+        'registry.k.kind must be one of idx, arrays, wav, bundled, not "zip".',
+    ),
     ("registry/k/files", None, "registry.k.files is missing"),
     ("registry/k/licence", None, "registry.k.licence is missing"),
     ("registry/k/size", 1, "registry.k.size is not a known key"),
@@ -174,7 +186,7 @@ WRONG = [
         f"{DIGITS}/variants/holomorphic",
         {},
         "digits.variants.holomorphic is for complex data and pixels are real: set its "
-        "representations to [kspace].",
+        "representations to one of kspace, native, stft.",
     ),
     (
         f"{DIGITS}/variants/real",
@@ -202,7 +214,7 @@ WRONG = [
         ["volume"],
         "evaluation.flagged names no sampler of datasets.digits.variants.real: let it hold one of",
     ),
-    (f"{DIGITS}/split/oracle", 1797, "of 1797 images aside, which leaves 0 for training"),
+    (f"{DIGITS}/split/oracle", 1797, "of 1797 samples aside, which leaves 0 for training"),
     (f"{DIGITS}/training/batch_size", 1797, "for training, fewer than one batch of"),
     (f"{DIGITS}/training/epochs", 1, "training.kl_warmup_epochs = 30 is longer than"),
     ("evaluation/neighbours", 200, "evaluation.neighbours = 200 must be less than the smallest"),
@@ -221,18 +233,18 @@ def test_every_rule_of_the_schema_has_words() -> None:
     worded = {
         "additionalProperties", "required", "type", "enum", "minimum", "maximum", "not",
         "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "uniqueItems", "minItems",
-        "minProperties", "minLength", "maxItems", "pattern",
+        "minProperties", "minLength", "maxItems", "pattern", "dependentRequired",
     }  # fmt: skip
     silent = {
         "$schema", "$ref", "$defs", "title", "description", "properties", "items", "propertyNames",
-        "if", "then", "else",
+        "if", "then", "else", "allOf",
     }  # fmt: skip
 
     def keywords(schema: dict[str, Any]) -> set[str]:
         found = set(schema)
         children = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values()]
         children += [schema.get(key) for key in ("items", "additionalProperties", "then", "else")]
-        for child in [*children, schema.get("propertyNames")]:
+        for child in [*children, *schema.get("allOf", []), schema.get("propertyNames")]:
             found |= keywords(child) if isinstance(child, dict) else set()
         return found
 
@@ -245,7 +257,8 @@ def test_the_table_of_data_sets_is_sound() -> None:
 
 
 def test_complex_data_are_those_of_the_representations() -> None:
-    assert {name for name, r in REPRESENTATIONS.items() if r.is_complex} == COMPLEX_DATA
+    assert {name for kinds in REPRESENTED.values() for name in kinds} == set(REPRESENTATIONS)
+    assert set(REPRESENTATIONS) > COMPLEX_DATA  # held to what they are in tests/data
     config = changed(f"{DIGITS}/representations", ["pixels", "kspace"])
     config["datasets"]["digits"]["variants"]["holomorphic"] = {"representations": ["kspace"]}
     check_config(config, SCHEMA)
@@ -288,6 +301,86 @@ def test_a_data_set_like_another_one_has_its_settings_but_for_its_own() -> None:
         assert wrong == before
 
 
+def test_what_is_off_lends_its_settings(tmp_path: Path) -> None:
+    """A data set, or a variant, that a later file switches off stands in an earlier one."""
+    off = tmp_path / "off.yaml"
+    off.write_text(
+        "datasets: {mnist: null, fashion_mnist: {like: mnist, sweep: null},"
+        " digits: {variants: {kahler: null, tie: {like: kahler, beta: 3.0}}}}"
+    )
+    files = [ROOT / "config.yaml", ROOT / "config/paper.yaml", off]
+    config = copy.deepcopy(DEFAULT)
+    for file in files[1:]:
+        config = merge(config, yaml.safe_load(file.read_text()))
+    fill_in(config, files)
+    drop_absent(config)
+    check_config(config, SCHEMA)
+    paper = overlaid("paper")["datasets"]
+    assert "mnist" not in config["datasets"]
+    assert config["datasets"]["fashion_mnist"]["variants"] == paper["mnist"]["variants"]
+    kahler = paper["digits"]["variants"]["kahler"]
+    variants = config["datasets"]["digits"]["variants"]
+    assert "kahler" not in variants
+    assert variants["tie"] == kahler | {
+        "beta": 3.0,
+        "samplers": ["prior"],
+        "regulariser": kahler["regulariser"] | {"strength": 0.0},
+    }
+
+
+def test_a_variant_like_none_is_refused() -> None:
+    config = changed(f"{DIGITS}/variants/tie", {"like": "khaler"})
+    with pytest.raises(InputError, match=r"digits\.variants\.tie\.like must be a variant with"):
+        fill_in(config)
+
+
+SIGNALS = {"kind": "arrays", "files": ["a.npz"], "samples": "x"}
+SOUNDS = {"kind": "wav", "files": ["sounds"], "rate": 8000, "length": 4096}
+OWN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    (SIGNALS | {"labels": "y"}, {"split": {"oracle": 0}}, "split.oracle must be at least 16"),
+    (SIGNALS, {"representations": ["native", "pixels"]}, "must hold native alone"),
+    (SIGNALS, {"representations": ["stft"]}, "must hold some of pixels, kspace, native for data"),
+    (SIGNALS, {"sweep": {"kahler": [{}], "beta": [2, 3]}}, "its samples have no labels"),
+    (SIGNALS | {"count": 900}, {}, "which leaves 3 for training, fewer than one batch"),
+    (SIGNALS | {"shape": [3]}, {}, "latent_dim = 4 must be at most .* the values of a sample"),
+    (SIGNALS | {"scale": "log"}, {}, "scale must be one of unit, standard, none"),
+    (SIGNALS | {"image_shape": [2, 2]}, {}, "registry.own.image_shape is not a known key"),
+    (SIGNALS | {"files": []}, {}, "registry.own.files must be not empty"),
+    (SIGNALS | {"addresses": ["https://a/"]}, {}, "own.sha256 is missing; needed beside addresses"),
+    (SOUNDS, {"representations": ["stft"]}, "own.stft is missing"),
+    (SOUNDS | {"label": "^."}, {}, "registry.own.label must have a group"),
+    (SOUNDS | {"test": "("}, {}, "registry.own.test must be a regular expression of Python"),
+    (SOUNDS | {"length": None}, {}, "registry.own.length must be a whole number"),
+    ({"kind": "arrays"}, {}, "registry.own.files is missing; needed here: kind, files"),
+    ({"files": ["a.npz"]}, {}, "registry.own.kind is missing"),
+]
+
+
+@pytest.mark.parametrize(("source", "changes", "sentence"), OWN)
+def test_wrong_entries_of_ones_own_data_are_refused(
+    source: dict[str, Any], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check_config(own(source, changes), SCHEMA)
+
+
+def own(source: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    config = changed("registry", {"own": source})
+    config["datasets"]["own"] = {"like": "digits"} | changes
+    fill_in(config)
+    return config
+
+
+def test_entries_of_ones_own_data_are_accepted() -> None:
+    stft = {"window": 256, "hop": 128, "lowest": 1, "highest": 128}
+    check_config(own(SIGNALS, {"representations": ["native"], "split": {"oracle": 0}}), SCHEMA)
+    check_config(own(SIGNALS | {"labels": "y"}, {}), SCHEMA)
+    check_config(own(SOUNDS, {"representations": ["stft"], "stft": stft}), SCHEMA)
+    without = own(SIGNALS, {})
+    del without["datasets"]["own"]["oracle"], without["datasets"]["own"]["split"]["oracle"]
+    check_config(without, SCHEMA)
+
+
 @pytest.mark.parametrize("like", ["digitz", "k", "off", None, ["digits"], {}])
 def test_a_data_set_like_none_is_refused(like: Any) -> None:
     config = changed("datasets/k", {"like": like})
@@ -303,7 +396,7 @@ def test_a_data_set_of_a_user_is_known() -> None:
     config["registry"] = {"k": KMNIST}
     check_config(config, SCHEMA)
     config["datasets"]["k"]["split"]["oracle"] = 59_999
-    with pytest.raises(InputError, match="of 60000 images aside"):
+    with pytest.raises(InputError, match="of 60000 samples aside"):
         check_config(config, SCHEMA)
 
 

@@ -17,12 +17,13 @@ from kahlervae.config import (
     data_sources,
     drop_absent,
     fill_in,
+    is_labelled,
 )
 from kahlervae.errors import InputError
 from kahlervae.sources import imported
 
 try:
-    fill_in(config)
+    fill_in(config, workflow.configfiles)
     drop_absent(config)
     for file in workflow.configfiles:
         check_repetitions(file)
@@ -37,6 +38,8 @@ SOURCES = data_sources(config)
 folders = [*filter(None, [os.environ.get("KAHLERVAE_DATA")]), *config["data"]]
 os.environ.update(KAHLERVAE_DATA=os.pathsep.join(folders))
 
+# Data sets with labels: without, there are no oracles, and what they tell is left out.
+LABELLED = [name for name in config["datasets"] if is_labelled(SOURCES[name])]
 MODELS = [
     {
         "dataset": dataset,
@@ -68,6 +71,13 @@ METRIC = [
     if model["variant"] != "real"
     and "volume" in variant_block(model).get("samplers", ["volume"])
 ]
+# The models that can be heard, with the first seed.
+HEARD = [
+    model
+    for model in MODELS
+    if model["representation"] == "stft" and model["seed"] in config["seeds"][:1]
+]
+JUDGED = [model for model in MODELS if model["dataset"] in LABELLED]
 COMPLEX = list(dict.fromkeys(model["variant"] for model in METRIC))
 
 
@@ -105,19 +115,20 @@ def of_models(name, models=MODELS, seeds=config["seeds"]):
 
 
 def of_oracles(suffix):
-    """The file with that suffix of every oracle of every data set."""
+    """The file with that suffix of every oracle of every data set that has labels."""
     return [
         f"<results>/{dataset}/oracles/{architecture}{suffix}"
-        for dataset in config["datasets"]
+        for dataset in LABELLED
         for architecture in config["evaluation"]["oracles"]
     ]
 
 
 def oracles(wildcards):
-    """The oracles of the data set."""
+    """The oracles of the data set; none without labels."""
     return [
         f"<results>/{wildcards.dataset}/oracles/{architecture}.safetensors"
         for architecture in config["evaluation"]["oracles"]
+        if wildcards.dataset in LABELLED
     ]
 
 
@@ -151,9 +162,16 @@ def compact(settings):
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
+def examples(source):
+    """Those of a data set's files that the workflow makes itself."""
+    made = f"{config['results']}/examples/"
+    return [name for name in source.get("files", []) if str(name).startswith(made)]
+
+
 def dataset_settings(wildcards, *keys):
-    """Some blocks of the data set's configuration."""
-    return {key: config["datasets"][wildcards.dataset][key] for key in keys}
+    """Some blocks of the data set's configuration, those that it has."""
+    options = config["datasets"][wildcards.dataset]
+    return {key: options[key] for key in keys if key in options}
 
 
 def sample_counts():
@@ -294,7 +312,8 @@ def benchmarks():
     return sorted(
         {
             entry.benchmark.apply_wildcards(
-                model | {"architecture": architecture, "setting": setting}
+                model
+                | {"architecture": architecture, "setting": setting, "example": "none"}
             )
             for entry in workflow.rules
             if entry.benchmark

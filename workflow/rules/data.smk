@@ -1,6 +1,27 @@
-rule data:
-    """The images of a data set, split by seed, and a record of what they are."""
+rule example:
+    """A small set of arrays to try the workflow on."""
     input:
+        code=code("example"),
+    output:
+        "<results>/examples/{example}.npz",
+    log:
+        "<logs>/example/{example}.log",
+    benchmark:
+        "<benchmarks>/example/{example}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=5,
+    shell:
+        "kahlervae example {wildcards.example} --out {output:q} > {log:q} 2>&1"
+
+
+rule data:
+    """The samples of a data set, split by seed, and a record of what they are."""
+    input:
+        examples=lambda wildcards: examples(SOURCES[wildcards.dataset]),
         code=code("data"),
     output:
         data="<results>/{dataset}/data.safetensors",
@@ -17,7 +38,7 @@ rule data:
         runtime=5,
     params:
         settings=lambda wildcards: compact(
-            dataset_settings(wildcards, "split")
+            dataset_settings(wildcards, "split", "stft")
             | {"source": SOURCES[wildcards.dataset]}
         ),
     shell:

@@ -1,5 +1,5 @@
 rule oracle:
-    """A classifier in whose features images are judged, and the scores of real test images."""
+    """A classifier in whose features samples are judged, and the scores of real test samples."""
     input:
         data="<results>/{dataset}/data.safetensors",
         code=code("oracle"),
@@ -161,6 +161,34 @@ rule atlas:
         " --out {output:q} > {log:q} 2>&1"
 
 
+rule sounds:
+    """What a model of recordings says, drawn from its likelihood."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        samples="<model>/samples.safetensors",
+        code=code("sounds"),
+    output:
+        "<model>/sounds.safetensors",
+    log:
+        "<logs>/sounds/<each>.log",
+    benchmark:
+        "<benchmarks>/sounds/<each>.tsv"
+    group:
+        "model"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        settings=compact(sample_counts()),
+    shell:
+        "kahlervae sounds --data {input.data:q} --model {input.model:q} --samples {input.samples:q}"
+        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+
+
 # Table: the tables that are put together.
 GATHERED = {
     "history": of_models("history.csv"),
@@ -171,11 +199,12 @@ GATHERED = {
     "sampler_diagnostics": of_models("sampler_diagnostics.csv"),
     "sampler_speed": of_models("sampler_speed.csv"),
     "samples": of_models("samples.csv"),
-    "score_agreement": of_models("score_agreement.csv"),
+    "score_agreement": of_models("score_agreement.csv", JUDGED),
     "paths": of_models("paths.csv"),
     "geodesics": of_models("geodesics.csv", METRIC),
     "reference": of_oracles(".csv"),
 } | ({"sweep": SWEPT} if SWEPT else {})
+GATHERED = {table: parts for table, parts in GATHERED.items() if parts}
 
 for table, parts in GATHERED.items():
 

@@ -22,7 +22,7 @@ FIGURES = {
     "agreement_summary": ("2 Geometry", ["<results>/tables/agreement.csv"]),
     "cost": ("2 Geometry", ["<results>/tables/cost.csv"]),
     "sample_sheets": ("4 Sampling", of_models("sheet.safetensors", seeds=FIRST)),
-    "flagged": ("4 Sampling", of_models("flagged.safetensors", seeds=FIRST)),
+    "flagged": ("4 Sampling", of_models("flagged.safetensors", JUDGED, FIRST)),
     "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
     "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"]),
     "geodesics": (
@@ -45,6 +45,9 @@ FIGURES = {
         ["<results>/tables/runtime.csv", "<results>/tables/efficiency.csv"],
     ),
 }
+# Figures that show nothing but what oracles tell.
+if not JUDGED:
+    del FIGURES["flagged"], FIGURES["pareto"]
 if STRENGTHS:
     FIGURES["strengths"] = (
         "1 Training",
@@ -116,12 +119,42 @@ rule page:
         "kahlervae page {input.atlas:q} --out {output:q} > {log:q} 2>&1"
 
 
+rule player:
+    """The sounds of a model of recordings as a page."""
+    input:
+        sounds=f"<results>/{{dataset}}/stft/{{variant}}/seed={FIRST[0]}/sounds.safetensors",
+        code=code("player"),
+    output:
+        report(
+            "<figures>/player/{dataset}/{variant}.html",
+            caption="../report/figures/player.rst",
+            category="4 Sampling",
+            labels={"result": "page: sounds of {variant} ({dataset})"},
+        ),
+    log:
+        "<logs>/player/{dataset}/{variant}.log",
+    benchmark:
+        "<benchmarks>/player/{dataset}/{variant}.tsv"
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        rate=lambda wildcards: SOURCES[wildcards.dataset]["rate"],
+    shell:
+        "kahlervae player {input.sounds:q} --rate {params.rate} --out {output:q} > {log:q} 2>&1"
+
+
 # The pages of all models that have one.
 PAGES = [
     "<figures>/atlas/{dataset}/{representation}/{variant}.html".format(**model)
     for model in METRIC
     if model["seed"] in FIRST
-]
+] + ["<figures>/player/{dataset}/{variant}.html".format(**model) for model in HEARD]
 
 
 # Table: section of the report. Those with a row for every epoch, probe or comparison are left to the
@@ -144,6 +177,9 @@ SHOWN = {
     "runtime": "7 Run",
     "efficiency": "7 Run",
 }
+if not JUDGED:
+    for table in ("score_agreement", "chosen", "reference"):
+        del SHOWN[table]
 
 
 rule browse:
@@ -192,7 +228,7 @@ MEASURED = [
     "sample_sheets",
     "smoothness",
     "geodesics",
-    "pareto",
+    *(["pareto"] if JUDGED else []),
     "claims",
 ]
 
@@ -242,7 +278,12 @@ rule summary:
         claims="<results>/claims.csv",
         figures=expand(
             "<figures>/{figure}.png",
-            figure=["pareto", "smoothness", "agreement_summary", "latent_slice"],
+            figure=[
+                *(["pareto"] if JUDGED else []),
+                "smoothness",
+                "agreement_summary",
+                "latent_slice",
+            ],
         ),
         code=code("summary"),
     output:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from kahlervae.data.idx import size_limit
 from kahlervae.errors import InputError
 
-__all__ = ["FOLDERS", "DataFile", "data_files", "folders", "locate"]
+__all__ = ["FOLDERS", "DataFile", "data_files", "find", "folders", "locate"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ class DataFile(NamedTuple):
     name: str
     sha256: str
     shape: tuple[int, ...]
+
+    @property
+    def limit(self) -> int:
+        """The most bytes that it can need."""
+        return size_limit(self.shape)
 
 
 def data_files(source: Mapping[str, Any]) -> Iterator[tuple[DataFile, DataFile]]:
@@ -75,10 +80,55 @@ def locate(
     for file in files:
         if found[file.name] is None:
             try:
-                found[file.name] = _download(file, addresses, places[0])
+                found[file.name] = _download(
+                    file.name, file.sha256, file.limit, addresses, places[0]
+                )
             except OSError as error:
                 raise InputError(_missing(dataset, files, found, places, str(error))) from error
     return {name: path for name, path in found.items() if path is not None}
+
+
+def find(
+    dataset: str,
+    name: str,
+    places: Sequence[Path],
+    addresses: Sequence[str],
+    sha256: str | None,
+    limit: int,
+) -> Path:
+    """Where anybody's file or folder is: at its own path, in one of the places, or at an address.
+
+    Args:
+        dataset: names it in sentences.
+        name: a path, also one below a place.
+        places: folders to look in, in this order; the first one takes what is downloaded.
+        addresses: of the file itself, by https.
+        sha256: of the file; None where it is not held against one.
+        limit: bytes that may be downloaded.
+
+    Raises:
+        InputError: it is nowhere, or has another checksum.
+    """
+    nearby = {Path(address).name for address in addresses} - {name}
+    paths = [Path(name), *(place / other for place in places for other in (name, *sorted(nearby)))]
+    for path in paths:
+        try:
+            if path.exists():
+                _hold_against(path, sha256)
+                return path
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+    reason = "there is no address to download it from"
+    for address in addresses:
+        start, _, last = address.rpartition("/")
+        try:
+            return _download(last, sha256, limit, [f"{start}/"], places[0])
+        except OSError as error:
+            reason = f"it cannot be downloaded: {error}"
+    listed = " or ".join(dict.fromkeys(map(str, paths)))
+    raise InputError(
+        f"{dataset} lacks {name} ({reason}): put it at {listed}, or correct its name in `files`."
+    )
 
 
 def _missing(
@@ -104,25 +154,34 @@ def _find(file: DataFile, places: Sequence[Path]) -> Path | None:
                 continue
             if not path.is_file():
                 raise InputError(f"{path} is not a file: put {file.name} there.")
-            if path.stat().st_size > size_limit(file.shape):
+            if path.stat().st_size > file.limit:
                 raise InputError(
                     f"{path} has {path.stat().st_size} bytes, more than {file.name} can need: "
                     "it is another file, replace or remove it."
                 )
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            _hold_against(path, file.sha256)
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}).") from error
-        if digest != file.sha256:
-            raise InputError(
-                f"{path} has the SHA-256 {digest}, not {file.sha256}: it is damaged or another "
-                "file, replace or remove it."
-            )
         return path
     return None
 
 
-def _download(file: DataFile, addresses: Sequence[str], folder: Path) -> Path:
+def _hold_against(path: Path, sha256: str | None) -> None:
+    """Refuse a file of another checksum."""
+    if sha256 is None:
+        return
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != sha256:
+        raise InputError(
+            f"{path} has the SHA-256 {digest}, not {sha256}: it is damaged or another "
+            "file, replace or remove it."
+        )
+
+
+def _download(
+    name: str, sha256: str | None, limit: int, addresses: Sequence[str], folder: Path
+) -> Path:
     """Download a file into a folder from the first address that has it.
 
     Raises:
@@ -136,13 +195,13 @@ def _download(file: DataFile, addresses: Sequence[str], folder: Path) -> Path:
         source = pooch.create(
             path=folder,
             base_url=address,
-            registry={file.name: f"sha256:{file.sha256}"},
+            registry={name: sha256 and f"sha256:{sha256}"},
             retry_if_failed=RETRIES,
         )
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         with Progress(*columns, disable=not sys.stderr.isatty()) as bar:
             downloader = pooch.HTTPDownloader(
-                progressbar=_Meter(bar, file.name, size_limit(file.shape)),
+                progressbar=_Meter(bar, name, limit),
                 chunk_size=2**14,
                 timeout=TIMEOUT,
                 hooks={"response": _stay_secure},
@@ -150,9 +209,9 @@ def _download(file: DataFile, addresses: Sequence[str], folder: Path) -> Path:
                 headers={"Accept-Encoding": "identity"},
             )
             try:
-                return Path(source.fetch(file.name, downloader=downloader))
+                return Path(source.fetch(name, downloader=downloader))
             except (OSError, ValueError) as error:
-                log.info("%s%s: %s", address, file.name, error)
+                log.info("%s%s: %s", address, name, error)
                 offline = isinstance(error, requests.ConnectionError | requests.Timeout)
                 reason = "no connection" if offline else str(error).partition("\n")[0][:200]
                 reasons.append(f"{urlsplit(address).netloc}: {reason or repr(error)}")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Num
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from kahlervae.geometry import (
     smallest_eigenvalue,
 )
 from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.wirtinger import basis, pushforward
 from kahlervae.models import VAE, ComplexGaussian, ComplexPosterior
 from kahlervae.nn import to_double
 from kahlervae.seeding import generator
@@ -64,7 +65,7 @@ class Agreement(NamedTuple):
 def compare_potentials(
     model: VAE,
     potentials: Mapping[str, MixturePotential],
-    images: Float[Tensor, "n height width"],
+    samples: Num[Tensor, "n *shape"],
     settings: Mapping[str, Any],
 ) -> Agreement:
     """Hold potentials and identities against the exact Fisher metric, in float64.
@@ -72,11 +73,11 @@ def compare_potentials(
     Args:
         model: with complex latents.
         potentials: by name.
-        images: held out from the fit of the potentials.
+        samples: held out from the fit of the potentials.
         settings: ``probes`` of each set, ``epsilon`` of log det(g + εI).
     """
     stream = generator(model.identity["seed"], "agreement")
-    drawn = draw_probes(model, images, settings["probes"], stream)
+    drawn = draw_probes(model, samples, settings["probes"], stream)
     probe_sets = {name: z.to(torch.complex128) for name, z in drawn.items()}
     decoder = to_double(model.decoder)
     doubled = {name: to_double(potential) for name, potential in potentials.items()}
@@ -84,7 +85,10 @@ def compare_potentials(
     for probe_set, z in probe_sets.items():
         exact = fisher_metric(decoder, z)
         exact_log_det = log_det(exact, settings["epsilon"])
-        shared = {"hermitian_defect": hermitian_defect(_opaque(decoder), z).median().item()}
+        shared = {
+            "hermitian_defect": hermitian_defect(_opaque(decoder), z).median().item(),
+            "covariance_share": _covariance_share(decoder, z).median().item(),
+        }
         rows.append(
             {"probe_set": probe_set, "potential": "fisher"}
             | {"min_eigenvalue": smallest_eigenvalue(exact).min().item()}
@@ -114,7 +118,7 @@ def compare_potentials(
                 ),
             ]
             scatter += [pair.assign(probe_set=probe_set, potential=name) for pair in pairs]
-    posterior = model.encode_images(images[:1])
+    posterior = model.encode(samples[:1])
     assert isinstance(posterior, ComplexPosterior)
     errors = _identities(decoder, doubled, probe_sets, posterior, stream)
     identities = [
@@ -204,6 +208,26 @@ def _missing_information_score(
     total = _trace(observed) + _trace(missing)
     error = (total.mean(1) - _trace(mixture.complete_information(z))).sum().abs()
     return float(error / (total.var(1) / DRAWS).sum().sqrt())
+
+
+def _covariance_share(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    r"""Share of the trace of the Fisher metric that is due to the variance.
+
+    .. math:: \frac{\sum_{k,a} w (D_k \lambda_a)^2}
+              {\sum_{k,a} [w (D_k \lambda_a)^2 + 2w |D_k \mu_a|^2 / \sigma_a^2]}
+
+    over the 2d real directions, with λ = log σ² and w = 1 for complex data, ½ for real ones. 0
+    where the variance is constant, 1 where the mean is.
+    """
+    shares = []
+    for part in z.split(16):  # all directions at once of few points, so that memory stays bounded
+        likelihood, change = pushforward(decoder, part, basis(part))
+        weight = 1.0 if isinstance(likelihood, ComplexGaussian) else 0.5
+        covariance = weight * change.log_var.square().sum((0, -1))
+        mean = change.mean * torch.exp(-0.5 * likelihood.log_var)
+        total = covariance + 2 * weight * mean.abs().square().sum((0, -1))
+        shares.append(covariance / total)
+    return torch.cat(shares)
 
 
 def _closedness(metric: Any, z: Tensor) -> float:

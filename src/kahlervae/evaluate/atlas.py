@@ -1,14 +1,14 @@
-"""The latent atlas of a model: its geometry, its images and its samples on one plane."""
+"""The latent atlas of a model: its geometry, what is decoded there and its samples on one plane."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Num
 from torch import Tensor
 
 from kahlervae.evaluate.latent_slice import principal_plane
-from kahlervae.evaluate.reference import Reference
+from kahlervae.evaluate.reference import Reference, Unjudged
 from kahlervae.geometry import MixturePotential, fisher_metric, log_det, scalar_curvature
 from kahlervae.models import VAE
 
@@ -34,9 +34,9 @@ def middle_settings(keys: Sequence[str]) -> list[str]:
 def map_latents(
     model: VAE,
     potential: MixturePotential,
-    test_images: Float[Tensor, "m height width"],
+    test: Num[Tensor, "m *shape"],
     samples: Mapping[str, Complex[Tensor, "n d"]],
-    references: Sequence[Reference],
+    references: Sequence[Reference | Unjudged],
     settings: Mapping[str, Any],
 ) -> dict[str, Tensor]:
     r"""Everything that the page of the atlas shows, on the plane of the latent slice.
@@ -47,7 +47,7 @@ def map_latents(
     Args:
         model: with complex latents.
         potential: the fitted one.
-        test_images: their posterior means span the plane.
+        test: samples; their posterior means span the plane.
         samples: latents of the test split by ``sampler:setting``.
         references: real data as seen by each oracle, which tell the outliers.
         settings: ``extent`` (half side), ``resolution``, ``samples`` of each sampler, ``epsilon``.
@@ -55,12 +55,12 @@ def map_latents(
     Returns:
         ``axis``; ``log_det_fisher``, ``log_det_fitted`` and ``ricci_scalar``, vertical axis first;
         ``images`` decoded at the same points; ``oracles``, their number. For the posterior means of
-        the test images and for one set of samples of every family (:func:`middle_settings`), under
+        the test samples and for one set of samples of every family (:func:`middle_settings`), under
         ``<what>/<sampler:setting>``:
         ``points``, their orthogonal projections into the plane; ``distances`` from it; ``images``;
         ``outliers``, by how many of the oracles the decoded image counts as a kNN outlier.
     """
-    means = model.encode_images(test_images).mean
+    means = model.encode(test).mean
     plane = principal_plane(means)
     axis, z = plane.grid(settings["extent"], settings["resolution"])
     square = (settings["resolution"],) * 2
@@ -68,19 +68,21 @@ def map_latents(
         "log_det_fisher": log_det(fisher_metric(model.decoder, z), settings["epsilon"]),
         "log_det_fitted": log_det(potential.metric(z), settings["epsilon"]),
         "ricci_scalar": scalar_curvature(potential.metric, z),
-        "images": model.decode_images(z),
+        "images": model.decode(z),
     }
-    content = {"axis": axis, "oracles": torch.tensor(len(references))}
+    judges = [judge for judge in references if isinstance(judge, Reference)]
+    content = {"axis": axis, "oracles": torch.tensor(len(judges))}
     content |= {name: field.unflatten(0, square) for name, field in fields.items()}
     chosen = {key: samples[key] for key in middle_settings(list(samples))}
     for key, drawn in {"posterior_mean:default": means, **chosen}.items():
         latents = drawn[: settings["samples"]]
-        points, images = plane.project(latents), model.decode_images(latents)
+        points, images = plane.project(latents), model.decode(latents)
         squares = torch.view_as_real(latents).square().sum((1, 2)) - points.square().sum(1)
         content[f"points/{key}"] = points
         content[f"distances/{key}"] = squares.clamp(min=0).sqrt()
         content[f"images/{key}"] = images
-        content[f"outliers/{key}"] = torch.stack(
-            [reference.flags(reference.see(images))["knn"] for reference in references]
-        ).sum(0)
+        outliers = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        for judge in judges:
+            outliers = outliers + judge.flags(judge.see(images))["knn"]
+        content[f"outliers/{key}"] = outliers
     return content

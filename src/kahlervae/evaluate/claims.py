@@ -4,7 +4,8 @@ Claims about identities hold or fail by a tolerance at every probe of every mode
 samples are differences paired by seed, averaged over the oracles before pairing, and judged by
 whether their interval excludes zero. They speak of test rows; the settings of samplers were chosen
 on validation rows. Claims have numbers, which a claim keeps when others are left out: a claim whose
-variants or samplers a run does not have gets no row.
+variants or samplers a run does not have gets no row. Where samples have no labels there are no
+oracles, and claims that need one are left out, in words.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,11 +15,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from kahlervae.evaluate import UNJUDGED
 from kahlervae.evaluate.pareto import SCORES
 from kahlervae.evaluate.statistics import bootstrap_interval, holm, student_p, verdict
 from kahlervae.storage import read_table, write_table
 
-__all__ = ["COLUMNS", "TABLES", "judge", "make_claims"]
+__all__ = ["COLUMNS", "LEFT_OUT", "TABLES", "judge", "make_claims"]
 
 RUN = ["dataset", "representation"]
 TABLES = {
@@ -131,6 +133,9 @@ class Effect(NamedTuple):
     table: Literal["samples", "paths", "reconstruction"] = "samples"
 
 
+LEFT_OUT = "left out"
+"""The verdict on a claim that needs an oracle where there is none."""
+
 KNN, ENTROPY, MAHALANOBIS, ENERGY = (
     Effect(score, f"fewer semantic outliers by {name}")
     for score, name in zip(
@@ -148,6 +153,10 @@ NORM = Effect(
     "latent_norm", "smaller latents (hence gains nothing by inflating them)", "reconstruction"
 )
 
+IMAGES = ("pixels", "kspace")
+"""Representations of images; claims about others speak of data."""
+UNAIDED = {effect.metric for effect in (SMOOTHER, BLURRED, NORM)}
+"""What is measured without an oracle."""
 NAMED = ("real", "complex", "beta", "kahler", "fisher", "holomorphic")
 """Variants that claims speak of by name; any other one is an ablation."""
 PLAIN = "volume:base=prior,weight=global,metric=fitted"
@@ -203,6 +212,8 @@ def judge(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> pd
         several = (runs["dataset"] == dataset).sum() > 1
         label = f"{dataset}/{representation}" if several else dataset
         part = pd.DataFrame(run.numbered(), columns=COLUMNS).assign(dataset=label)
+        if representation not in IMAGES:
+            part["statement"] = part["statement"].str.replace("images", "data")
         parts.append(_adjusted(part, 1 - settings["confidence"]))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
@@ -210,6 +221,7 @@ def judge(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> pd
 def _adjusted(claims: pd.DataFrame, level: float) -> pd.DataFrame:
     """The claims of one data set with their verdicts after Holm's correction."""
     stands = (claims["topic"] == "identities") | (holm(claims["p_value"]) <= level)
+    stands |= claims["verdict"] == LEFT_OUT
     return claims.assign(adjusted=claims["verdict"].where(stands, "inconclusive"))
 
 
@@ -222,6 +234,8 @@ class _Run:
     def __init__(self, tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> None:
         self.tables = tables
         self.settings = settings
+        oracles = set(tables["paths"]["oracle"])
+        self.judged = oracles != {UNJUDGED}
 
     def numbered(self) -> list[dict[str, Any]]:
         """All claims, with their numbers as the first part of their names."""
@@ -327,13 +341,18 @@ class _Run:
         ):
             chosen = self._chosen(variant, PLAIN)
             for effect in (KNN, ENTROPY, RECALL, VENDI):
+                claim = f"volume_sampler_{variant}_{effect.metric}_vs_prior_of_{control}"
+                statement = (
+                    f"Volume-weighted sampling of {variant} gives {effect.words} than prior "
+                    f"sampling of {control}."
+                )
                 if chosen is None:
-                    yield None
+                    unjudged = not self.judged and self._samples_by_volume(variant)
+                    yield _left_out(claim, statement, effect.metric) if unjudged else None
                     continue
                 yield self._difference(
-                    f"volume_sampler_{variant}_{effect.metric}_vs_prior_of_{control}",
-                    f"Volume-weighted sampling of {variant} gives {effect.words} than prior "
-                    f"sampling of {control}.",
+                    claim,
+                    statement,
                     effect.metric,
                     self._samples(variant, "volume", chosen, effect.metric),
                     self._samples(control, "prior", "default", effect.metric),
@@ -415,6 +434,9 @@ class _Run:
         what = {"split": "test", "variant": variant, "sampler": sampler, "setting": setting}
         return _by_seed(_where(self.tables["samples"], **what), metric)
 
+    def _samples_by_volume(self, variant: str) -> bool:
+        return not _where(self.tables["samples"], variant=variant, sampler="volume").empty
+
     def _chosen(self, variant: str, family: str) -> str | None:
         """The setting of a family that was chosen on validation rows, if there is one."""
         rows = _where(self.tables["chosen"], variant=variant, family=family)
@@ -442,16 +464,20 @@ class _Run:
             setting=setting,
             family=family,
         )
-        if rows.empty:
+        if rows.empty and (self.judged or not self._samples_by_volume(variant)):
             return None
         ours = "The best volume sampler" if best else "Volume-weighted sampling"
         theirs = {
             "truncated": "truncation of the prior",
             "gmm": "the best Gaussian mixture at the best temperature",
         }[control]
+        claim = f"{name}_{variant}_{effect.metric}_vs_{control}_at_{variation}"
+        statement = f"{ours} of {variant} gives {effect.words} than {theirs} at equal {variation}."
+        if rows.empty:
+            return _left_out(claim, statement, effect.metric)
         row = self._interval_claim(
-            f"{name}_{variant}_{effect.metric}_vs_{control}_at_{variation}",
-            f"{ours} of {variant} gives {effect.words} than {theirs} at equal {variation}.",
+            claim,
+            statement,
             effect.metric,
             _by_seed(rows, "difference"),
             "below",
@@ -486,6 +512,8 @@ class _Run:
         """A claim that a metric is smaller than that of a control, paired by seed."""
         if ours.empty or theirs.empty:
             return None
+        if not self.judged and metric not in UNAIDED:
+            return _left_out(claim, statement, metric)
         row = self._interval_claim(
             claim, statement, metric, ours - theirs, "below", remark=remark, valid=valid
         )
@@ -530,6 +558,16 @@ class _Run:
             "p_value": student_p(values, bound) if valid else np.nan,
             "bound": bound,
         }
+
+
+def _left_out(claim: str, statement: str, metric: str) -> dict[str, Any]:
+    return {
+        "claim": claim,
+        "statement": statement,
+        "metric": metric,
+        "rule": "left out: it needs an oracle, and the samples have no labels to train one",
+        "verdict": LEFT_OUT,
+    }
 
 
 def _setting(setting: str) -> str:

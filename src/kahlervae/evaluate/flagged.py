@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from kahlervae.errors import InputError
@@ -81,12 +81,12 @@ def score_agreement(
 
 
 def flagged_images(
-    images: Float[Tensor, "n height width"], flags: Mapping[str, Bool[Tensor, " n"]]
+    images: Num[Tensor, "n *view"], flags: Mapping[str, Bool[Tensor, " n"]]
 ) -> dict[str, Tensor]:
     """The first images of every group of :data:`GROUPS`, and its share of all, by group.
 
     Returns:
-        ``images/<group>`` (at most 16, height, width) and ``share/<group>``, without dimension.
+        ``images/<group>`` (at most 16, *view) and ``share/<group>``, without dimension.
     """
     content = {}
     for group, (knn, entropy) in GROUPS.items():

@@ -5,12 +5,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Num
 from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.evaluate import smoothness
-from kahlervae.evaluate.reference import Reference
+from kahlervae.evaluate.reference import Reference, Unjudged
 from kahlervae.geometry import MixturePotential, fisher_metric
 from kahlervae.geometry.geodesic import Metric, curve_energy, curve_length, geodesics
 from kahlervae.models import VAE
@@ -26,28 +26,28 @@ SHOWN = 2
 def join_posteriors(
     model: VAE,
     potential: MixturePotential,
-    images: Float[Tensor, "m height width"],
+    samples: Num[Tensor, "m *shape"],
     settings: Mapping[str, Any],
 ) -> dict[str, Complex[Tensor, "n steps+1 d"]]:
     r"""Both curves, ``straight`` and ``geodesic``, between random pairs of posterior means.
 
     The geodesics are those of :math:`g + \epsilon I`, g the metric of the potential. The pairs are
-    drawn by the seed of the model alone, so that variants of one seed join the same test images;
+    drawn by the seed of the model alone, so that variants of one seed join the same test samples;
     they are those of the decoded lines of the same number, see
     :func:`~kahlervae.evaluate.score.score_paths`.
 
     Args:
         model: with complex latents.
         potential: the fitted one.
-        images: of the test split.
+        samples: of the test split.
         settings: ``epsilon``; ``count`` of the pairs, ``steps`` and free ``points`` of each curve.
 
     Raises:
-        InputError: there are fewer than two images, or the metric is not finite.
+        InputError: there are fewer than two samples, or the metric is not finite.
     """
-    if len(images) < 2:
-        raise InputError(f"a curve joins two images, but there are {len(images)}: enlarge test.")
-    means = model.encode_images(images).mean
+    if len(samples) < 2:
+        raise InputError(f"a curve joins two samples, but there are {len(samples)}: enlarge test.")
+    means = model.encode(samples).mean
     random = generator(model.identity["seed"], "paths")
     first, second = smoothness.pairs(len(means), settings["count"], random)
     start, end, steps = means[first], means[second], settings["steps"]
@@ -69,10 +69,10 @@ def join_posteriors(
 def compare_curves(
     model: VAE,
     potential: MixturePotential,
-    images: Float[Tensor, "m height width"],
-    references: Sequence[Reference],
+    samples: Num[Tensor, "m *shape"],
+    references: Sequence[Reference | Unjudged],
     settings: Mapping[str, Any],
-) -> tuple[pd.DataFrame, dict[str, Float[Tensor, "pairs points height width"]]]:
+) -> tuple[pd.DataFrame, dict[str, Num[Tensor, "pairs points *view"]]]:
     r"""Scores of both curves, and some of them decoded.
 
     Energy and length are taken in the metric of the potential, :math:`g + \epsilon I`, which the
@@ -88,18 +88,18 @@ def compare_curves(
         One row per curve and oracle; decoded curves by name.
 
     Raises:
-        InputError: there are fewer than two images, or what is computed is not finite.
+        InputError: there are fewer than two samples, or what is computed is not finite.
     """
-    curves = join_posteriors(model, potential, images, settings)
+    curves = join_posteriors(model, potential, samples, settings)
     fitted = _regularised(potential, settings["epsilon"])
-    real_variation = smoothness.total_variation(images)
+    real_variation = smoothness.total_variation(model.form.show(samples))
 
     def fisher(z: Tensor) -> Tensor:
         return fisher_metric(model.decoder, z)
 
     rows, decoded = [], {}
     for name, latents in curves.items():
-        paths = model.decode_images(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+        paths = model.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
         decoded[name] = paths[:SHOWN]
         midpoints = paths[:, paths.shape[1] // 2]
         geometry = {
@@ -112,7 +112,7 @@ def compare_curves(
         sharpness = smoothness.total_variation(midpoints) / real_variation
         rows += [
             model.identity
-            | {"curve": name, "oracle": reference.oracle.architecture}
+            | {"curve": name, "oracle": reference.name}
             | geometry
             | {"acceleration": acceleration}
             | reference.path_scores(paths)

@@ -57,14 +57,15 @@ def slice_latents(
     Args:
         model: with complex latents.
         potentials: ``fitted`` and ``posterior``.
-        test: images whose posterior means span the plane and are projected into it.
+        test: samples whose posterior means span the plane and are projected into it.
         settings: ``extent`` (half side), ``resolution``, ``images`` per side, ``epsilon``.
 
     Returns:
         ``axis``; ``log_det_fisher``, ``log_det_fitted``, ``log_det_posterior`` with the vertical
-        axis first; ``images`` on a coarser grid of the same square; ``means`` and ``labels``.
+        axis first; ``images`` on a coarser grid of the same square; ``means``, and ``labels`` where
+        there are any.
     """
-    means = model.encode_images(test.images).mean
+    means = model.encode(test.samples).mean
     plane = principal_plane(means)
     axis, z = plane.grid(settings["extent"], settings["resolution"])
     square = (settings["resolution"],) * 2
@@ -77,7 +78,7 @@ def slice_latents(
             f"log_det_{name}": log_det(metric, settings["epsilon"]).unflatten(0, square)
             for name, metric in metrics.items()
         },
-        "images": model.decode_images(coarse).unflatten(0, (settings["images"],) * 2),
+        "images": model.decode(coarse).unflatten(0, (settings["images"],) * 2),
         "means": plane.project(means),
-        "labels": test.labels,
+        **({} if test.labels is None else {"labels": test.labels}),
     }

@@ -1,18 +1,21 @@
-"""Oracles: small classifiers whose penultimate layer is the space in which images are judged.
+"""Oracles: small classifiers whose penultimate layer is the space in which samples are judged.
 
 An oracle is trained on the oracle split only, so that the training images of the autoencoders and
 the held-out images are equally new to it. The features are kept out of reach of pixel noise and
 of small affine changes by augmentation: both are drawn anew for every batch.
 """
 
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
+from kahlervae.data.form import planes
 from kahlervae.errors import InputError
 from kahlervae.nn.optimiser import Adam
 from kahlervae.seeding import generator, standard_normal
@@ -29,7 +32,7 @@ SHIFT = 0.1
 
 
 class Reading(NamedTuple):
-    """What an oracle sees in a batch of images."""
+    """What an oracle sees in a batch of views."""
 
     features: Float[Tensor, "n features"]
     logits: Float[Tensor, "n classes"]
@@ -56,25 +59,40 @@ class Reading(NamedTuple):
         return -self.logits.logsumexp(1)
 
 
-def _cnn(height: int, width: int) -> nn.Sequential:
+class _Planes(nn.Module):
+    """Views as channels over one or two axes."""
+
+    def forward(self, views: Num[Tensor, "n *view"]) -> Float[Tensor, "n channels *space"]:
+        return planes(views)
+
+
+class _Flat(nn.Module):
+    """Views as real vectors."""
+
+    def forward(self, views: Num[Tensor, "n *view"]) -> Float[Tensor, "n entries"]:
+        return planes(views).flatten(1)
+
+
+def _cnn(channels: int, *space: int) -> nn.Sequential:
+    convolution = nn.Conv2d if len(space) == 2 else nn.Conv1d
     return nn.Sequential(
-        nn.Unflatten(1, (1, height)),
-        nn.Conv2d(1, 32, 3, padding=1),
+        _Planes(),
+        convolution(channels, 32, 3, padding=1),
         nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=1, stride=2),
+        convolution(32, 64, 3, padding=1, stride=2),
         nn.ReLU(),
-        nn.Conv2d(64, 64, 3, padding=1, stride=2),
+        convolution(64, 64, 3, padding=1, stride=2),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(64 * -(-height // 4) * -(-width // 4), 64),
+        nn.Linear(64 * math.prod(-(-size // 4) for size in space), 64),
         nn.ReLU(),
     )
 
 
-def _mlp(height: int, width: int) -> nn.Sequential:
+def _mlp(channels: int, *space: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(height * width, 256),
+        _Flat(),
+        nn.Linear(channels * math.prod(space), 256),
         nn.GELU(),
         nn.Linear(256, 64),
         nn.GELU(),
@@ -86,13 +104,14 @@ ARCHITECTURES = {"cnn": _cnn, "mlp": _mlp}
 
 
 class Oracle(nn.Module):
-    """A classifier of images whose features are its penultimate layer.
+    """A classifier of views whose features are its penultimate layer.
 
     Args:
         architecture: ``cnn`` or ``mlp``.
-        image_shape: Height and width of the images.
+        shape: Of a view.
         classes: Number of classes.
         accuracy: Accuracy on the test split, once it is known.
+        is_complex: Whether views are complex; both parts are read then.
 
     Raises:
         InputError: the architecture is unknown.
@@ -101,9 +120,10 @@ class Oracle(nn.Module):
     def __init__(
         self,
         architecture: str,
-        image_shape: tuple[int, int],
+        shape: tuple[int, ...],
         classes: int,
         accuracy: float = float("nan"),
+        is_complex: bool = False,
     ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
@@ -112,26 +132,31 @@ class Oracle(nn.Module):
                 f"choose one of {', '.join(ARCHITECTURES)}."
             )
         self.architecture = architecture
-        self.image_shape = image_shape
+        self.shape = shape
+        self.is_complex = is_complex
         self.accuracy = accuracy
-        self.body = ARCHITECTURES[architecture](*image_shape)
+        dtype = torch.complex64 if is_complex else torch.float32
+        laid_out = planes(torch.empty(1, *shape, dtype=dtype, device="meta"))
+        self.body = ARCHITECTURES[architecture](*laid_out.shape[1:])
         self.head = nn.Linear(64, classes)
 
-    def forward(self, images: Float[Tensor, "n height width"]) -> Float[Tensor, "n classes"]:
+    def forward(self, views: Num[Tensor, "n *view"]) -> Float[Tensor, "n classes"]:
         """Logits of the classes."""
-        return self.head(self.body(images))
+        return self.head(self.body(views))
 
     @torch.no_grad()
-    def read(self, images: Float[Tensor, "n height width"], batch: int = 1000) -> Reading:
-        """Features and logits of images in [0, 1], without gradients.
+    def read(self, images: Num[Tensor, "n *view"], batch: int = 1000) -> Reading:
+        """Features and logits of views, without gradients.
 
         Raises:
             InputError: the images are empty, not finite, or of another shape.
         """
-        if images.shape[1:] != self.image_shape:
+        if images.shape[1:] != self.shape or images.is_complex() != self.is_complex:
+            kinds = ["complex" if yes else "real" for yes in (self.is_complex, images.is_complex())]
             raise InputError(
-                f"the {self.architecture} oracle reads images of shape {self.image_shape}, but was "
-                f"given an array of shape {tuple(images.shape)}: use the oracle of this data set."
+                f"the {self.architecture} oracle reads {kinds[0]} arrays of shape {self.shape}, "
+                f"but was given a {kinds[1]} array of shape {tuple(images.shape)}: use the "
+                "oracle of this data set."
             )
         if len(images) == 0:
             raise InputError("there are no images to score: enlarge the split or take samples.")
@@ -141,32 +166,36 @@ class Oracle(nn.Module):
                 f"{broken} of {len(images)} images contain NaN or infinite pixels: "
                 "the model that decoded them has diverged, train it again."
             )
-        features = torch.cat([self.body(part) for part in images.float().split(batch)])
+        single = images.to(torch.complex64 if self.is_complex else torch.float32)
+        features = torch.cat([self.body(part) for part in single.split(batch)])
         return Reading(features, self.head(features))
 
 
-def _jitter(
-    images: Float[Tensor, "n height width"], random: torch.Generator
-) -> Float[Tensor, "n height width"]:
-    """Images under small random rotations, scalings and shifts."""
+def _jitter(views: Num[Tensor, "n *view"], random: torch.Generator) -> Num[Tensor, "n *view"]:
+    """Pictures under small random rotations, scalings and shifts; what has one axis as it is."""
+    batch = planes(views)
+    if batch.dim() < 4:
+        return views
 
     def uniform(limit: float) -> Float[Tensor, " n"]:
-        return limit * (2 * torch.rand(len(images), generator=random) - 1).to(images.device)
+        return limit * (2 * torch.rand(len(views), generator=random) - 1).to(views.device)
 
     angle, scale = uniform(ROTATION), 1 + uniform(SCALING)
     cosine, sine = scale * angle.cos(), scale * angle.sin()
     rows = [cosine, -sine, uniform(SHIFT), sine, cosine, uniform(SHIFT)]
     transforms = torch.stack(rows, 1).unflatten(1, (2, 3))
-    batch = images[:, None]
     grid = nn.functional.affine_grid(transforms, list(batch.shape), align_corners=False)
-    return nn.functional.grid_sample(batch, grid, align_corners=False)[:, 0]
+    moved = nn.functional.grid_sample(batch, grid, align_corners=False)
+    if views.is_complex():
+        moved = torch.complex(*moved.chunk(2, dim=1))
+    return moved.movedim(1, -1).reshape(views.shape)
 
 
 def train_oracle(
     architecture: str,
-    images: Float[Tensor, "n height width"],
+    images: Num[Tensor, "n *view"],
     labels: Int[Tensor, " n"],
-    test_images: Float[Tensor, "m height width"],
+    test_images: Num[Tensor, "m *view"],
     test_labels: Int[Tensor, " m"],
     settings: Mapping[str, Any],
 ) -> Oracle:
@@ -177,9 +206,9 @@ def train_oracle(
 
     Args:
         architecture: ``cnn`` or ``mlp``.
-        images: Images of the oracle split, in [0, 1].
+        images: Views of the oracle split.
         labels: Their classes, from 0.
-        test_images: Images of the test split.
+        test_images: Views of the test split.
         test_labels: Their classes.
         settings: ``epochs``, ``noise``, ``minimum_accuracy`` and ``seed``.
 
@@ -194,10 +223,11 @@ def train_oracle(
         )
     random = generator(settings["seed"], "oracle", architecture)
     classes = int(labels.max()) + 1
-    height, width = images.shape[1:]
     with torch.random.fork_rng(devices=[]):  # layers are initialised from the global stream
         torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
-        oracle = Oracle(architecture, (height, width), classes).to(images.device)
+        shape = tuple(images.shape[1:])
+        oracle = Oracle(architecture, shape, classes, is_complex=images.is_complex())
+        oracle = oracle.to(images.device)
 
     batches_per_epoch = -(-len(images) // 64)
     optimiser = Adam(oracle.parameters(), weight_decay=0.01, decoupled_weight_decay=True)
@@ -227,12 +257,11 @@ def train_oracle(
 
 def save_oracle(path: Path | str, oracle: Oracle) -> None:
     """Write an oracle as safetensors; architecture, shape and accuracy are in the metadata."""
-    height, width = oracle.image_shape
     metadata = {
         "kind": "oracle",
         "architecture": oracle.architecture,
-        "height": height,
-        "width": width,
+        "shape": json.dumps(oracle.shape),
+        "complex": json.dumps(oracle.is_complex),
         "classes": oracle.head.out_features,
         "accuracy": oracle.accuracy,
     }
@@ -252,9 +281,10 @@ def load_oracle(path: Path | str) -> Oracle:
         with torch.device("meta"):  # nothing is allocated for the sizes that a file claims
             oracle = Oracle(
                 metadata["architecture"],
-                (int(metadata["height"]), int(metadata["width"])),
+                tuple(map(int, json.loads(metadata["shape"]))),
                 int(metadata["classes"]),
                 float(metadata["accuracy"]),
+                bool(json.loads(metadata["complex"])),
             )
     except (InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} does not hold an oracle: train it again.") from error

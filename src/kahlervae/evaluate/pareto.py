@@ -15,6 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from kahlervae.errors import InputError
+from kahlervae.evaluate import UNJUDGED
 from kahlervae.storage import read_table, write_table
 
 __all__ = [
@@ -340,6 +341,8 @@ def make_pareto(
     """
     texts = [*VARIANT, "sampler", "setting"]
     scores = read_table(samples, [*texts, "oracle", "split"], ["seed", *SCORES, *VARIATIONS])
+    # Without oracles there is nothing to compare.
+    scores = scores[scores["oracle"] != UNJUDGED]
     chains = read_table(diagnostics, texts, ["seed", "flagged"])
     try:
         pareto, volumes = compare_to_controls(scores), hypervolumes(scores)

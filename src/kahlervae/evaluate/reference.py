@@ -1,17 +1,19 @@
 """Real data as one oracle sees them, and the scores of images relative to them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from kahlervae.data import Split
 from kahlervae.errors import InputError
-from kahlervae.evaluate import outliers, smoothness, variation
+from kahlervae.evaluate import UNJUDGED, outliers, smoothness, variation
 from kahlervae.evaluate.oracle import Oracle, Reading
 
-__all__ = ["HELD_OUT", "LARGEST", "Reference", "Seen"]
+__all__ = ["HELD_OUT", "LARGEST", "Reference", "Seen", "Unjudged"]
 
 
 LARGEST = 5000
@@ -79,7 +81,8 @@ class Reference:
         self.oracle = oracle
         self.neighbours: int = settings["neighbours"]
         readings = {
-            name: oracle.read(splits[name].images[:LARGEST]) for name in ("train", *HELD_OUT)
+            name: oracle.read(splits[name].form.show(splits[name].samples[:LARGEST]))
+            for name in ("train", *HELD_OUT)
         }
         self.features = readings["train"].features
         self.centre = self.features.mean(0)
@@ -92,13 +95,19 @@ class Reference:
                 f"the {oracle.architecture} oracle gives real images the same features: the data "
                 "hold duplicates or the oracle has collapsed, nothing can be told apart by it."
             )
-        labels = splits["train"].labels[:LARGEST]
-        self.gaussians = outliers.ClassGaussians(self.features, labels)
+        labels = splits["train"].labels
+        assert labels is not None
+        self.gaussians = outliers.ClassGaussians(self.features, labels[:LARGEST])
         scores = self._outlier_scores(readings["validation"], nearest["validation"])
         self.limits = {
             name: outliers.threshold(values, settings["quantile"])
             for name, values in scores.items()
         }
+
+    @property
+    def name(self) -> str:
+        """That of the oracle, in tables."""
+        return self.oracle.architecture
 
     def _hold_out(self, reading: Reading, nearest: Float[Tensor, "n k"]) -> _HeldOut:
         within = outliers.pairwise_distances(reading.features, reading.features)
@@ -128,7 +137,7 @@ class Reference:
         scores = self._outlier_scores(reading, nearest)
         return Seen(reading.features, reading.labels, nearest, scores)
 
-    def see(self, images: Float[Tensor, "n height width"]) -> Seen:
+    def see(self, images: Num[Tensor, "n *view"]) -> Seen:
         """Read images and find their outlier scores.
 
         Raises:
@@ -177,7 +186,7 @@ class Reference:
             "novelty": variation.novelty(seen.nearest) / real.novelty,
         }
 
-    def path_scores(self, paths: Float[Tensor, "n points height width"]) -> dict[str, float]:
+    def path_scores(self, paths: Num[Tensor, "n points *view"]) -> dict[str, float]:
         """What happens along paths of images, means over the paths.
 
         - ``path_length`` in oracle features, in mean distances between real test images;
@@ -201,3 +210,45 @@ class Reference:
             "midpoint_entropy_outliers": outliers.outlier_share(flags["entropy"]),
             "midpoint_mahalanobis_outliers": outliers.outlier_share(flags["mahalanobis"]),
         }
+
+
+class Unjudged:
+    """In place of a reference where samples have no labels, and hence no oracle: no score is known.
+
+    Example:
+        >>> judge = Unjudged()
+        >>> judge.name, judge.flags(judge.see(torch.zeros(3, 8, 8)))
+        ('no labels', {})
+        >>> judge.path_scores(torch.zeros(3, 5, 8, 8))["path_length"]
+        nan
+    """
+
+    name = UNJUDGED
+
+    def see(self, images: Num[Tensor, "n *view"]) -> Seen:
+        """Nothing is seen of them."""
+        nothing = torch.zeros(len(images), 0)
+        return Seen(nothing, torch.zeros(len(images), dtype=torch.int64), nothing, {})
+
+    def flags(self, seen: Seen) -> dict[str, Bool[Tensor, " n"]]:
+        """No flag."""
+        return {}
+
+    def image_scores(self, seen: Seen, split: str) -> dict[str, float]:
+        """Those of :meth:`Reference.image_scores`, all unknown."""
+        return dict.fromkeys(IMAGE_SCORES, math.nan)
+
+    def path_scores(self, paths: Num[Tensor, "n points *view"]) -> dict[str, float]:
+        """Those of :meth:`Reference.path_scores`, all unknown."""
+        return dict.fromkeys(PATH_SCORES, math.nan)
+
+
+IMAGE_SCORES = [
+    *(f"{name}_outliers" for name in ("knn", "entropy", "mahalanobis", "energy")),
+    *("density", "recall", "coverage", "vendi", "mean_distance", "class_entropy", "novelty"),
+]
+PATH_SCORES = [
+    *("path_length", "label_flips", "midpoint_outliers"),
+    *("midpoint_entropy_outliers", "midpoint_mahalanobis_outliers"),
+]
+"""What only an oracle can tell, in the order of the tables."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Num
 from torch import Tensor
 
 from kahlervae.data import load_split
@@ -15,7 +15,7 @@ from kahlervae.evaluate import smoothness
 from kahlervae.evaluate.flagged import flagged_images, score_agreement, shown_keys
 from kahlervae.evaluate.oracle import load_oracle, save_oracle, train_oracle
 from kahlervae.evaluate.reconstruction import reconstruction_scores
-from kahlervae.evaluate.reference import HELD_OUT, LARGEST, Reference
+from kahlervae.evaluate.reference import HELD_OUT, LARGEST, Reference, Unjudged
 from kahlervae.models import VAE, load_model
 from kahlervae.seeding import generator
 from kahlervae.storage import check_tensors, identified, read_tensors, write_table, write_tensors
@@ -31,6 +31,11 @@ __all__ = [
     "score_samples",
 ]
 
+AGREEMENT = [
+    *("sampler", "setting", "oracle", "score", "other_oracle", "other_score"),
+    *("kappa", "spearman", "both"),
+]
+"""Columns of the agreement of scores, beside the identity."""
 SHEET = 64
 """Images on a sheet of samples."""
 
@@ -56,13 +61,16 @@ def make_oracle(
         InputError: the data cannot be read, or the oracle misses the gate.
     """
     split, test = (load_split(data, name).to(device) for name in ("oracle", "test"))
+    if split.labels is None or test.labels is None:
+        raise InputError(f"{dataset} has no labels, which an oracle needs: name them in its entry.")
     oracle = train_oracle(
-        architecture, split.images, split.labels, test.images, test.labels, oracle_settings
+        architecture, split.views, split.labels, test.views, test.labels, oracle_settings
     )
     save_oracle(out, oracle)
     (reference,) = load_references(data, [out], evaluation_settings, device)
     row = {"dataset": dataset, "oracle": architecture, "accuracy": oracle.accuracy}
-    scores = reference.image_scores(reference.see(test.images[:LARGEST]), "validation")
+    assert isinstance(reference, Reference)
+    scores = reference.image_scores(reference.see(test.views[:LARGEST]), "validation")
     write_table(record, pd.DataFrame([row | scores]))
 
 
@@ -87,7 +95,8 @@ def score_model(
         data: What the data stage wrote.
         model: What the train stage wrote.
         samples: What the sample stage wrote.
-        oracles: What the oracle stage wrote.
+        oracles: What the oracle stage wrote; none for samples without labels, of which everything
+            that an oracle tells is left out.
         settings: ``neighbours``, ``quantile``, ``paths``, ``flagged`` (the beginnings of the
             sampler settings whose flagged samples are shown) and ``sampling`` with the counts.
         out: Table of the scores of samples.
@@ -110,15 +119,15 @@ def score_model(
     write_table(agreement, scored.agreement)
     write_tensors(flagged, scored.flagged, vae.identity)
     with torch.no_grad():
-        sheets = {key: vae.decode_images(z[:SHEET]) for key, z in latents["test"].items()}
+        sheets = {key: vae.decode(z[:SHEET]) for key, z in latents["test"].items()}
     write_tensors(sheet, sheets, vae.identity)
 
-    images = load_split(data, "test").images.to(device)
-    write_table(paths, score_paths(vae, latents["test"], images, references, settings["paths"]))
+    test = load_split(data, "test").samples.to(device)
+    write_table(paths, score_paths(vae, latents["test"], test, references, settings["paths"]))
     random = generator(vae.identity["seed"], "reconstruction")
-    scores = reconstruction_scores(vae, images, random)
+    scores = reconstruction_scores(vae, test, random)
     write_table(reconstruction, pd.DataFrame([vae.identity | scores]))
-    write_tensors(gallery_out, gallery(vae, images), vae.identity)
+    write_tensors(gallery_out, gallery(vae, test), vae.identity)
 
 
 def load_samples(
@@ -173,7 +182,7 @@ class Scored(NamedTuple):
 def score_samples(
     model: VAE,
     samples: Mapping[str, Mapping[str, Complex[Tensor, "n d"]]],
-    references: Sequence[Reference],
+    references: Sequence[Reference | Unjudged],
     flagged: Sequence[str],
 ) -> Scored:
     """Score samples of both splits, each against the real images of its own.
@@ -195,22 +204,25 @@ def score_samples(
         for key, z in latents.items():
             sampler, setting = key.split(":", 1)
             where = {"sampler": sampler, "setting": setting}
-            images = model.decode_images(z)
+            images = model.decode(z)
             scores: dict[tuple[str, str], Tensor] = {}
             flags: dict[tuple[str, str], Tensor] = {}
             for reference in references:
-                oracle = reference.oracle.architecture
+                oracle = reference.name
                 seen = reference.see(images)
                 found = reference.image_scores(seen, split)
                 rows.append(model.identity | {"split": split, "oracle": oracle} | where | found)
                 scores |= {(oracle, name): x for name, x in seen.outlier_scores.items()}
                 flags |= {(oracle, name): x for name, x in reference.flags(seen).items()}
-            if split == "test" and key in shown:
+            if split == "test" and key in shown and flags:
                 agreements.append(identified(score_agreement(scores, flags), where))
-                first = references[0].oracle.architecture
+                first = references[0].name
                 by_first = {name: x for (oracle, name), x in flags.items() if oracle == first}
                 groups = flagged_images(images, by_first)
                 pictures |= {f"{name}/{key}": tensor for name, tensor in groups.items()}
+    if not agreements:  # without an oracle
+        nothing = pd.DataFrame(columns=[*model.identity, *AGREEMENT])
+        return Scored(pd.DataFrame(rows), nothing, pictures)
     agreement = identified(pd.concat(agreements, ignore_index=True), model.identity)
     return Scored(pd.DataFrame(rows), agreement, pictures)
 
@@ -219,8 +231,8 @@ def score_samples(
 def score_paths(
     model: VAE,
     samples: Mapping[str, Complex[Tensor, "n d"]],
-    test_images: Float[Tensor, "m height width"],
-    references: Sequence[Reference],
+    test: Num[Tensor, "m *shape"],
+    references: Sequence[Reference | Unjudged],
     settings: Mapping[str, Any],
 ) -> pd.DataFrame:
     """Smoothness along decoded lines: one row per kind of endpoints and oracle.
@@ -233,17 +245,17 @@ def score_paths(
         model: The model that decodes.
         samples: Latents of the test split by ``sampler:setting``; other samplers than the prior
             are skipped.
-        test_images: Images of the test split.
+        test: Samples of the test split.
         references: Real data as seen by each oracle.
         settings: ``count`` of the paths and ``steps`` of each.
 
     Raises:
         InputError: there are fewer than two points to join, or decoded images are not finite.
     """
-    endpoints = {"posterior": model.encode_images(test_images).mean}
+    endpoints = {"posterior": model.encode(test).mean}
     if "prior:default" in samples:
         endpoints["prior"] = samples["prior:default"]
-    real_variation = smoothness.total_variation(test_images)
+    real_variation = smoothness.total_variation(model.form.show(test))
     rows = []
     for name, z in endpoints.items():
         if len(z) < 2:
@@ -256,7 +268,7 @@ def score_paths(
             scores = reference.path_scores(paths)
             rows.append(
                 model.identity
-                | {"endpoints": name, "oracle": reference.oracle.architecture}
+                | {"endpoints": name, "oracle": reference.name}
                 | {"acceleration": smoothness.relative_acceleration(paths).mean().item()}
                 | scores
                 | {"sharpness": smoothness.total_variation(midpoints) / real_variation}
@@ -265,22 +277,22 @@ def score_paths(
 
 
 @torch.no_grad()
-def gallery(model: VAE, images: Float[Tensor, "n height width"]) -> dict[str, Float[Tensor, "..."]]:
+def gallery(model: VAE, samples: Num[Tensor, "n *shape"]) -> dict[str, Num[Tensor, "..."]]:
     """Pictures of a model: 16 originals with reconstructions, 6 decoded lines of 11 points."""
-    originals = images[:16]
-    means = model.encode_images(originals).mean
+    originals = model.form.show(samples[:16])
+    means = model.encode(samples[:16]).mean
     return {
         "originals": originals,
-        "reconstructions": model.decode_images(means),
+        "reconstructions": model.decode(means),
         "paths": _decode_lines(model, means[0:12:2], means[1:12:2], steps=10),
     }
 
 
 def _decode_lines(
     model: VAE, start: Complex[Tensor, "n d"], end: Complex[Tensor, "n d"], steps: int
-) -> Float[Tensor, "n points height width"]:
+) -> Num[Tensor, "n points *view"]:
     lines = smoothness.latent_lines(start, end, steps)
-    return model.decode_images(lines.flatten(0, 1)).unflatten(0, lines.shape[:2])
+    return model.decode(lines.flatten(0, 1)).unflatten(0, lines.shape[:2])
 
 
 def load_references(
@@ -288,11 +300,15 @@ def load_references(
     oracles: Sequence[Path | str],
     settings: Mapping[str, Any],
     device: torch.device | None = None,
-) -> list[Reference]:
+) -> list[Reference | Unjudged]:
     """Real data as seen by each oracle; ``settings`` are ``neighbours`` and ``quantile``.
+
+    Without any oracle the only one is :class:`~kahlervae.evaluate.reference.Unjudged`.
 
     Raises:
         InputError: a file cannot be read.
     """
+    if not oracles:
+        return [Unjudged()]
     splits = {name: load_split(data, name).to(device) for name in ("train", *HELD_OUT)}
     return [Reference(load_oracle(path).to(device), splits, settings) for path in oracles]

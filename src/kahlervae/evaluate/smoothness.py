@@ -5,7 +5,7 @@ no number of smoothness is read without sharpness.
 """
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float, Int, Num
 from torch import Tensor
 
 __all__ = [
@@ -37,7 +37,7 @@ def latent_lines(
 
 
 def relative_acceleration(
-    paths: Float[Tensor, "n points height width"],
+    paths: Num[Tensor, "n points *view"],
 ) -> Float[Tensor, " n"]:
     r"""Root mean square acceleration of a path of images over its length.
 
@@ -46,12 +46,13 @@ def relative_acceleration(
         \frac{T^2\,[\,\frac{1}{T-1}\sum_t |x_{t+1} - 2x_t + x_{t-1}|^2\,]^{1/2}}
         {\sum_t |x_{t+1} - x_t|}
 
-    in the Euclidean norm of image space. It has no unit: neither the contrast of the images nor
+    in the Euclidean norm of views. It has no unit: neither the contrast of the images nor
     the number of steps nor the scale of the latent space moves it. For a path of constant speed it
     is the angle by which it turns, in radians (θ for an arc of θ of a circle); changes of speed
     add to it; a straight line at constant speed has 0. A path that does not move has 0.
     """
-    points = paths.double().flatten(2)
+    parts = torch.view_as_real(paths) if paths.is_complex() else paths
+    points = parts.double().flatten(2)
     steps = points.shape[1] - 1
     velocity = points.diff(dim=1)
     length = velocity.norm(dim=2).sum(1)
@@ -69,11 +70,13 @@ def label_flips(labels: Int[Tensor, "n points"]) -> Float[Tensor, " n"]:
     return (labels.diff(dim=1) != 0).sum(1).double()
 
 
-def total_variation(images: Float[Tensor, "n height width"]) -> float:
-    r"""Mean total variation :math:`\sum |\partial_y x| + |\partial_x x|` of images, anisotropic.
+def total_variation(views: Num[Tensor, "n *view"]) -> float:
+    r"""Mean total variation :math:`\sum_k \sum |\partial_k x|` along the axes k, anisotropic.
 
-    Its ratio to that of real images is the sharpness: below 1 blurred, above 1 sharper than real.
+    Of three or more axes the last one holds channels, which have no order. The ratio to that of
+    real data is the sharpness: below 1 blurred, above 1 sharper than real.
     """
-    vertical = images.double().diff(dim=1).abs().sum((1, 2))
-    horizontal = images.double().diff(dim=2).abs().sum((1, 2))
-    return (vertical + horizontal).mean().item()
+    x = views.to(torch.complex128) if views.is_complex() else views.double()
+    axes = tuple(range(1, x.dim()))
+    along = axes if len(axes) < 3 else axes[:-1]
+    return torch.stack([x.diff(dim=k).abs().sum(axes) for k in along]).sum(0).mean().item()

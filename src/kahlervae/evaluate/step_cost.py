@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from kahlervae.data import Form
 from kahlervae.geometry.fisher import fisher_norm
 from kahlervae.models import build_model
 from kahlervae.nn.optimiser import Adam
@@ -73,7 +74,7 @@ def _clock(variant: str, size: Mapping[str, int]) -> Callable[[], dict[str, floa
     shape = (size["image"], size["image"])
     identity = {"dataset": "noise", "representation": "pixels", "variant": variant, "seed": 0}
     sizes = {key: size[key] for key in ("latent_dim", "width", "depth")}
-    model = build_model(identity, shape, "complex", **sizes, likelihood_variance="constant")
+    model = build_model(identity, Form(shape), "complex", **sizes, likelihood_variance="constant")
     exact = REGULARISER | {"points": size["points"]}
     learned = exact | POTENTIAL | {key: size[key] for key in ("groups", "components")}
     blocks = {"complex": {}, "fisher": {"regulariser": exact}, "kahler": {"regulariser": learned}}

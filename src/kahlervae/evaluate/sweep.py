@@ -55,20 +55,19 @@ def score_setting(
     from kahlervae.sample import Prior
     from kahlervae.seeding import generator
 
-    vae, images = load_model(model), load_split(data, "validation").images
+    vae, validation = load_model(model), load_split(data, "validation").samples
     seed, keys = vae.identity["seed"], list(vae.identity)
     references = load_references(data, oracles, settings)
-    reconstruction = reconstruction_scores(vae, images, generator(seed, "reconstruction"))
+    reconstruction = reconstruction_scores(vae, validation, generator(seed, "reconstruction"))
     # Lengths of paths are in units of the test images, which have no say here.
-    paths = score_paths(vae, {}, images, references, settings["paths"])
+    paths = score_paths(vae, {}, validation, references, settings["paths"])
     paths = paths.drop(columns=["endpoints", "path_length"])
     prior = Prior(vae.latent_dim)
     draws = prior.sample(settings["count"], generator(seed, "sample", prior.key))
     with torch.no_grad():
-        decoded = vae.decode_images(draws.latents)
+        decoded = vae.decode(draws.latents)
     samples = pd.DataFrame(
-        {"oracle": reference.oracle.architecture}
-        | reference.image_scores(reference.see(decoded), "validation")
+        {"oracle": reference.name} | reference.image_scores(reference.see(decoded), "validation")
         for reference in references
     )
     table = paths.merge(samples, on="oracle")

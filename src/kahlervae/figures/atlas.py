@@ -31,6 +31,7 @@ from PIL import Image
 
 from kahlervae.errors import InputError
 from kahlervae.figures.images import key_label
+from kahlervae.figures.pictures import pictures
 from kahlervae.figures.style import VARIANTS, arrays, ordered
 from kahlervae.storage import atomic
 
@@ -61,12 +62,14 @@ FIELDS = {
 INTRODUCTION = f"""
 <p style="margin: 0; max-width: 78em; line-height: 1.45">
 <b>Colour</b>: the chosen quantity on the plane of the two leading principal directions of the
-posterior means of test images, real directions in C<sup>d</sup> = R<sup>2d</sup> through z = 0.
+posterior means of test data, real directions in C<sup>d</sup> = R<sup>2d</sup> through z = 0.
 The prior has standard deviation 1/√2 along each axis.
 <b>Points</b>: latents of the chosen set, projected orthogonally into the plane; in the other
-directions they lie off it, so that a point's own image may differ from the image below it.
-<b style="color: {OUTLIER}">Crosses</b>: decoded images beyond the kNN threshold of at least one
-oracle; of real images 5 % lie beyond that of each.
+directions they lie off it, so that what is decoded at a point may differ from what is decoded below
+it.
+<b style="color: {OUTLIER}">Crosses</b>: decoded samples beyond the kNN threshold of at least one
+oracle; of real ones 5 % lie beyond that of each. Without labels there are no oracles,
+and no crosses.
 Move the pointer over the map.</p>
 """
 
@@ -95,7 +98,8 @@ if (nearest >= 0) {
   show(sample, position[nearest], across);
   about.text = `<b>nearest point at ${place(x[nearest], y[nearest])}</b><br>`
     + `${distance[nearest].toFixed(2)} off the plane<br>`
-    + (outliers[nearest] ? `outlier by ${outliers[nearest]} of ${oracles} oracles` : 'no outlier');
+    + (oracles === 0 ? 'not judged: no labels'
+      : outliers[nearest] ? `outlier by ${outliers[nearest]} of ${oracles} oracles` : 'no outlier');
 } else {
   about.text = 'no point near the pointer';
 }
@@ -276,7 +280,7 @@ def _rank(key: str) -> tuple[bool, str]:
 
 def _set_label(key: str) -> str:
     if key.startswith("posterior_mean:"):
-        return "test images (posterior means)"
+        return "test data (posterior means)"
     return key_label(key).replace("\n", ", ")
 
 
@@ -316,12 +320,16 @@ def _points(content: Mapping[str, np.ndarray], sets: list[str]) -> tuple[pd.Data
 def _preview(name: str, images: np.ndarray, across: int) -> Div:
     """A window on one image of a sheet, ``across`` in a row; moving the sheet changes the image."""
     down = -(-len(images) // across)
-    height, width = images.shape[1:]
-    sheet = np.zeros((across * down, height, width))
-    sheet[: len(images)] = images
-    rows = sheet.reshape(down, across, height, width).swapaxes(1, 2).reshape(down * height, -1)
-    # Dark strokes on white paper, in 32 shades, of which no eye tells two neighbours apart.
-    ink = (np.round(31 * (1 - rows)) * 255 / 31).round().astype(np.uint8)
+    drawn = pictures(images)
+    height, width, *colours = drawn.shape[1:]
+    sheet = np.zeros((across * down, height, width, *colours))
+    sheet[: len(images)] = drawn
+    rows = sheet.reshape(down, across, height, width, *colours).swapaxes(1, 2)
+    rows = rows.reshape(down * height, -1, *colours)
+    # Dark strokes on white paper, in 32 shades, of which no eye tells two neighbours apart; colours
+    # are what they are.
+    light = rows if colours else 1 - rows
+    ink = (np.round(31 * light) * 255 / 31).round().astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(ink).save(file, "webp", lossless=True, quality=100, method=6)
     encoded = base64.b64encode(file.getvalue()).decode()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from kahlervae.errors import InputError
-from kahlervae.figures.style import GROUP, SAMPLERS, VARIANTS, VERDICTS, counted, table
+from kahlervae.evaluate import claims as judged
+from kahlervae.figures.style import GROUP, LEFT_OUT, SAMPLERS, VARIANTS, VERDICTS, counted, table
 from kahlervae.storage import atomic
 
 __all__ = ["MEASURED", "write_captions"]
@@ -21,6 +22,8 @@ def _by(frame: pd.DataFrame, column: str, value: str, form: str = "{:.3g}") -> s
         *(name for name in looks if name in means),
         *(n for n in means.index if n not in looks),
     ]
+    if means.isna().all():
+        return LEFT_OUT
     return ", ".join(
         f"{looks[name].label if name in looks else name} {form.format(means[name])}"
         for name in names
@@ -28,7 +31,7 @@ def _by(frame: pd.DataFrame, column: str, value: str, form: str = "{:.3g}") -> s
 
 
 def _reconstruction(frame: pd.DataFrame) -> str:
-    return f"Mean squared error per pixel on test images: {_by(frame, 'variant', 'mse')}."
+    return f"Mean squared error per value on test data: {_by(frame, 'variant', 'mse')}."
 
 
 def _correlation(frame: pd.DataFrame) -> str:
@@ -47,8 +50,16 @@ def _error(frame: pd.DataFrame) -> str:
     return (
         f"Relative error, mean over the models: {listed}. Hermitian defect of the Fisher metric: "
         f"{_by(fisher, 'variant', 'hermitian_defect', '{:.2f}')}; closedness defect: "
-        f"{_by(fisher, 'variant', 'closedness_defect', '{:.2f}')}."
+        f"{_by(fisher, 'variant', 'closedness_defect', '{:.2f}')}.{_covariance(fisher)}"
     )
+
+
+def _covariance(fisher: pd.DataFrame) -> str:
+    """What share of the metric is due to the variance, where that depends on the latent."""
+    if "covariance_share" not in fisher or not fisher["covariance_share"].any():
+        return ""
+    shares = _by(fisher, "variant", "covariance_share", "{:.3f}")
+    return f" Share of the covariance term in the trace of the Fisher metric: {shares}."
 
 
 def _cost(frame: pd.DataFrame) -> str:
@@ -65,7 +76,7 @@ def _cost(frame: pd.DataFrame) -> str:
 def _acceleration(frame: pd.DataFrame) -> str:
     between = frame[frame["endpoints"] == "posterior"]
     return (
-        f"Between test images, relative acceleration: {_by(between, 'variant', 'acceleration')}; "
+        f"Between test data, relative acceleration: {_by(between, 'variant', 'acceleration')}; "
         f"outliers among midpoints: {_by(between, 'variant', 'midpoint_outliers', '{:.2f}')}; "
         f"sharpness: {_by(between, 'variant', 'sharpness', '{:.2f}')}."
     )
@@ -166,7 +177,8 @@ def _measured(name: str, tables: Path) -> str:
 def _verdicts(claims: Path) -> str:
     frame = table(claims, ["verdict", "adjusted"])
     counts = frame["verdict"].value_counts()
-    listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in VERDICTS)
+    told = [name for name in VERDICTS if name in counts or name != judged.LEFT_OUT]
+    listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in told)
     lost = int((frame["adjusted"] != frame["verdict"]).sum())
     return (
         f"**Verdicts** on {counted(len(frame), 'claim')}: {listed}. "

@@ -1,4 +1,4 @@
-"""Figures of decoded images: reconstructions, samples, latent lines."""
+"""Figures of what is decoded: reconstructions, samples, latent lines."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kahlervae.errors import InputError
+from kahlervae.figures.pictures import pictures
 from kahlervae.figures.style import (
     GROUP,
     MODEL,
@@ -21,10 +22,12 @@ from kahlervae.figures.style import (
     arrays,
     blank,
     canvas,
+    count_oracles,
     counted,
     grouped,
     half_weight,
     ordered,
+    say_left_out,
     seeds,
     summary,
     table,
@@ -60,11 +63,12 @@ FLAGGED = {
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images (n, H, W) as one array of ``columns`` columns, with NaN between neighbours."""
-    n, height, width = images.shape
+    """Pictures (n, H, W) or (n, H, W, 3) as one of ``columns`` columns, NaN between neighbours."""
+    n, height, width, *colours = images.shape
     gap = max(1, width // 10)
     rows = -(-n // columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    size = rows * (height + gap) - gap, columns * (width + gap) - gap
+    sheet = np.full((*size, *colours), np.nan)
     for k, image in enumerate(images):
         top, left = k // columns * (height + gap), k % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
@@ -72,9 +76,14 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def show(axes: Axes, images: np.ndarray, columns: int, labels: Sequence[str] = ()) -> None:
-    """Draw images with values in [0, 1], tiled, with a label for each row of tiles."""
-    _, height, width = images.shape
-    axes.imshow(tile(images, columns), cmap=INK, vmin=0, vmax=1)
+    """Draw views of any shape, tiled, with a label for each row of tiles."""
+    drawn = pictures(images)
+    height, width = drawn.shape[1:3]
+    sheet = tile(drawn, columns)
+    # Gaps between colours have to be white by themselves.
+    axes.imshow(
+        np.nan_to_num(sheet, nan=1.0) if sheet.ndim > 2 else sheet, cmap=INK, vmin=0, vmax=1
+    )
     pitch = height + max(1, width // 10)
     axes.set_yticks(pitch * np.arange(len(labels)) + (height - 1) / 2, labels)
     axes.set_xticks([])
@@ -118,7 +127,7 @@ def reconstructions(inputs: Sequence[Path]) -> Figure:
     blocks = []
     for group, held in galleries.items():
         originals = next(iter(held.values()))[0]["originals"]
-        labels, tiles = ["test images"], [originals]
+        labels, tiles = ["test data"], [originals]
         for variant, (content, identity) in held.items():
             if not np.array_equal(content["originals"], originals):
                 raise InputError(
@@ -383,11 +392,12 @@ def geodesics(inputs: Sequence[Path]) -> Figure:
             ax.axhline(column == "fisher_length", color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
             along_x(ax, variants)
             ax.set_ylabel(label)
+            say_left_out(ax, differences[column])
             if group and j == 0:
                 ax.set_title(group, loc="left")
     count = frame["seed"].nunique()
     figure.supxlabel(
-        f"points: {counted(count, 'seed')}, mean of {counted(frame['oracle'].nunique(), 'oracle')};"
+        f"points: {counted(count, 'seed')}, mean of {count_oracles(frame)};"
         f" bars: {summary(count)}; Δ: geodesic minus straight; dashed: no difference",
         fontsize=6.5,
     )

@@ -115,7 +115,7 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
         ax.set_xlabel("")
     for ax in axes[:, 1:3].flat:
         ax.set_yticklabels([])
-    for ax, title in zip(axes[0], [*maps.values(), "decoded images"], strict=True):
+    for ax, title in zip(axes[0], [*maps.values(), "decoded there"], strict=True):
         ax.set_title(title)
     start = 0
     for held in slices.values():

@@ -10,10 +10,11 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from kahlervae.errors import InputError
+from kahlervae.evaluate.claims import LEFT_OUT
 from kahlervae.figures.style import VERDICTS, table
 from kahlervae.storage import atomic, read_table
 
-__all__ = ["write_summary", "write_table_page"]
+__all__ = ["render", "write_summary", "write_table_page"]
 
 
 def write_table_page(path: Path, out: Path) -> None:
@@ -28,7 +29,7 @@ def write_table_page(path: Path, out: Path) -> None:
         ["" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row]
         for row in frame.itertuples(index=False)
     ]
-    _render(out, "table", name=path.stem, columns=list(frame.columns), numeric=numeric, rows=rows)
+    render(out, "table", name=path.stem, columns=list(frame.columns), numeric=numeric, rows=rows)
 
 
 def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
@@ -43,16 +44,17 @@ def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
     frame = table(claims, ["statement", "metric", "estimate", "ci_low", "rule", "verdict"])
     alone = frame["ci_low"].isna() & frame["rule"].str.contains("each of")
     scored = frame[~alone]
+    told = [name for name in VERDICTS if name != LEFT_OUT or (frame["verdict"] == name).any()]
     counts = pd.crosstab(scored["metric"], scored["verdict"]).reindex(
-        index=scored["metric"].unique(), columns=list(VERDICTS), fill_value=0
+        index=scored["metric"].unique(), columns=told, fill_value=0
     )
-    _render(
+    render(
         out,
         "summary",
         identities=[_worst(held) for _, held in frame[alone].groupby("statement", sort=False)],
         counts=counts,
         totals=frame["verdict"].value_counts().to_dict(),
-        colours={name: look.color for name, look in VERDICTS.items()},
+        colours={name: VERDICTS[name].color for name in told},
         figures=[(path.stem.replace("_", " "), _data_uri(path)) for path in figures],
     )
 
@@ -70,7 +72,8 @@ def _data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _render(out: Path, template: str, **values: Any) -> None:
+def render(out: Path, template: str, **values: Any) -> None:
+    """Write a template of this folder, with all values escaped."""
     text = files("kahlervae.figures").joinpath(f"{template}.html.jinja").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     with atomic(out) as temporary:

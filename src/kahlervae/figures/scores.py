@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kahlervae.evaluate.claims import LEFT_OUT
 from kahlervae.evaluate.pareto import with_families
 from kahlervae.figures.style import (
     GROUP,
@@ -19,6 +20,7 @@ from kahlervae.figures.style import (
     VERDICTS,
     Look,
     canvas,
+    count_oracles,
     counted,
     dodged,
     grouped,
@@ -26,10 +28,12 @@ from kahlervae.figures.style import (
     legend,
     mean_interval,
     ordered,
+    say_left_out,
     summary,
     table,
     titled,
 )
+from kahlervae.figures.style import LEFT_OUT as WITHOUT
 from kahlervae.storage import read_table
 
 __all__ = ["claims", "pareto", "smoothness", "strengths", "training"]
@@ -41,9 +45,9 @@ def training(inputs: Sequence[Path]) -> Figure:
     ``inputs``: the gathered ``history.csv``. Lines are means over seeds, bands their range.
     """
     panels = {
-        "validation_elbo": "validation ELBO (nats per image)",
-        "log_likelihood": "log likelihood (nats per image)",
-        "kl": "KL (nats per image)",
+        "validation_elbo": "validation ELBO (nats per sample)",
+        "log_likelihood": "log likelihood (nats per sample)",
+        "kl": "KL (nats per sample)",
         "regulariser": "regulariser R",
         "tie": "tie M of the potential",
         "gradient_norm": "gradient norm",
@@ -104,7 +108,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
 
     ``inputs``: the gathered ``paths.csv``, averaged over oracles; lines run between test posteriors
     and between prior samples. Points are seeds; bars their mean and its 95 % interval. Dashed: real
-    images.
+    data.
     """
     panels = {
         "acceleration": ("relative acceleration", None),
@@ -128,6 +132,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
             if real is not None:
                 ax.axhline(real, color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
             ax.set_ylabel(label)
+            say_left_out(ax, held[column])
         for ax in block[0]:
             ax.tick_params(labelbottom=False)
         block[0, 0].set_title(group, loc="left")
@@ -136,8 +141,8 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
         [handle(ENDPOINTS[name]) for name in kinds],
         title=(
             f"points: {counted(seeds, 'seed')}, "
-            f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; "
-            f"bars: {summary(seeds)}; dashed: real images"
+            f"mean of {count_oracles(frame)}; "
+            f"bars: {summary(seeds)}; dashed: real data"
         ),
     )
     return figure
@@ -182,7 +187,7 @@ def strengths(inputs: Sequence[Path]) -> Figure:
             ax.set_ylabel(label)
         axes[2 * i, 0].set_title(group, loc="left")
         for ax in axes[2 * i + 1]:
-            ax.set_xlabel("MSE of validation images (per pixel)")
+            ax.set_xlabel("MSE of validation data (per value)")
     variants = ordered(means["variant"], VARIANTS)
     legend(
         figure,
@@ -190,12 +195,12 @@ def strengths(inputs: Sequence[Path]) -> Figure:
             *(handle(VARIANTS[name]) for name in variants),
             handle(Look("chosen", "#222222", "o"), fillstyle="none", markersize=9),
         ],
-        title=f"one model a point; scores: mean of {counted(frame['oracle'].nunique(), 'oracle')}",
+        title=f"one model a point; scores: mean of {count_oracles(frame)}",
     )
     return figure
 
 
-REAL = Look("real test images", "#000000", "*")
+REAL = Look("real test data", "#000000", "*")
 SCORES = {"knn_outliers": "kNN outliers", "entropy_outliers": "entropy outliers"}
 FITTED = "volume:base={},weight={},metric=fitted"
 FAMILIES = {
@@ -217,7 +222,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     """Outliers against recall: the curve of every family of samplers; lower right is better.
 
     ``inputs``: the gathered ``samples.csv``, of which test rows are shown, averaged over oracles;
-    ``chosen.csv``; then any number of ``reference.csv`` (scores of real test images). Curves follow
+    ``chosen.csv``; then any number of ``reference.csv`` (scores of real test data). Curves follow
     the temperature, or the power of the volume element, through means over seeds with their 95 %
     intervals; mixtures have a curve for every number of components. Ringed: the settings that were
     chosen on validation rows. The vertical scale is that of the square root. Data sets where only
@@ -284,7 +289,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
         entries[half:],
         title=(
             f"{summary(seeds)} over {counted(seeds, 'seed')}, "
-            f"mean of {counted(frame['oracle'].nunique(), 'oracle')}; lower right is better"
+            f"mean of {count_oracles(frame)}; lower right is better"
         ),
     )
     return figure
@@ -378,7 +383,7 @@ def claims(inputs: Sequence[Path]) -> Figure:
         if not label.get_text().startswith("C"):
             label.set_fontweight("bold")
     axes[0].set_ylim(y - 0.5, -0.7)
-    handles = [handle(VERDICTS[name]) for name in verdicts]
+    handles = [handle(VERDICTS[name]) for name in verdicts if name != LEFT_OUT]
     if (frame["adjusted"] != frame["verdict"]).any():
         lost = Look("not after Holm's correction", "#333333", "o")
         handles.append(handle(lost, mfc="white"))
@@ -409,6 +414,10 @@ def _forest(ax: Axes, part: pd.DataFrame, heights: dict[str, float], limit: floa
             ax.plot([np.clip(x, -0.97 * limit, 0.97 * limit)], [y], **style)
             continue
         beside = ax.get_yaxis_transform()
+        if row["verdict"] == LEFT_OUT:
+            look: dict[str, Any] = {"va": "center", "fontsize": 5, "color": "#AAAAAA"}
+            ax.text(0.05, y, WITHOUT, transform=beside, **look)
+            continue
         ax.plot([0.05], [y], transform=beside, **style)
         text = f"{row['estimate']:.1g}" if np.isfinite(row["estimate"]) else "no estimate"
         text = text.replace("-", "−")

@@ -21,10 +21,12 @@ from matplotlib.lines import Line2D
 from scipy import special
 
 from kahlervae.errors import InputError
+from kahlervae.evaluate import UNJUDGED
 from kahlervae.storage import read_arrays, read_table
 
 __all__ = [
     "GROUP",
+    "LEFT_OUT",
     "MODEL",
     "ONE_COLUMN",
     "POTENTIALS",
@@ -37,6 +39,7 @@ __all__ = [
     "arrays",
     "blank",
     "canvas",
+    "count_oracles",
     "counted",
     "dodged",
     "grouped",
@@ -45,6 +48,7 @@ __all__ = [
     "legend",
     "mean_interval",
     "ordered",
+    "say_left_out",
     "seeds",
     "style",
     "summary",
@@ -104,7 +108,12 @@ VERDICTS = {
     "supported": Look("supported", "#0072B2", "o"),
     "inconclusive": Look("inconclusive", "#999999", "s"),
     "not supported": Look("not supported", "#D55E00", "X"),
+    "left out": Look("left out", "#BBBBBB", "x"),
 }
+"""Verdicts; the last one only where it occurs."""
+
+LEFT_OUT = "left out: no labels"
+"""What figures say in place of what only an oracle can tell."""
 
 _RC: Any = {
     "figure.dpi": 200,
@@ -296,6 +305,21 @@ def along_x(ax: Axes, variants: Sequence[str]) -> None:
             text.set(rotation=30, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.6, len(variants) - 0.4)
     ax.grid(False, axis="x")
+
+
+def say_left_out(ax: Axes, values: "pd.Series[float]") -> None:
+    """Say in a panel without a value that there is no oracle, hence none."""
+    if not np.isfinite(values).any():
+        for line in ax.lines:
+            line.set_visible(False)
+        middle: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+        ax.text(0.5, 0.5, LEFT_OUT, color="#888888", **middle)
+        ax.set_yticks([])
+
+
+def count_oracles(frame: pd.DataFrame) -> str:
+    """``2 oracles``: of those that judged anything."""
+    return counted(frame.loc[frame["oracle"] != UNJUDGED, "oracle"].nunique(), "oracle")
 
 
 def half_weight(alphas: Iterable[float]) -> float:

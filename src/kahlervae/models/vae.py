@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Num
 from torch import Tensor, nn
 
 from kahlervae import storage
-from kahlervae.data.representations import REPRESENTATIONS
+from kahlervae.data.form import Form
+from kahlervae.data.representations import represent
 from kahlervae.errors import InputError
 from kahlervae.models.decoders import ComplexDecoder, HolomorphicDecoder, RealDecoder
 from kahlervae.models.encoders import ComplexEncoder, RealEncoder
@@ -26,21 +27,22 @@ class VAE(nn.Module):
 
     Args:
         identity: dataset, representation, variant and seed: the first columns of every table.
-        architecture: ``image_shape``, ``latent_dim``, ``width``, ``depth``,
+        architecture: ``form`` of the samples, ``latent_dim``, ``width``, ``depth``,
             ``likelihood_variance`` (``constant`` or ``diagonal``) and ``networks`` (``complex``,
             ``real`` or ``holomorphic``); enough to build the model again from its file.
 
     Raises:
-        InputError: the networks are holomorphic and the data are real.
+        InputError: the representation is not for such samples, or the networks are holomorphic and
+            it is real.
     """
 
     def __init__(self, identity: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
         super().__init__()
         self.identity = dict(identity)
         self.architecture = dict(architecture)
-        self.image_shape: tuple[int, int] = tuple(architecture["image_shape"])
+        self.form = Form.load(architecture["form"])
         self.latent_dim: int = architecture["latent_dim"]
-        self.representation = REPRESENTATIONS[identity["representation"]]
+        self.representation = represent(identity["representation"], self.form)
         self.encoder, self.decoder = self._networks()
 
     def _networks(self) -> tuple[nn.Module, nn.Module]:
@@ -48,42 +50,50 @@ class VAE(nn.Module):
         if networks == "holomorphic" and not is_complex:
             raise InputError(
                 "a holomorphic decoder needs complex data, and "
-                f"{self.identity['representation']} are real: use kspace."
+                f"{self.identity['representation']} are real: use kspace, or native for data that "
+                "are complex."
             )
-        output_dim = self.representation.dimension(self.image_shape)
         width, depth = self.architecture["width"], self.architecture["depth"]
-        sizes = (output_dim, self.latent_dim, width, depth)
+        sizes = (self.representation.dimension, self.latent_dim, width, depth)
+        observes_complex = self.representation.observes_complex
         variance = self.architecture["likelihood_variance"]
         if networks == "real":
-            return RealEncoder(*sizes, is_complex), RealDecoder(*sizes, is_complex, variance)
-        encoder = ComplexEncoder(*sizes, is_complex)
+            return RealEncoder(*sizes, observes_complex), RealDecoder(*sizes, is_complex, variance)
+        encoder = ComplexEncoder(*sizes, observes_complex)
         if networks == "holomorphic":
             return encoder, HolomorphicDecoder(*sizes)
         return encoder, ComplexDecoder(*sizes, is_complex, variance)
 
-    def encode_images(self, images: Float[Tensor, "n height width"]) -> Posterior:
-        """The posterior of every image."""
-        return self.encoder(self.representation.encode(images))
+    def encode(self, samples: Num[Tensor, "n *shape"]) -> Posterior:
+        """The posterior of every sample."""
+        return self.posterior(self.representation.encode(samples))
 
-    def decode_images(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n height width"]:
-        """The mean of the likelihood at every latent as an image, clipped to [0, 1]."""
-        return self.representation.decode(self.decoder(z).mean, self.image_shape).clamp(0, 1)
+    def posterior(self, x: Num[Tensor, "n D"]) -> Posterior:
+        """The posterior of every vector of the representation."""
+        return self.encoder(self.representation.observe(x))
+
+    def decode(self, z: Complex[Tensor, "n d"]) -> Num[Tensor, "n *view"]:
+        """The likelihood at every latent as it is shown and judged, a view of its mean.
+
+        What is known to lie in [0, 1] is clipped to it. See :class:`~kahlervae.data.form.Form`.
+        """
+        return self.representation.view(self.decoder(z))
 
     def elbo_terms(
-        self, images: Float[Tensor, "n height width"], generator: torch.Generator
+        self, samples: Num[Tensor, "n *shape"], generator: torch.Generator
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        r"""Both terms of the evidence lower bound of every image, in nats.
+        r"""Both terms of the evidence lower bound of every sample, in nats.
 
         .. math:: \log p(x \mid z),\ z \sim q(z \mid x) \qquad\text{and}\qquad KL(q(z|x) \| p(z))
         """
-        x = self.representation.encode(images)
-        posterior = self.encoder(x)
+        x = self.representation.encode(samples)
+        posterior = self.posterior(x)
         return self.decoder(posterior.sample(generator)).log_prob(x), posterior.kl()
 
 
 def build_model(
     identity: Mapping[str, Any],
-    image_shape: tuple[int, int],
+    form: Form,
     networks: str,
     latent_dim: int,
     width: int,
@@ -97,7 +107,7 @@ def build_model(
 
     Args:
         identity: dataset, representation, variant and seed.
-        image_shape: height and width.
+        form: of the samples.
         networks: ``complex``, ``real`` or ``holomorphic``.
         latent_dim: d.
         width: of the hidden layers.
@@ -105,16 +115,17 @@ def build_model(
         likelihood_variance: ``constant`` or ``diagonal``.
 
     Raises:
-        InputError: the networks are holomorphic and the data are real.
+        InputError: the representation is not for such samples, or the networks are holomorphic and
+            it is real.
 
     Example:
         >>> names = dict(dataset="digits", representation="pixels", variant="complex", seed=0)
-        >>> model = build_model(names, (8, 8), "complex", latent_dim=2, width=16, depth=1)
-        >>> model.decode_images(torch.zeros(5, 2, dtype=torch.complex64)).shape
+        >>> model = build_model(names, Form((8, 8)), "complex", latent_dim=2, width=16, depth=1)
+        >>> model.decode(torch.zeros(5, 2, dtype=torch.complex64)).shape
         torch.Size([5, 8, 8])
     """
     architecture = {
-        "image_shape": list(image_shape),
+        "form": form.dump(),
         "latent_dim": latent_dim,
         "width": width,
         "depth": depth,
@@ -159,12 +170,12 @@ def load_model(path: Path | str) -> VAE:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> names = dict(dataset="digits", representation="pixels", variant="complex", seed=0)
-        >>> model = build_model(names, (8, 8), "complex", latent_dim=2, width=16, depth=1)
+        >>> model = build_model(names, Form((8, 8)), "complex", latent_dim=2, width=16, depth=1)
         >>> with TemporaryDirectory() as folder:
         ...     save_model(f"{folder}/model.safetensors", model)
         ...     again = load_model(f"{folder}/model.safetensors")
         >>> z = torch.zeros(5, 2, dtype=torch.complex64)
-        >>> torch.equal(again.decode_images(z), model.decode_images(z))
+        >>> torch.equal(again.decode(z), model.decode(z))
         True
     """
     tensors, metadata = storage.read_tensors(path)

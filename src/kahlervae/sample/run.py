@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Num
 from torch import Tensor
 
 from kahlervae.errors import InputError
@@ -23,9 +23,9 @@ __all__ = ["SAMPLERS", "Samples", "Sources", "build_samplers", "sample_model"]
 SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian")
 CHAINS = ("chains", "warmup", "draws", "leapfrog", "candidates", "rhat")
 FITTED = 10_000
-"""Training images, at random, to whose posterior means mixtures and anchors are fitted, at most."""
+"""Training samples, at random, to whose posterior means mixtures and anchors are fitted."""
 ANCHORS = 1_000
-"""Training images, at random, whose posteriors are the aggregated one as base, at most."""
+"""Training samples, at random, whose posteriors are the aggregated one as base, at most."""
 
 
 class Samples(NamedTuple):
@@ -49,15 +49,16 @@ class Sources:
 
     Args:
         model: gives the posteriors, the decoder and the seed.
-        images: training images.
+        samples: training samples.
         potentials: ``fitted`` and ``posterior``; None for a model with a real latent space.
         settings: ``sampling`` of the configuration.
 
     Example:
         >>> import torch
+        >>> from kahlervae.data import Form
         >>> from kahlervae.models import build_model
         >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
-        >>> model = build_model(identity, (8, 8), "complex", latent_dim=2, width=8, depth=1)
+        >>> model = build_model(identity, Form((8, 8)), "complex", latent_dim=2, width=8, depth=1)
         >>> sources = Sources(model, torch.zeros(4, 8, 8), None, {})
         >>> tuple(sources.posterior(3).mean.shape), sources.base("prior").key
         ((3, 2), 'prior:default')
@@ -66,23 +67,23 @@ class Sources:
     def __init__(
         self,
         model: VAE,
-        images: Float[Tensor, "n height width"],
+        samples: Num[Tensor, "n *shape"],
         potentials: Mapping[str, VolumeElement] | None,
         settings: Mapping[str, Any],
     ) -> None:
-        self._model, self._images = model, images
+        self._model, self._samples = model, samples
         self._potentials, self._settings = potentials, settings
         self._mixtures: dict[int, GaussianMixture] = {}
 
-    def images(self, most: int) -> Float[Tensor, "chosen height width"]:
-        """So many training images at random, all of them if there are fewer."""
+    def samples(self, most: int) -> Num[Tensor, "chosen *shape"]:
+        """So many training samples at random, all of them if there are fewer."""
         stream = generator(self._model.identity["seed"], "sample", "images")
-        return self._images[torch.randperm(len(self._images), generator=stream)[:most]]
+        return self._samples[torch.randperm(len(self._samples), generator=stream)[:most]]
 
     @torch.no_grad()
     def posterior(self, most: int) -> Posterior:
-        """The posteriors of :meth:`images`."""
-        return self._model.encode_images(self.images(most))
+        """The posteriors of :meth:`samples`."""
+        return self._model.encode(self.samples(most))
 
     def mixture(self, components: int) -> GaussianMixture:
         """The Gaussian mixture of the posterior means."""
@@ -94,7 +95,7 @@ class Sources:
     def base(self, name: str) -> Base:
         """A base of the volume samplers by its name."""
         if name == "prior":
-            return Prior(self._model.latent_dim, device=self._images.device)
+            return Prior(self._model.latent_dim, device=self._samples.device)
         if name == "gmm":
             return self.mixture(self._settings["gmm"]["components"][0])
         return PosteriorMixture(self.posterior(ANCHORS))
@@ -109,7 +110,7 @@ class Sources:
 
 def build_samplers(
     model: VAE,
-    images: Float[Tensor, "n height width"],
+    samples: Num[Tensor, "n *shape"],
     potentials: Mapping[str, VolumeElement] | None,
     settings: Mapping[str, Any],
 ) -> Iterator[Sampler]:
@@ -122,23 +123,24 @@ def build_samplers(
 
     Example:
         >>> import torch
+        >>> from kahlervae.data import Form
         >>> from kahlervae.models import build_model
         >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
-        >>> model = build_model(identity, (8, 8), "complex", latent_dim=2, width=8, depth=1)
+        >>> model = build_model(identity, Form((8, 8)), "complex", latent_dim=2, width=8, depth=1)
         >>> settings = {"samplers": ["prior", "truncated"], "truncated": {"temperatures": [0.5]}}
         >>> [sampler.key for sampler in build_samplers(model, torch.zeros(4, 8, 8), None, settings)]
         ['prior:default', 'truncated:temperature=0.5']
     """
-    sources = Sources(model, images, potentials, settings)
+    sources = Sources(model, samples, potentials, settings)
     for name in settings["samplers"]:
         if name == "prior":
             yield sources.base("prior")
         elif name == "truncated":
             for temperature in settings["truncated"]["temperatures"]:
-                yield Truncated(model.latent_dim, temperature, device=images.device)
+                yield Truncated(model.latent_dim, temperature, device=samples.device)
         elif name == "posterior_mixture":
             with torch.no_grad():
-                yield PosteriorMixture(model.encode_images(images))
+                yield PosteriorMixture(model.encode(samples))
         elif name == "gmm":
             for components in settings["gmm"]["components"]:
                 for temperature in settings["gmm"]["temperatures"]:
@@ -177,7 +179,7 @@ def _volume_samplers(sources: Sources, settings: Mapping[str, Any]) -> Iterator[
 
 def sample_model(
     model: VAE,
-    images: Float[Tensor, "n height width"],
+    samples: Num[Tensor, "n *shape"],
     potentials: Mapping[str, VolumeElement] | None,
     settings: Mapping[str, Any],
 ) -> Samples:
@@ -189,7 +191,7 @@ def sample_model(
 
     Args:
         model: gives the latent dimension, the posteriors, the decoder, the identity and the seed.
-        images: training images, for the posteriors; latents are drawn to their device.
+        samples: training samples, for the posteriors; latents are drawn to their device.
         potentials: metrics of the volume samplers, ``fitted`` and ``posterior``; None for a model
             with a real latent space.
         settings: ``sampling`` of the configuration, and ``epsilon`` of its ``geometry``.
@@ -199,9 +201,10 @@ def sample_model(
 
     Example:
         >>> import torch
+        >>> from kahlervae.data import Form
         >>> from kahlervae.models import build_model
         >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
-        >>> model = build_model(identity, (8, 8), "complex", latent_dim=2, width=8, depth=1)
+        >>> model = build_model(identity, Form((8, 8)), "complex", latent_dim=2, width=8, depth=1)
         >>> settings = {"samplers": ["prior"], "validation_count": 2, "count": 4}
         >>> samples = sample_model(model, torch.zeros(4, 8, 8), None, settings)
         >>> tuple(samples.latents["prior:default"].shape)
@@ -209,7 +212,7 @@ def sample_model(
     """
     latents, diagnostics, speed = {}, [], []
     count = settings["validation_count"] + settings["count"]
-    for sampler in build_samplers(model, images, potentials, settings):
+    for sampler in build_samplers(model, samples, potentials, settings):
         stream = generator(model.identity["seed"], "sample", sampler.key)
         start = time.perf_counter()
         draws = sampler.sample(count, stream)

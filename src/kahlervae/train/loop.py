@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Num
 from torch import Tensor
 
 from kahlervae.data import Split
@@ -61,17 +61,16 @@ def train(
     """
     options, variant = settings["training"], settings["variant"]
     seed = identity["seed"]
-    images = splits["train"].images
+    samples = splits["train"].samples
     torch.manual_seed(generator(seed, "initialise").initial_seed())
     networks = identity["variant"] if identity["variant"] in NETWORKS else "complex"
-    height, width = images.shape[1:]
     names = ("latent_dim", "width", "depth", "likelihood_variance")
     sizes = {name: settings["model"][name] for name in names}
-    model = build_model(identity, (height, width), networks, **sizes)
-    objective = Objective(model, variant, options["kl_warmup_epochs"]).to(images.device)
+    model = build_model(identity, splits["train"].form, networks, **sizes)
+    objective = Objective(model, variant, options["kl_warmup_epochs"]).to(samples.device)
     optimiser = Adam(objective.parameters(), lr=options["learning_rate"])
     stream = generator(seed, "train")
-    data = hashlib.sha256(images.cpu().numpy().tobytes()).hexdigest()
+    data = hashlib.sha256(samples.cpu().numpy().tobytes()).hexdigest()
     origin = {**settings, **identity, "data": data}
     state = Checkpoint(checkpoint, objective, optimiser, stream, origin)
     history = state.restore()
@@ -80,14 +79,16 @@ def train(
         for epoch in range(len(history) + 1, options["epochs"] + 1):
             rows = []
             _set_rate(optimiser, options, epoch)
-            for index in torch.randperm(len(images), generator=stream).split(options["batch_size"]):
+            for index in torch.randperm(len(samples), generator=stream).split(
+                options["batch_size"]
+            ):
                 terms = take_step(
-                    objective, optimiser, images[index], epoch, stream, options["gradient_clip"]
+                    objective, optimiser, samples[index], epoch, stream, options["gradient_clip"]
                 )
                 _refuse_divergence(terms, identity, epoch)
                 rows.append(terms)
             means = {"epoch": epoch, **pd.DataFrame(rows).mean()}
-            means["validation_elbo"] = _elbo(model, splits["validation"].images, seed)
+            means["validation_elbo"] = _elbo(model, splits["validation"].samples, seed)
             history.append(means)
             progress.report(means)
             if epoch % options["checkpoint_every"] == 0:
@@ -99,13 +100,13 @@ def train(
 def take_step(
     objective: Objective,
     optimiser: Adam,
-    images: Float[Tensor, "n height width"],
+    samples: Num[Tensor, "n *shape"],
     epoch: int,
     stream: torch.Generator,
     gradient_clip: float,
 ) -> dict[str, float]:
     """One step of the optimiser; the terms of the objective and the norm of its gradient."""
-    terms = objective(images, epoch, stream)
+    terms = objective(samples, epoch, stream)
     optimiser.zero_grad()
     terms["loss"].backward()
     norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), gradient_clip)
@@ -142,6 +143,6 @@ def _refuse_divergence(row: Mapping[str, float], identity: Mapping[str, Any], ep
 
 
 @torch.no_grad()
-def _elbo(model: VAE, images: Tensor, seed: int) -> float:
-    log_likelihood, kl = model.elbo_terms(images, generator(seed, "validation"))
+def _elbo(model: VAE, samples: Tensor, seed: int) -> float:
+    log_likelihood, kl = model.elbo_terms(samples, generator(seed, "validation"))
     return (log_likelihood - kl).mean().item()

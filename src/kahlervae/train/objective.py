@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Num
 from torch import Tensor, nn
 
 from kahlervae.models import VAE
@@ -15,7 +15,7 @@ __all__ = ["Objective"]
 
 
 class Objective(nn.Module):
-    r"""What training minimises, per image and averaged over a batch.
+    r"""What training minimises, per sample and averaged over a batch.
 
     .. math:: \mathcal L = -\log p(x \mid z) + \beta_t\, KL + \lambda_t R + \eta M
 
@@ -29,9 +29,10 @@ class Objective(nn.Module):
         kl_warmup_epochs: epochs over which β rises.
 
     Example:
+        >>> from kahlervae.data import Form
         >>> from kahlervae.models import build_model
         >>> names = dict(dataset="digits", representation="pixels", variant="beta", seed=0)
-        >>> model = build_model(names, (8, 8), "complex", latent_dim=2, width=16, depth=1)
+        >>> model = build_model(names, Form((8, 8)), "complex", latent_dim=2, width=16, depth=1)
         >>> objective = Objective(model, {"beta": 4.0}, kl_warmup_epochs=0)
         >>> terms = objective(torch.zeros(5, 8, 8), 1, torch.Generator().manual_seed(0))
         >>> torch.allclose(terms["loss"], 4 * terms["kl"] - terms["log_likelihood"])
@@ -49,11 +50,11 @@ class Objective(nn.Module):
             self.regulariser = build_regulariser(self.weights, model.latent_dim, stream)
 
     def forward(
-        self, images: Float[Tensor, "n height width"], epoch: int, generator: torch.Generator
+        self, samples: Num[Tensor, "n *shape"], epoch: int, generator: torch.Generator
     ) -> dict[str, Float[Tensor, ""]]:
         """``loss`` and the terms it is made of."""
-        x = self.model.representation.encode(images)
-        posterior = self.model.encoder(x)
+        x = self.model.representation.encode(samples)
+        posterior = self.model.posterior(x)
         z = posterior.sample(generator)
         terms = {
             "log_likelihood": self.model.decoder(z).log_prob(x).mean(),

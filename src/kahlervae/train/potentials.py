@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Num
 from torch import Tensor
 
 from kahlervae import storage
@@ -25,26 +25,26 @@ CALIBRATION = 12
 
 
 def draw_probes(
-    model: VAE, images: Float[Tensor, "n height width"], count: int, stream: torch.Generator
+    model: VAE, samples: Num[Tensor, "n *shape"], count: int, stream: torch.Generator
 ) -> dict[str, Complex[Tensor, "count d"]]:
-    """Latents at which metrics are compared: ``posterior`` (of random images) and ``prior``.
+    """Latents at which metrics are compared: ``posterior`` (of random samples) and ``prior``.
 
     Args:
         model: with complex latents.
-        images: to whose posteriors the probes belong.
+        samples: to whose posteriors the probes belong.
         count: of each kind.
         stream: the draws are from it.
     """
-    chosen = torch.randint(len(images), (count,), generator=stream)
-    posterior = model.encode_images(images[chosen]).sample(stream)
+    chosen = torch.randint(len(samples), (count,), generator=stream)
+    posterior = model.encode(samples[chosen]).sample(stream)
     prior = standard_normal(posterior, stream)
     return {"posterior": posterior, "prior": prior}
 
 
 def fit_potentials(
-    model: VAE, images: Float[Tensor, "n height width"], settings: Mapping[str, Any]
+    model: VAE, samples: Num[Tensor, "n *shape"], settings: Mapping[str, Any]
 ) -> dict[str, MixturePotential]:
-    """Three potentials of the decoder's Fisher metric, from training images alone.
+    """Three potentials of the decoder's Fisher metric, from training samples alone.
 
     - ``fitted``: regressed on the exact metric at probes, four fifths posterior, one prior;
     - ``posterior``: the aggregated posterior of random anchors, two numbers calibrated;
@@ -52,14 +52,14 @@ def fit_potentials(
 
     Args:
         model: with complex latents.
-        images: of the train split.
+        samples: of the train split.
         settings: ``geometry.potential`` of the configuration.
 
     Raises:
         InputError: the metric is singular, or a fit diverged.
     """
     stream = generator(model.identity["seed"], "potentials")
-    probes = draw_probes(model, images, settings["probes"], stream)
+    probes = draw_probes(model, samples, settings["probes"], stream)
     z = torch.cat([probes["posterior"], probes["prior"][::4]])
     metrics = fisher_metric(model.decoder, z)
     whose = f"{model.identity['variant']} (seed {model.identity['seed']})"
@@ -68,8 +68,8 @@ def fit_potentials(
             f"the Fisher metric of {whose} is singular at {singular} of {len(z)} probes: lower "
             "model.latent_dim, or train longer and with a smaller beta, so that all of it is used."
         )
-    anchors = model.encode_images(
-        images[torch.randperm(len(images), generator=stream)[: settings["anchors"]]]
+    anchors = model.encode(
+        samples[torch.randperm(len(samples), generator=stream)[: settings["anchors"]]]
     )
     fit = {key: settings[key] for key in ("groups", "components", "steps", "learning_rate")}
     potentials = {

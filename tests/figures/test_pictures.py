@@ -1,0 +1,66 @@
+"""Samples of any shape become pictures that show what they hold."""
+
+import numpy as np
+import pytest
+
+from kahlervae.figures.images import tile
+from kahlervae.figures.pictures import pictures
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "expected"),
+    [
+        ((8, 9), "real", (8, 9)),
+        ((8, 9, 3), "real", (8, 9, 3)),
+        ((8, 9, 4), "real", (8, 9, 3)),
+        ((8, 9, 1), "real", (8, 9)),
+        ((8, 9, 2), "real", (8, 9)),
+        ((2, 3, 8, 9), "real", (48, 9 * 5)),
+        ((100,), "real", (64, 64)),
+        ((1,), "real", (64, 64)),
+        ((5000,), "real", (64, 64)),
+        ((7,), "complex", (64, 64, 3)),
+        ((8, 9), "complex", (8, 9, 3)),
+        ((8, 9, 2), "complex", (8, 9, 3)),
+    ],
+)
+def test_every_shape_has_a_picture(shape, kind, expected):
+    views = RANDOM.normal(size=(5, *shape))
+    if kind == "complex":
+        views = views + 1j * RANDOM.normal(size=views.shape)
+    found = pictures(views)
+    assert found.shape == (5, *expected)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert not np.isnan(found).any()
+    views[2] = np.nan
+    blank = pictures(views)
+    assert np.isnan(blank[2]).all() or shape[-1:] == (100,) or (len(shape) == 1 and kind == "real")
+    assert tile(blank, 3).shape[2:] == found.shape[3:]
+
+
+def test_shades_within_bounds_are_kept():
+    views = RANDOM.random((3, 6, 6))
+    assert (pictures(views) == views).all()
+
+
+def test_phase_is_the_hue_and_modulus_its_strength():
+    views = np.array([[[1, -1, 1j, 0]]], dtype=complex).repeat(4, axis=1)
+    red, cyan, green, white = pictures(views)[0, 0]
+    assert red.argmax() == 0
+    assert cyan.argmin() == 0
+    assert green.argmax() == 1
+    assert (white == 1).all()
+
+
+def test_a_line_lies_where_its_values_are():
+    rising = pictures(np.linspace(0, 1, 200)[None])[0]
+    rows = rising.argmax(axis=0)
+    assert rows[0] > 55
+    assert rows[-1] < 8
+    assert (np.diff(rows) <= 0).all()
+    modulus = pictures(np.exp(2j * np.pi * np.arange(50) / 50)[None])[0]
+    dark = 1 - modulus[:45].mean(axis=2)
+    assert (dark.argmax(axis=0) == dark.argmax(axis=0)[0]).all()  # constant
