@@ -199,8 +199,10 @@ def run(tmp_path_factory):
     for architecture in ("cnn", "mlp"):
         oracle = train_oracle(
             architecture,
-            *splits["oracle"],
-            *splits["test"],
+            splits["oracle"].views,
+            splits["oracle"].labels,
+            splits["test"].views,
+            splits["test"].labels,
             {"epochs": 1, "noise": 0.1, "minimum_accuracy": 0.0, "seed": 0},
         )
         save_oracle(folder / f"digits/oracles/{architecture}.safetensors", oracle)

@@ -182,7 +182,7 @@ def test_lowest_seed_is_shown(results):
     results = results(variants=("complex",), seeds=[2, 10])
     figure = laid_out("reconstructions", results.inputs("reconstructions"))
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["test images", "complex\nMSE 0.0140"]
+    assert labels == ["test data", "complex\nMSE 0.0140"]
 
 
 def test_pareto_curves_are_means_of_test_rows_over_seeds_and_oracles(results):

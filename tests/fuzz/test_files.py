@@ -75,7 +75,8 @@ def write_samples(path: Path) -> None:
 
 
 def read_all_splits(path: Path) -> list[torch.Tensor]:
-    return [t for name in ("oracle", "train", "validation", "test") for t in load_split(path, name)]
+    splits = (load_split(path, name) for name in ("oracle", "train", "validation", "test"))
+    return [tensor for split in splits for tensor in (split.samples, split.labels)]
 
 
 def parameters(module: torch.nn.Module) -> list[torch.Tensor]:
@@ -277,13 +278,14 @@ def test_damaged_tensors_are_refused_or_read(kind: str, tmp_path: Path) -> None:
 def test_a_size_that_a_file_claims_is_not_allocated(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     model = make_model()
-    for key, size in (("width", 10**5), ("depth", 10**9), ("image_shape", [10**5, 10**5])):
+    for key, size in (("width", 10**5), ("depth", 10**9), ("form", {"shape": [10**5, 10**5]})):
         model.architecture = {**make_model().architecture, key: size}
         save_model(path, model)
         with bounded(megabytes=100, seconds=5), pytest.raises(InputError, match=r"model\.saf"):
             load_model(path)
-    metadata = {"kind": "oracle", "architecture": "mlp", "height": 10**5, "width": 10**5}
-    write_tensors(path, {"a": torch.ones(1)}, metadata | {"classes": 2, "accuracy": 1})
+    metadata = {"kind": "oracle", "architecture": "mlp", "shape": [10**5, 10**5]}
+    metadata |= {"classes": 2, "accuracy": 1, "complex": "false"}
+    write_tensors(path, {"a": torch.ones(1)}, metadata)
     with bounded(megabytes=100, seconds=5), pytest.raises(InputError, match=r"model\.saf"):
         load_oracle(path)
 
