@@ -124,10 +124,23 @@ def test_what_a_killed_writer_left_is_no_result_and_goes_with_the_next_write(tmp
 
 
 def test_a_writer_that_lives_keeps_its_temporary_file(tmp_path):
-    living = tmp_path / f".t.{os.getppid()}.json"
-    living.write_text("half")
+    """However it is numbered: on another machine as a process here, or as none."""
+    path = tmp_path / "t.json"
+    with storage.atomic(path) as temporary:
+        living = temporary.rename(tmp_path / ".t.1.json")
+        storage.write_json(path, 1)
+        assert living.exists()
+        living.rename(temporary)
+        temporary.write_text("2")
+    assert storage.read_json(path) == 2
+
+
+def test_what_is_left_goes_though_its_number_is_that_of_a_living_process(tmp_path):
+    """Numbers come again, and one that was killed has its own until somebody has waited for it."""
+    left = tmp_path / f".t.{os.getppid()}.json"
+    left.write_text("half")
     storage.write_json(tmp_path / "t.json", 1)
-    assert living.exists()
+    assert not left.exists()
 
 
 FULL = "/dev/full"

@@ -4,6 +4,7 @@ Every write goes to a temporary name in the same folder and is renamed into plac
 that exists is whole. Every failed read is one :class:`~kahlervae.errors.InputError`.
 """
 
+import fcntl
 import glob
 import hashlib
 import json
@@ -49,8 +50,11 @@ def atomic(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        yield temporary
+        _remove_leftovers(path, temporary)
+        with temporary.open("ab") as file:
+            with suppress(OSError):  # a file system without locks: leftovers stay
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -64,22 +68,18 @@ def atomic(path: Path | str) -> Iterator[Path]:
             temporary.unlink()
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Delete the temporary files of writers of ``path`` that were killed."""
+def _remove_leftovers(path: Path, own: Path) -> None:
+    """Delete the temporary files of writers of ``path`` that were killed.
+
+    A writer holds a lock, which ends with it; its number may by now be another process's, and one
+    that nobody has waited for still has it.
+    """
     for file in path.parent.glob(f".{glob.escape(path.stem)}.*{glob.escape(path.suffix)}"):
         process = file.name.removeprefix(f".{path.stem}.").removesuffix(path.suffix)
-        if process.isdecimal() and not _is_running(int(process)):
-            file.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True
+        if process.isdecimal() and file != own:
+            with suppress(OSError), file.open("rb") as left:
+                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.unlink()
 
 
 @contextmanager
