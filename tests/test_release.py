@@ -107,7 +107,10 @@ def test_the_smoke_run_judges_what_the_default_run_judges():
     assert set(default.index) <= set(smoke.index)
     identities = smoke["topic"] == "identities"
     assert set(smoke.loc[identities, "verdict"]) == {"supported"}
-    assert set(smoke.loc[~identities, "verdict"]) == {"inconclusive"}
+    # No oracle judges signals without labels.
+    left_out = smoke["verdict"] == "left out"
+    assert set(smoke.loc[left_out, "dataset"]) == {"waves"}
+    assert set(smoke.loc[~identities & ~left_out, "verdict"]) == {"inconclusive"}
 
 
 def test_the_last_runs_are_kept_as_reference(tmp_path):
