@@ -84,15 +84,22 @@ class MixtureDecoder:
     def information_draws(
         self, z: Complex[Tensor, "n d"], samples: int, generator: torch.Generator
     ) -> InformationDraws:
-        """Draws of observed and missing information at every z."""
+        """Draws of observed and missing information at every z, by as many as stay in memory."""
         log_weights = self.log_weights(z)
         chosen = torch.multinomial(log_weights.exp().cpu(), samples, True, generator=generator)
+        size = max(1, CHUNK // (len(z) * self.components.mean[0].numel()))
+        parts = [self._draws(log_weights, part, generator) for part in chosen.split(size, dim=1)]
+        observed, missing = zip(*parts, strict=True)
+        return InformationDraws(torch.cat(observed, dim=1), torch.cat(missing, dim=1))
+
+    def _draws(
+        self, log_weights: Tensor, chosen: Tensor, generator: torch.Generator
+    ) -> InformationDraws:
         component = type(self.components)(*(part[chosen] for part in self.components))
         x = component.sample(generator)
-        joint = log_weights.unsqueeze(1) + self._log_components(x)
-        responsibilities = joint.softmax(-1)
+        responsibilities = (log_weights.unsqueeze(1) + self._log_components(x)).softmax(-1)
         deviation = responsibilities - log_weights.exp().unsqueeze(1)
-        score = deviation.to(z.dtype) @ self.slope.conj()
+        score = deviation.to(self.slope.dtype) @ self.slope.conj()
         observed = score.unsqueeze(-1) * score.conj().unsqueeze(-2)
         return InformationDraws(observed, self._covariance(responsibilities))
 
@@ -112,3 +119,7 @@ class MixtureDecoder:
         deviation = self.slope - (weights * self.slope).sum(-2, keepdim=True)
         root = weights.sqrt() * deviation
         return root.mH @ root
+
+
+CHUNK = 1 << 21
+"""Numbers of data drawn at once."""
