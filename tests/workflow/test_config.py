@@ -129,7 +129,7 @@ WRONG = [
     (
         "registry/k/kind",
         "zip",
-        'registry.k.kind must be one of idx, arrays, wav, bundled, not "zip".',
+        'registry.k.kind must be one of idx, arrays, wav, bundled, states, not "zip".',
     ),
     ("registry/k/files", None, "registry.k.files is missing"),
     ("registry/k/licence", None, "registry.k.licence is missing"),
