@@ -354,9 +354,7 @@ def geodesics(
 
 
 @app.command()
-def states(
-    data: Data, model: Model, potential: Potentials, settings: Settings, out: Out
-) -> None:
+def states(data: Data, model: Model, potential: Potentials, settings: Settings, out: Out) -> None:
     """Hold a model of states against their known geometry."""
     from kahlervae.data import load_split
     from kahlervae.evaluate.states import measure_states

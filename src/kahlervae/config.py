@@ -472,7 +472,6 @@ def _contradictions(
             )
             continue
         source = sources[dataset]
-        yield from _misplaced_seeds(at, options, config["seeds"])
         if source["kind"] == "states":
             yield from _unknown_geometry(at, options, source)
         count, labelled = _count(source), is_labelled(source)
@@ -569,15 +568,6 @@ def _contradictions(
                     f"{at}.{key} = {epochs} is longer than the training "
                     f"({at}.training.epochs = {training['epochs']})."
                 )
-
-
-def _misplaced_seeds(at: str, options: Mapping[str, Any], seeds: list[int]) -> Iterator[str]:
-    """Seeds of a data set that are not the run's, or lack the one of the pictures."""
-    own = options.get("seeds", seeds)
-    if other := [seed for seed in own if seed not in seeds]:
-        yield f"{at}.seeds holds {other[0]}, which seeds does not ({', '.join(map(str, seeds))})."
-    elif seeds[0] not in own:
-        yield f"{at}.seeds must hold {seeds[0]}, the first of seeds, which is shown in pictures."
 
 
 def _unknown_geometry(

@@ -54,7 +54,7 @@ TRAINED = [
     for representation in options["representations"]
     for variant, block in options["variants"].items()
     if representation in block.get("representations", options["representations"])
-    for seed in options.get("seeds", config["seeds"])
+    for seed in config["seeds"][: options.get("seeds")]
 ]
 MODELS = [model for model in TRAINED if model["dataset"] not in KNOWN]
 CONTROLS = [

@@ -40,9 +40,7 @@ def make_states(
         >>> torch.allclose(samples, density_coordinates(states), atol=1e-6)
         True
     """
-    draws = torch.randn(
-        count, levels, dtype=torch.complex128, generator=generator(seed, "states")
-    )
+    draws = torch.randn(count, levels, dtype=torch.complex128, generator=generator(seed, "states"))
     states = draws / torch.linalg.vector_norm(draws, dim=1, keepdim=True)
     largest = states.gather(1, states.abs().argmax(1, keepdim=True))
     states = states * largest.conj() / largest.abs()

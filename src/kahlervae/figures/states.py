@@ -45,7 +45,8 @@ DEFECTS = {
 def states(inputs: Sequence[Path]) -> Figure:
     """Errors of lengths, distances, tensor and volume, and the Hermitian defects.
 
-    ``inputs``: the gathered ``states.csv``. Points are seeds; bars their mean and its 95 % interval.
+    ``inputs``: the gathered ``states.csv``. Points are seeds; bars their mean and its
+    95 % interval.
     """
     (path,) = inputs
     frame = table(path, [*MODEL, "metric", *ERRORS, *DEFECTS])

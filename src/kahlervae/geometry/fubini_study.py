@@ -1,7 +1,7 @@
 """The geometry of pure states, in closed form: what a decoder of them is held against.
 
 Pure states of n levels are unit vectors ψ of C^n up to phase, the points of the complex projective
-space of dimension d = n − 1. Its metric is Kähler: the truth that a chart of it can be compared with.
+space of dimension d = n − 1. Its metric is Kähler: the truth that a chart of it is compared with.
 """
 
 import torch
@@ -112,8 +112,8 @@ def states_around(
 ) -> Complex[Tensor, "n levels"]:
     r"""The affine chart around each state, :math:`(\psi + U w) / \sqrt{1 + |w|^2}`.
 
-    The columns of U are an orthonormal basis of what is orthogonal to ψ, so that every chart has the
-    metric of :func:`fubini_study_metric`, the identity at w = 0.
+    The columns of U are an orthonormal basis of what is orthogonal to ψ, so that every chart has
+    the metric of :func:`fubini_study_metric`, the identity at w = 0.
 
     Example:
         >>> states = torch.tensor([[0.6, 0.8j, 0]])
