@@ -37,8 +37,8 @@ ERRORS = {
     "volume_error": "log volume (nats)",
 }
 DEFECTS = {
-    "hermitian_defect": Look("of the decoder", "#000000", "o"),
-    "chart_defect": Look("of the chart", "#8C8C8C", "s"),
+    "hermitian_defect": Look("defect of the decoder", "#000000", "o"),
+    "chart_defect": Look("defect of the chart", "#8C8C8C", "s"),
 }
 
 
