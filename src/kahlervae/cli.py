@@ -354,6 +354,20 @@ def geodesics(
 
 
 @app.command()
+def states(data: Data, model: Model, potential: Potentials, settings: Settings, out: Out) -> None:
+    """Hold a model of states against their known geometry."""
+    from kahlervae.data import load_split
+    from kahlervae.evaluate.states import measure_states
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_table
+    from kahlervae.train.potentials import load_potentials
+
+    vae = load_model(model)
+    potentials = load_potentials(potential, vae.latent_dim)
+    write_table(out, measure_states(vae, potentials, load_split(data, "test"), settings))
+
+
+@app.command()
 def atlas(
     data: Data,
     model: Model,

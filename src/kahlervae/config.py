@@ -38,6 +38,7 @@ REPRESENTED = {
     "idx": ("pixels", "kspace"),
     "arrays": ("pixels", "kspace", "native"),
     "wav": ("pixels", "stft"),
+    "states": ("pixels",),
 }
 """Representations that data sets of a kind can have."""
 
@@ -446,11 +447,18 @@ def _contradictions(
         # They name their samples in files and tables, where :g writes them.
         if long := [value for value in values if float(f"{value:g}") != value]:
             yield f"sampling.{key} must have six significant digits at most, not {long[0]!r}."
-    curves = config["evaluation"]["geodesics"]
-    if curves["points"] >= curves["steps"]:
+    for key in ("geodesics", "states"):
+        curves = config["evaluation"][key]
+        if curves["points"] >= curves["steps"]:
+            yield (
+                f"evaluation.{key}.points = {curves['points']} must be less than "
+                f"evaluation.{key}.steps = {curves['steps']}: lower the one or raise the other."
+            )
+    kinds = [sources[name]["kind"] for name in config["datasets"] if name in sources]
+    if set(kinds) == {"states"}:
         yield (
-            f"evaluation.geodesics.points = {curves['points']} must be less than "
-            f"evaluation.geodesics.steps = {curves['steps']}: lower the one or raise the other."
+            "datasets must hold more than states, whose models are not sampled or judged: add "
+            "another data set."
         )
     shown = tuple(key.partition(":")[0] for key in config["evaluation"]["flagged"])
     for dataset, options in config["datasets"].items():
@@ -464,6 +472,8 @@ def _contradictions(
             )
             continue
         source = sources[dataset]
+        if source["kind"] == "states":
+            yield from _unknown_geometry(at, options, source)
         count, labelled = _count(source), is_labelled(source)
         yield from _misrepresented(at, options, source)
         yield from _unlabelled(at, options, labelled)
@@ -560,6 +570,23 @@ def _contradictions(
                 )
 
 
+def _unknown_geometry(
+    at: str, options: Mapping[str, Any], source: Mapping[str, Any]
+) -> Iterator[str]:
+    """Models of states that cannot be held against the known geometry."""
+    model, d = options["model"], source["levels"] - 1
+    if model["latent_dim"] != d:
+        yield (
+            f"{at}.model.latent_dim must be {d}, the dimension of the states of "
+            f"{source['levels']} levels, not {model['latent_dim']}."
+        )
+    if model["likelihood_variance"] != "constant":
+        yield (
+            f"{at}.model.likelihood_variance must be constant, as the noise of states is, not "
+            f"{model['likelihood_variance']}."
+        )
+
+
 def _count(source: Mapping[str, Any]) -> int | None:
     """Number of samples of an entry of the table of data sets, if it says."""
     if source["kind"] != "idx":
@@ -569,6 +596,8 @@ def _count(source: Mapping[str, Any]) -> int | None:
 
 def _values(source: Mapping[str, Any]) -> float:
     """Values of a sample of an entry of the table of data sets; no bound if it does not say."""
+    if source["kind"] == "states":
+        return int(source["levels"]) ** 2
     shape = source.get("image_shape") or source.get("shape")
     return math.prod(shape) if shape else source.get("length", math.inf)
 
@@ -580,7 +609,8 @@ def is_labelled(source: Mapping[str, Any]) -> bool:
         >>> is_labelled({"kind": "arrays", "files": ["signals.npz"]})
         False
     """
-    return {"arrays": "labels", "wav": "label"}.get(source["kind"], "kind") in source
+    needed = {"arrays": "labels", "wav": "label", "states": "labels"}  # states have none
+    return needed.get(source["kind"], "kind") in source
 
 
 def _misrepresented(

@@ -107,6 +107,19 @@ class Results:
             "geodesic": (1 - t**2) * ends[0] + t**2 * ends[1],
         }
 
+    def _states(self):
+        columns = ["length_error", "distance_error", "metric_error", "volume_error"]
+        return pd.DataFrame(
+            identity(variant, seed)
+            | {"metric": metric}
+            | dict(zip(columns, self.random.uniform(0, 0.5, 4), strict=True))
+            | {"hermitian_defect": 0.2, "chart_defect": 0.3, "elbo": 5.0}
+            for variant in self.variants
+            if variant != "real"
+            for seed in self.seeds
+            for metric in ("real", "fisher", "fitted", "posterior", "constant")
+        )
+
     def _sheet(self, variant):
         return {
             key: digits(self.random, 64)
@@ -448,6 +461,7 @@ class Results:
             "agreement": lambda: [self.table("probes")],
             "agreement_summary": lambda: [self.table("agreement")],
             "cost": lambda: [self.table("cost")],
+            "states": lambda: [self.table("states")],
             "training": lambda: [self.table("history")],
             "smoothness": lambda: [self.table("paths")],
             "pareto": lambda: list(map(self.table, ("samples", "chosen", "reference"))),

@@ -19,6 +19,7 @@ TABLES = {
     "agreement": "probes",
     "agreement_summary": "agreement",
     "cost": "cost",
+    "states": "states",
     "training": "history",
     "smoothness": "paths",
     "pareto": "samples",

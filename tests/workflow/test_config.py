@@ -67,7 +67,7 @@ def test_shipped_configurations_are_sound() -> None:
         check_config(overlaid(overlay), SCHEMA)
     paper = overlaid("paper")
     check_config(paper, SCHEMA)
-    assert list(paper["datasets"]) == ["digits", "mnist"]
+    assert list(paper["datasets"]) == ["digits", "states", "mnist"]
     assert paper["datasets"]["mnist"]["representations"] == ["pixels", "kspace"]
     check_config(yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text()), SCHEMA)
 
@@ -129,7 +129,7 @@ WRONG = [
     (
         "registry/k/kind",
         "zip",
-        'registry.k.kind must be one of idx, arrays, wav, bundled, not "zip".',
+        'registry.k.kind must be one of idx, arrays, wav, bundled, states, not "zip".',
     ),
     ("registry/k/files", None, "registry.k.files is missing"),
     ("registry/k/licence", None, "registry.k.licence is missing"),
@@ -217,6 +217,14 @@ WRONG = [
     (f"{DIGITS}/split/oracle", 1797, "of 1797 samples aside, which leaves 0 for training"),
     (f"{DIGITS}/training/batch_size", 1797, "for training, fewer than one batch of"),
     (f"{DIGITS}/training/epochs", 1, "training.kl_warmup_epochs = 30 is longer than"),
+    (
+        "datasets/states/model/latent_dim",
+        3,
+        "latent_dim must be 2, the dimension of the states",
+    ),
+    ("datasets/states/model/likelihood_variance", "diagonal", "must be constant, as the noise of"),
+    ("datasets/digits", None, "datasets must hold more than states, whose models are not sampled"),
+    ("evaluation/states/points", 12, "evaluation.states.points = 12 must be less than"),
     ("evaluation/neighbours", 200, "evaluation.neighbours = 200 must be less than the smallest"),
 ]
 
@@ -270,7 +278,7 @@ def test_null_switches_a_data_set_or_a_variant_off() -> None:
     config["datasets"]["mnist"]["variants"]["fisher"] = None
     drop_absent(config)
     check_config(config, SCHEMA)
-    assert list(config["datasets"]) == ["mnist"]
+    assert list(config["datasets"]) == ["states", "mnist"]
     assert list(config["datasets"]["mnist"]["variants"]) == ["real", "complex", "beta", "kahler"]
     for wrong in ({}, {"datasets": 1}, {"datasets": {"a": 1, "b": {"variants": 1}}}):
         before = copy.deepcopy(wrong)

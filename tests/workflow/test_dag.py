@@ -14,7 +14,7 @@ FIGURES = {
     for name in (
         "training", "reconstructions", "latent_slice", "agreement", "agreement_summary", "cost",
         "sample_sheets", "flagged", "paths", "smoothness", "geodesics", "pareto", "claims",
-        "runtime",
+        "runtime", "states",
     )
 }  # fmt: skip
 
@@ -23,9 +23,13 @@ def test_default_plan(project: Project) -> None:
     plan = project.plan()
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     seeds, variants = len(config["seeds"]), len(config["datasets"]["digits"]["variants"])
-    assert plan["train"] == plan["sample"] == plan["score"] == seeds * variants
+    assert plan["sample"] == plan["score"] == seeds * variants
     # Every variant but `real` has a metric; the slice is drawn for the first seed.
-    assert plan["potential"] == plan["agreement"] == plan["geodesics"] == seeds * (variants - 1)
+    assert plan["agreement"] == plan["geodesics"] == seeds * (variants - 1)
+    # Models of known geometry are trained and held against it, and no more.
+    known = len(config["datasets"]["states"]["variants"])
+    assert plan["states"] == plan["train"] - plan["sample"] == known
+    assert plan["potential"] == plan["agreement"] + known
     assert plan["slice"] == plan["atlas"] == plan["page"] == variants - 1
     assert plan["oracle"] == 2
     assert plan["cost"] == plan["step_cost"] == plan["pareto"] == plan["claims"] == 1
@@ -39,9 +43,11 @@ def test_cluster_is_not_flooded(project: Project) -> None:
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     models = len(config["seeds"]) * len(config["datasets"]["digits"]["variants"])
     groups = Counter(re.findall(r"Group job (\w+)", run.stdout))
-    assert groups == {"model": models, "gather": 1}
+    known = len(config["datasets"]["states"]["variants"])
+    assert groups == {"model": models + known, "gather": 1}
     alone = Counter(re.findall(r"^rule (\w+):", run.stdout, re.M))
-    assert alone == {"data": 1, "oracle": 2, "train": models, "cost": 1, "step_cost": 1, "all": 1}
+    trained = {"data": 2, "oracle": 2, "train": models + known}
+    assert alone == trained | {"cost": 1, "step_cost": 1, "all": 1}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,10 @@ os.environ.update(KAHLERVAE_DATA=os.pathsep.join(folders))
 
 # Data sets with labels: without, there are no oracles, and what they tell is left out.
 LABELLED = [name for name in config["datasets"] if is_labelled(SOURCES[name])]
-MODELS = [
+# Data sets of known geometry: controls, whose models are held against the truth and are not sampled
+# or judged.
+KNOWN = [name for name in config["datasets"] if SOURCES[name]["kind"] == "states"]
+TRAINED = [
     {
         "dataset": dataset,
         "representation": representation,
@@ -51,11 +54,17 @@ MODELS = [
     for representation in options["representations"]
     for variant, block in options["variants"].items()
     if representation in block.get("representations", options["representations"])
-    for seed in config["seeds"]
+    for seed in config["seeds"][: options.get("seeds")]
+]
+MODELS = [model for model in TRAINED if model["dataset"] not in KNOWN]
+CONTROLS = [
+    model
+    for model in TRAINED
+    if model["dataset"] in KNOWN and model["variant"] != "real"
 ]
 # GPUs that a job asks for: one where the configuration wants one, none where it may do without.
 GPUS = int(config.get("device") == "cuda")
-VARIANTS = list(dict.fromkeys(model["variant"] for model in MODELS))
+VARIANTS = list(dict.fromkeys(model["variant"] for model in TRAINED))
 
 
 def variant_block(model):
@@ -78,7 +87,7 @@ HEARD = [
     if model["representation"] == "stft" and model["seed"] in config["seeds"][:1]
 ]
 JUDGED = [model for model in MODELS if model["dataset"] in LABELLED]
-COMPLEX = list(dict.fromkeys(model["variant"] for model in METRIC))
+COMPLEX = list(dict.fromkeys(model["variant"] for model in METRIC + CONTROLS))
 
 
 def distrust_the_future():
@@ -318,7 +327,7 @@ def benchmarks():
             for entry in workflow.rules
             if entry.benchmark
             and entry.name not in ("runtime", "figure_runtime", "provenance")
-            for model in MODELS
+            for model in TRAINED
             for architecture in config["evaluation"]["oracles"]
             for setting in SWEEPS[model["dataset"]] or ["none"]
         }

@@ -117,6 +117,39 @@ rule geodesics:
         " --out {output.scores:q} --curves {output.curves:q} > {log:q} 2>&1"
 
 
+rule states:
+    """Lengths, distances, volumes and curvature of a model of states, against the known ones."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        model="<model>/model.safetensors",
+        potential="<model>/potential.safetensors",
+        code=code("states"),
+    output:
+        "<model>/states.csv",
+    log:
+        "<logs>/states/<each>.log",
+    benchmark:
+        "<benchmarks>/states/<each>.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    group:
+        "model"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        settings=lambda wildcards: compact(
+            config["evaluation"]["states"]
+            | {"noise": SOURCES[wildcards.dataset]["noise"]}
+        ),
+    shell:
+        "kahlervae states --data {input.data:q} --model {input.model:q} --potential {input.potential:q}"
+        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule atlas:
     """Geometry, decoded images and samples with their outliers on a plane of the latent space."""
     input:
@@ -202,6 +235,7 @@ GATHERED = {
     "score_agreement": of_models("score_agreement.csv", JUDGED),
     "paths": of_models("paths.csv"),
     "geodesics": of_models("geodesics.csv", METRIC),
+    "states": of_models("states.csv", CONTROLS),
     "reference": of_oracles(".csv"),
 } | ({"sweep": SWEPT} if SWEPT else {})
 GATHERED = {table: parts for table, parts in GATHERED.items() if parts}

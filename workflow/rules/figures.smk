@@ -48,6 +48,8 @@ FIGURES = {
 # Figures that show nothing but what oracles tell.
 if not JUDGED:
     del FIGURES["flagged"], FIGURES["pareto"]
+if CONTROLS:
+    FIGURES["states"] = ("2 Geometry", ["<results>/tables/states.csv"])
 if STRENGTHS:
     FIGURES["strengths"] = (
         "1 Training",
@@ -166,6 +168,7 @@ SHOWN = {
     "agreement": "2 Geometry",
     "identities": "2 Geometry",
     "cost": "2 Geometry",
+    **({"states": "2 Geometry"} if CONTROLS else {}),
     "sampler_diagnostics": "4 Sampling",
     "samples": "5 Evaluation",
     "score_agreement": "5 Evaluation",
@@ -228,6 +231,7 @@ MEASURED = [
     "sample_sheets",
     "smoothness",
     "geodesics",
+    *(["states"] if CONTROLS else []),
     *(["pareto"] if JUDGED else []),
     "claims",
 ]
@@ -246,6 +250,7 @@ rule captions:
                 "hypervolume",
                 "paths",
                 "geodesics",
+                *(["states"] if CONTROLS else []),
             )
         ],
         claims="<results>/claims.csv",

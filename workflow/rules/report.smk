@@ -9,7 +9,7 @@ rule datasets:
 
 rule models:
     input:
-        of_models("model.safetensors"),
+        of_models("model.safetensors", TRAINED),
 
 
 rule geometry:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64, Num
+from jaxtyping import Bool, Complex, Int64, Num
 from torch import Tensor
 
 from kahlervae import storage
@@ -26,6 +26,7 @@ from kahlervae.data.files import data_files, find, folders, locate
 from kahlervae.data.form import Form
 from kahlervae.data.idx import read_idx
 from kahlervae.data.recordings import digest, label_of, read_recordings, read_wav
+from kahlervae.data.states import make_states
 from kahlervae.errors import InputError
 from kahlervae.seeding import generator
 
@@ -41,16 +42,19 @@ class Split(NamedTuple):
         samples: real or complex arrays of any one shape.
         labels: classes from 0, or None.
         form: of the samples.
+        truth: what the samples were made from, where the project made them: pure states.
     """
 
     samples: Num[Tensor, "n *shape"]
     labels: Int64[Tensor, " n"] | None
     form: Form
+    truth: Complex[Tensor, "n levels"] | None = None
 
     def to(self, device: torch.device | None) -> "Split":
         """The same on a device."""
         labels = self.labels if self.labels is None else self.labels.to(device)
-        return Split(self.samples.to(device), labels, self.form)
+        truth = self.truth if self.truth is None else self.truth.to(device)
+        return Split(self.samples.to(device), labels, self.form, truth)
 
     @property
     def views(self) -> Num[Tensor, "n *view"]:
@@ -67,6 +71,7 @@ class Loaded(NamedTuple):
         bounded: whether samples lie in [0, 1].
         held_out: which of them are the test split, or None where it is drawn at random.
         record: what else is to be said of them.
+        truth: what they were made from, or None.
     """
 
     samples: Num[Tensor, "n *shape"]
@@ -74,6 +79,7 @@ class Loaded(NamedTuple):
     bounded: bool
     held_out: Bool[np.ndarray, " n"] | None
     record: dict[str, Any]
+    truth: Complex[Tensor, "n levels"] | None = None
 
 
 def prepare(
@@ -130,6 +136,8 @@ def prepare(
         tensors[f"{name}_samples"] = samples[part]
         if labels is not None:
             tensors[f"{name}_labels"] = labels[part]
+        if loaded.truth is not None:
+            tensors[f"{name}_truth"] = loaded.truth[part]
     # Of complex values those of both parts.
     values = torch.view_as_real(samples) if samples.is_complex() else samples
     content = samples.numpy().tobytes()
@@ -316,6 +324,13 @@ def _wav(dataset: str, source: Mapping[str, Any]) -> Loaded:
     return Loaded(scaled, labels, False, held_out, record)
 
 
+def _states(dataset: str, source: Mapping[str, Any]) -> Loaded:
+    """Pure quantum states as noisy density matrices, made from the seed."""
+    made = {key: source[key] for key in ("levels", "count", "noise", "seed")}
+    samples, states = make_states(**made)
+    return Loaded(samples, None, False, None, {"states": made}, states)
+
+
 ARCHIVE = 2**30
 """Bytes of an archive of recordings that may be downloaded: 1 GiB."""
 
@@ -325,6 +340,7 @@ LOADERS: dict[str, Callable[[str, Mapping[str, Any]], Loaded]] = {
     "idx": _idx,
     "arrays": _arrays,
     "wav": _wav,
+    "states": _states,
 }
 
 
@@ -360,10 +376,17 @@ def load_split(path: Path | str, name: str) -> Split:
     form = _form(path, samples, metadata)
     if fault := form.check(samples):
         raise InputError(f"{path} holds {fault} in {name!r}: {again}")
+    truth = tensors.get(f"{name}_truth")
+    if truth is not None:
+        sizes = truth.abs().square().sum(-1)
+        if truth.dim() != 2 or len(truth) != len(samples) or not truth.is_complex():
+            raise InputError(f"{path} does not hold one state for each sample in {name!r}: {again}")
+        if not torch.allclose(sizes, torch.ones_like(sizes), atol=1e-3):
+            raise InputError(f"{path} holds states in {name!r} that are no unit vectors: {again}")
     if labels is None and not any(key.endswith("_labels") for key in tensors):
-        return Split(samples, None, form)
+        return Split(samples, None, form, truth)
     if labels is None or labels.dtype != torch.int64 or labels.shape != samples.shape[:1]:
         raise InputError(f"{path} does not hold one class for each sample in {name!r}: {again}")
     if not ((labels >= 0) & (labels < CLASSES)).all():
         raise InputError(f"{path} holds classes out of 0 to {CLASSES - 1} in {name!r}: {again}")
-    return Split(samples, labels, form)
+    return Split(samples, labels, form, truth)

@@ -45,7 +45,7 @@ def describe(files: Sequence[Path], name: str | None = None) -> str:
         "figures": f"results/{dataset}/figures",
         "seeds": [0, 1, 2],
         "registry": {dataset: source},
-        "datasets": {"digits": None, dataset: _settings(facts)},
+        "datasets": {"digits": None, "states": None, dataset: _settings(facts)},
         "geometry": {"potential": {"probes": 8192, "steps": 2000, "anchors": _anchors(facts)}},
         "claims": {"minimum_seeds": 3},
     }

@@ -26,6 +26,7 @@ _MODULES = {
     "agreement": "metric",
     "agreement_summary": "metric",
     "cost": "metric",
+    "states": "states",
     "training": "scores",
     "strengths": "scores",
     "smoothness": "scores",

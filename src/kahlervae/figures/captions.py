@@ -112,6 +112,25 @@ def _samplers(frame: pd.DataFrame) -> str:
     )
 
 
+def _states(frame: pd.DataFrame) -> str:
+    parts = {
+        "whole Fisher form": frame[frame["metric"] == "real"],
+        "its Hermitian part": frame[frame["metric"] == "fisher"],
+        "fitted potential": frame[frame["metric"] == "fitted"],
+    }
+    errors = "; ".join(
+        f"{name}: {_by(part, 'variant', 'distance_error', '{:.1%}')}"
+        for name, part in parts.items()
+    )
+    own = parts["whole Fisher form"]
+    return (
+        f"Error of geodesic distances, {errors}. Hermitian defect of the decoder: "
+        f"{_by(own, 'variant', 'hermitian_defect', '{:.2f}')}; of the chart: "
+        f"{_by(own, 'variant', 'chart_defect', '{:.2f}')}. ELBO: "
+        f"{_by(own, 'variant', 'elbo', '{:.2f}')}."
+    )
+
+
 MEASURED: dict[str, tuple[str, Sequence[str], Callable[[pd.DataFrame], str]]] = {
     "reconstructions": ("reconstruction", ["variant", "mse"], _reconstruction),
     "latent_slice": ("agreement", ["variant", "potential", "logdet_spearman"], _correlation),
@@ -132,6 +151,11 @@ MEASURED: dict[str, tuple[str, Sequence[str], Callable[[pd.DataFrame], str]]] = 
         "geodesics",
         ["variant", "curve", "fisher_length", "acceleration", "midpoint_outliers"],
         _geodesics,
+    ),
+    "states": (
+        "states",
+        ["variant", "metric", "distance_error", "hermitian_defect", "chart_defect", "elbo"],
+        _states,
     ),
     "pareto": (
         "hypervolume",
