@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kahlervae.geometry import (
     MixtureDecoder,
-    MixturePotential,
+    Potential,
     affine_invariant_distance,
     closedness_defect,
     fisher_metric,
@@ -64,7 +64,7 @@ class Agreement(NamedTuple):
 
 def compare_potentials(
     model: VAE,
-    potentials: Mapping[str, MixturePotential],
+    potentials: Mapping[str, Potential],
     samples: Num[Tensor, "n *shape"],
     settings: Mapping[str, Any],
 ) -> Agreement:
@@ -135,7 +135,7 @@ def compare_potentials(
 
 def _identities(
     decoder: Decoder,
-    potentials: Mapping[str, MixturePotential],
+    potentials: Mapping[str, Potential],
     probe_sets: Mapping[str, Complex[Tensor, "n d"]],
     posterior: ComplexPosterior,
     stream: torch.Generator,
@@ -234,7 +234,7 @@ def _closedness(metric: Any, z: Tensor) -> float:
     return closedness_defect(metric, z).median().item()
 
 
-def _within_share(potential: MixturePotential, z: Tensor) -> float:
+def _within_share(potential: Potential, z: Tensor) -> float:
     within, between = (_trace(part) for part in potential.total_covariance(z))
     return (within / (within + between)).median().item()
 

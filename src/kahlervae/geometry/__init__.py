@@ -21,7 +21,8 @@ from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
 from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.latents import complexify, to_complex, to_real
-from kahlervae.geometry.potential import MixturePotential
+from kahlervae.geometry.mixture import MixturePotential
+from kahlervae.geometry.potential import Potential
 from kahlervae.geometry.relative_entropy import relative_entropy, relative_entropy_metric
 from kahlervae.geometry.total_covariance import MixtureDecoder
 from kahlervae.geometry.wirtinger import (
@@ -36,6 +37,7 @@ from kahlervae.geometry.wirtinger import (
 __all__ = [
     "MixtureDecoder",
     "MixturePotential",
+    "Potential",
     "affine_invariant_distance",
     "best_constant_metric",
     "calibrate_posterior_potential",

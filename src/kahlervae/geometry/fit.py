@@ -7,7 +7,7 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.potential import MixturePotential
+from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.nn.optimiser import Adam
 
 __all__ = ["calibrate_posterior_potential", "fit_potential"]

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from kahlervae import storage
 from kahlervae.errors import InputError
-from kahlervae.geometry import MixturePotential, best_constant_metric, fisher_metric, log_det
+from kahlervae.geometry import (
+    MixturePotential,
+    Potential,
+    best_constant_metric,
+    fisher_metric,
+    log_det,
+)
 from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
 from kahlervae.models import VAE
 from kahlervae.seeding import generator, standard_normal
@@ -43,7 +49,7 @@ def draw_probes(
 
 def fit_potentials(
     model: VAE, samples: Num[Tensor, "n *shape"], settings: Mapping[str, Any]
-) -> dict[str, MixturePotential]:
+) -> dict[str, Potential]:
     """Three potentials of the decoder's Fisher metric, from training samples alone.
 
     - ``fitted``: regressed on the exact metric at probes, four fifths posterior, one prior;
@@ -72,7 +78,7 @@ def fit_potentials(
         samples[torch.randperm(len(samples), generator=stream)[: settings["anchors"]]]
     )
     fit = {key: settings[key] for key in ("groups", "components", "steps", "learning_rate")}
-    potentials = {
+    potentials: dict[str, Potential] = {
         "fitted": fit_potential(z, metrics, **fit, generator=stream),
         # A few probes are enough for two numbers.
         "posterior": calibrate_posterior_potential(
@@ -90,20 +96,21 @@ def fit_potentials(
 
 
 def save_potentials(
-    path: Path | str, potentials: Mapping[str, MixturePotential], identity: Mapping[str, Any]
+    path: Path | str, potentials: Mapping[str, Potential], identity: Mapping[str, Any]
 ) -> None:
-    """Write the parameters of all potentials as one safetensors file."""
+    """Write classes and parameters of all potentials as one safetensors file."""
     tensors = {
         f"{name}.{key}": value
         for name, potential in potentials.items()
         for key, value in potential.state_dict().items()
     }
-    storage.write_tensors(path, tensors, identity)
+    kinds = {f"{name}.kind": type(potential).__name__ for name, potential in potentials.items()}
+    storage.write_tensors(path, tensors, {**identity, **kinds})
 
 
 def load_potentials(
     path: Path | str, latent_dim: int, device: torch.device | None = None
-) -> dict[str, MixturePotential]:
+) -> dict[str, Potential]:
     """The potentials of a file that :func:`save_potentials` wrote, without gradients.
 
     Raises:
@@ -119,31 +126,22 @@ def load_potentials(
         >>> list(potentials), potentials["fitted"].certificate().lower_bound
         (['fitted', 'posterior', 'constant'], 1.0)
     """
-    tensors, _ = storage.read_tensors(path)
-    expected: dict[str, Tensor] = {}
-    for name in POTENTIALS:
-        offset = tensors.get(f"{name}.offset")
-        if offset is None or offset.dim() != 2:
-            raise InputError(f"{path} does not hold potentials: fit them again.")
-        groups, components = offset.shape
-        shapes = {
-            "background": (latent_dim, latent_dim),
-            "slope": (groups, components, latent_dim),
-            "offset": (groups, components),
-            "log_strength": (groups,),
-        }
-        if (factor := tensors.get(f"{name}.factor")) is not None:  # of any rank, or a diagonal
-            shapes["factor"] = (groups, components, latent_dim, *factor.shape[3:4])
-        for key, shape in shapes.items():
-            real = key in ("offset", "log_strength")
-            dtype = torch.float32 if real else torch.complex64
-            expected[f"{name}.{key}"] = torch.empty(shape, dtype=dtype, device="meta")
-    storage.check_tensors(path, tensors, expected)
+    tensors, metadata = storage.read_tensors(path)
     parameters: dict[str, dict[str, Tensor]] = {name: {} for name in POTENTIALS}
     for key, value in tensors.items():
         name, _, parameter = key.partition(".")
+        if name not in parameters:
+            raise InputError(f"{path} has the unknown tensor {key!r}: fit its potentials again.")
         parameters[name][parameter] = value
-    return {
-        name: MixturePotential(**values).requires_grad_(False).to(device)
-        for name, values in parameters.items()
-    }
+    potentials = {}
+    for name, values in parameters.items():
+        if not values:
+            raise InputError(f"{path} does not hold potentials: fit them again.")
+        potential = Potential.restore(path, metadata.get(f"{name}.kind", ""), values)
+        if potential.latent_dim != latent_dim or potential.dtype != torch.complex64:
+            raise InputError(
+                f"{path} holds a potential in {potential.latent_dim} dimensions "
+                f"({potential.dtype}), not one in {latent_dim} (torch.complex64): fit it again."
+            )
+        potentials[name] = potential.to(device)
+    return potentials

@@ -24,7 +24,7 @@ from kahlervae.models import ComplexGaussian
 from kahlervae.nn import to_double
 
 
-def random_potential(d, groups=3, components=5, quadratic=True, seed=0, rank=None):
+def random_potential(d, groups=3, components=5, quadratic=True, seed=0, rank=None, relation=0):
     stream = torch.Generator().manual_seed(seed)
 
     def normal(*shape, dtype=torch.complex128):
@@ -36,6 +36,7 @@ def random_potential(d, groups=3, components=5, quadratic=True, seed=0, rank=Non
         offset=normal(groups, components, dtype=torch.float64),
         slope=normal(groups, components, d),
         factor=0.7 * normal(groups, components, d, rank or d) if quadratic else None,
+        relation=0.5 * normal(groups, components, d, relation) if relation else None,
     )
     return potential.requires_grad_(False)
 
@@ -47,12 +48,21 @@ def posterior_potential(d, seed=0):
     return potential.requires_grad_(False)
 
 
+def posterior_with_relation(d):
+    potential = posterior_potential(d)
+    relation = 0.3 * points(7 * d, 2, seed=5).reshape(1, 7, d, 2)
+    return MixturePotential(**potential.state_dict(), relation=relation).requires_grad_(False)
+
+
 POTENTIALS = {
     "affine": lambda d: random_potential(d, quadratic=False),
     "quadratic": lambda d: random_potential(d, quadratic=True),
     "low rank": lambda d: random_potential(d, quadratic=True, rank=1),
     "few components": lambda d: random_potential(d, 2, d // 3 + 1, quadratic=False),
     "posterior": posterior_potential,
+    "relation": lambda d: random_potential(d, quadratic=False, relation=2),
+    "quadratic with relation": lambda d: random_potential(d, rank=2, relation=1),
+    "posterior with relation": posterior_with_relation,
 }
 
 
