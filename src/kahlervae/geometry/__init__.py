@@ -18,6 +18,7 @@ from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volum
 from kahlervae.geometry.estimate import estimate_closedness_defect, estimate_hermitian_defect
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
 from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
+from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.latents import complexify, to_complex, to_real
@@ -35,6 +36,7 @@ from kahlervae.geometry.wirtinger import (
 )
 
 __all__ = [
+    "HolomorphicPotential",
     "MixtureDecoder",
     "MixturePotential",
     "Potential",

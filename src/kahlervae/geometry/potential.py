@@ -141,12 +141,20 @@ class Potential(nn.Module, ABC):
         return self._certificate()
 
     def save(self, path: Path | str) -> None:
-        """Write class and parameters as a safetensors file.
+        """Write class and parameters as a safetensors file, in either precision.
 
         Raises:
             InputError: the path cannot be written to.
         """
-        storage.write_tensors(path, self.state_dict(), {"kind": type(self).__name__})
+        tensors = self.state_dict()
+        if self.dtype == torch.complex128:  # which the format lacks
+            tensors |= {
+                name: torch.view_as_real(value.resolve_conj())
+                for name, value in tensors.items()
+                if value.is_complex()
+            }
+        kind = {"kind": type(self).__name__, "precision": self.dtype}
+        storage.write_tensors(path, tensors, kind)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -157,7 +165,16 @@ class Potential(nn.Module, ABC):
                 class of it.
         """
         tensors, metadata = storage.read_tensors(path)
-        potential = Potential.restore(path, metadata.get("kind", ""), tensors)
+        kind = metadata.get("kind", "")
+        if metadata.get("precision") == str(torch.complex128) and kind in Potential.kinds:
+            tensors |= {
+                name: torch.view_as_complex(value)
+                for name, value in tensors.items()
+                if name not in Potential.kinds[kind].real_parameters
+                and value.dtype == torch.float64
+                and value.shape[-1:] == (2,)
+            }
+        potential = Potential.restore(path, kind, tensors)
         if not isinstance(potential, cls):
             raise InputError(
                 f"{path} holds a {type(potential).__name__}, not a {cls.__name__}: load it with "

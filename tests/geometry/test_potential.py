@@ -1,0 +1,202 @@
+"""What holds of every class of potentials."""
+
+import copy
+
+import pytest
+import torch
+from geometry.decoders import points
+from geometry.test_mixture import random_potential
+
+from kahlervae.errors import InputError
+from kahlervae.geometry import (
+    HolomorphicPotential,
+    MixturePotential,
+    Potential,
+    closedness_defect,
+    log_det,
+    mixed_hessian,
+    relative_error,
+    ricci,
+    smallest_eigenvalue,
+)
+from kahlervae.geometry import potential as potential_module
+from kahlervae.geometry.geodesic import geodesics
+from kahlervae.storage import write_tensors
+
+
+def holomorphic(d, layers=2, seed=0):
+    stream = torch.Generator().manual_seed(seed)
+    potential = HolomorphicPotential.random(
+        d, 7, layers, 2.0, stream, torch.complex128, groups=3, rank=4
+    )
+    return potential.requires_grad_(False)
+
+
+POTENTIALS = {
+    "affine": lambda d: random_potential(d, quadratic=False),
+    "quadratic with relation": lambda d: random_potential(d, rank=2, relation=1),
+    "one layer": lambda d: holomorphic(d, 1),
+    "two layers": lambda d: holomorphic(d, 2),
+    "three layers": lambda d: holomorphic(d, 3),
+}
+
+
+@pytest.fixture(params=POTENTIALS)
+def potential(request):
+    return POTENTIALS[request.param](3)
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("d", [1, 2, 4])
+def test_metric_is_the_hessian_of_the_potential(name, d):
+    potential, z = POTENTIALS[name](d), points(9, d, seed=1)
+    expected = mixed_hessian(potential.potential, z)
+    assert relative_error(potential.metric(z), expected).max() < 1e-10
+    assert relative_error(sum(potential.total_covariance(z)), expected).max() < 1e-10
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_gradient_of_log_det_is_that_of_automatic_differentiation(name, d):
+    potential, z = POTENTIALS[name](d), points(9, d, seed=1).requires_grad_()
+    expected = log_det(potential.metric(z), 0.01)
+    (slope,) = torch.autograd.grad(expected.sum(), z)
+    value, gradient = potential.log_det_and_gradient(z, 0.01)
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradient, slope, rtol=1e-10, atol=1e-10)
+    assert not value.requires_grad
+    torch.testing.assert_close(potential.log_det(z, 0.01), expected)
+
+
+def test_gradient_of_log_det_against_finite_differences(potential):
+    z, h = points(3, 3), 1e-6
+    gradient = potential.log_det_and_gradient(z, 1e-3)[1]
+    for i in range(3):
+        for unit, part in ((1, gradient.real), (1j, gradient.imag)):
+            step = torch.zeros_like(z)
+            step[:, i] = h * unit
+            change = potential.log_det(z + step, 1e-3) - potential.log_det(z - step, 1e-3)
+            torch.testing.assert_close(part[:, i], change / (2 * h), atol=1e-7, rtol=1e-6)
+
+
+def test_metric_is_closed_and_certified_positive(potential):
+    z = 3 * points(100, 3)
+    certificate = potential.certificate()
+    assert certificate.valid
+    metric = potential.metric(z)
+    size = torch.linalg.matrix_norm(metric)
+    assert (smallest_eigenvalue(metric) - certificate.lower_bound > -1e-13 * size).all()
+    assert closedness_defect(potential.metric, z).max() < 1e-9
+    for part in potential.total_covariance(z):
+        assert (smallest_eigenvalue(part) > -1e-13 * size).all()
+
+
+def test_second_derivatives_go_through(potential):
+    """Ricci curvature by Wirtinger derivatives is the mixed Hessian of −log det."""
+    z = points(4, 3)
+    expected = -mixed_hessian(potential.log_det, z)
+    assert relative_error(ricci(potential.metric, z), expected).max() < 1e-8
+
+
+def test_geodesics_take_any_potential(potential):
+    start, end = points(2, 3), points(2, 3, seed=1)
+    curves = geodesics(potential.metric, start, end, steps=8, points=3)
+    torch.testing.assert_close(curves[:, -1], end)
+
+
+def test_chunks_change_nothing(potential, monkeypatch):
+    z = points(30, 3)
+    methods = (
+        potential.potential,
+        potential.metric,
+        potential.log_det,
+        lambda z: potential.log_det_and_gradient(z)[1],
+        lambda z: potential.total_covariance(z).between,
+    )
+    whole = [method(z) for method in methods]
+    monkeypatch.setattr(potential_module, "CHUNK", 1)
+    for method, expected in zip(methods, whole, strict=True):
+        torch.testing.assert_close(method(z), expected)
+        assert len(method(z[:0])) == 0
+
+
+def test_a_factor_is_one_of_the_metric(potential):
+    z = points(5, 3)
+    torch.testing.assert_close(potential.scaled(7.0).metric(z), 7 * potential.metric(z))
+    torch.testing.assert_close(potential.scaled(7.0).potential(z), 7 * potential.potential(z))
+
+
+def test_a_saved_potential_is_the_one_that_is_loaded(potential, tmp_path):
+    z, path = points(5, 3), tmp_path / "potential.safetensors"
+    potential.save(path)
+    loaded = Potential.load(path)
+    assert type(loaded) is type(potential)
+    assert type(potential).load(path).certificate() == potential.certificate()
+    assert torch.equal(loaded.metric(z), potential.metric(z))
+    other = {MixturePotential: HolomorphicPotential, HolomorphicPotential: MixturePotential}
+    with pytest.raises(InputError, match=r"load it with Potential\.load"):
+        other[type(potential)].load(path)
+    single = copy.deepcopy(potential)._apply(lambda t: t.to(SINGLE[t.dtype]))
+    single.save(path)
+    assert torch.equal(
+        Potential.load(path).metric(z.to(single.dtype)), single.metric(z.to(single.dtype))
+    )
+
+
+SINGLE = {torch.complex128: torch.complex64, torch.float64: torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        (lambda t: {}, "Wrong", "unknown kind 'Wrong'"),
+        (lambda t: {}, "", "unknown kind ''"),
+        (lambda t: {"first": torch.ones(2)}, "HolomorphicPotential", "'first' as"),
+        (lambda t: {"more": torch.ones(2)}, "HolomorphicPotential", "unknown tensor 'more'"),
+        (
+            lambda t: {"bias": t["bias"].real.clone()},
+            "HolomorphicPotential",
+            "'bias' as torch.float32",
+        ),
+        (lambda t: {"head": t["head"] * torch.nan}, "HolomorphicPotential", "not finite"),
+        (lambda t: {}, "MixturePotential", "tensor"),
+    ],
+)
+def test_a_file_of_no_potential_is_refused(change, kind, words, tmp_path):
+    tensors = {name: value.clone() for name, value in holomorphic(2).state_dict().items()}
+    tensors = {name: value.to(SINGLE[value.dtype]) for name, value in tensors.items()}
+    write_tensors(tmp_path / "p.safetensors", tensors | change(tensors), {"kind": kind})
+    with pytest.raises(InputError, match=words):
+        Potential.load(tmp_path / "p.safetensors")
+
+
+def test_certificate_of_what_is_not_finite_is_invalid(potential):
+    potential.background[0, 0] = torch.nan
+    assert not potential.certificate().valid
+
+
+def test_latents_are_checked_at_the_door(potential):
+    for z, words in ((torch.ones(3, 3), "z is real"), (points(3, 2), r"one of \(n, 3\)")):
+        for method in (potential.potential, potential.metric, potential.log_det_and_gradient):
+            with pytest.raises(InputError, match=words):
+                method(z)
+
+
+def test_fubini_study_and_the_norm_of_a_holomorphic_map_are_in_the_class():
+    """(w + w²/4) − (−w + w²/4) = 2w: a layer of both signs is the identity, exactly."""
+    eye = torch.eye(2, dtype=torch.complex128)
+    potential = HolomorphicPotential(
+        background=0 * eye,
+        log_strength=torch.zeros(1, dtype=torch.float64),
+        first=torch.cat([eye, -eye]),
+        hidden=torch.zeros(0, 4, 4, dtype=torch.complex128),
+        bias=torch.zeros(1, 4, dtype=torch.complex128),
+        square=torch.cat([eye, eye], 1),  # ½ z²
+        head=0.5 * torch.cat([eye, -eye], 1).unsqueeze(0),  # z
+        shift=torch.zeros(1, 2, dtype=torch.complex128),
+    ).requires_grad_(False)
+    z = points(20, 2)
+    norm = 1 + z.abs().square().sum(-1, keepdim=True).unsqueeze(-1)
+    fubini_study = eye / norm - z.conj().unsqueeze(-1) * z.unsqueeze(-2) / norm**2
+    flat = torch.diag_embed(z.abs().square()).to(z)
+    torch.testing.assert_close(potential.metric(z), fubini_study + flat)
