@@ -29,8 +29,8 @@ class HolomorphicPotential(Potential):
         f &= a \circ W_L \circ \dots \circ a \circ W_1, \qquad a(w) = w + \tfrac14 w^2
 
     with complex affine W, complex matrices l and h, and s > 0. Every term is plurisubharmonic,
-    since log(1 + ‖·‖²) and ‖·‖² are and f is holomorphic; K need not be convex. With J = ∂f, V = lJ,
-    :math:`u_m = h_m f + e_m`, :math:`U_m = h_m J` and :math:`\rho_m = 1 / (1 + \|u_m\|^2)`
+    since log(1 + ‖·‖²) and ‖·‖² are and f is holomorphic; K need not be convex. With J = ∂f,
+    V = lJ, :math:`u_m = h_m f + e_m`, :math:`U_m = h_m J`, :math:`\rho_m = 1 / (1 + \|u_m\|^2)`
 
     .. math:: g = A_0^T + V^T \bar V + \sum_m s_m \rho_m
               \bigl[ U_m^T \bar U_m - \rho_m (U_m^T \bar u_m)(U_m^T \bar u_m)^\dagger \bigr]
