@@ -238,8 +238,8 @@ def test_fit_recovers_a_metric_of_its_own_family():
     fit = fit_potential(
         z32,
         metrics,
-        4,
-        8,
+        "mixture",
+        {"groups": 4, "components": 8},
         steps=400,
         learning_rate=0.05,
         generator=torch.Generator().manual_seed(0),
@@ -254,8 +254,13 @@ def probes_of_a_decoder(dtype=torch.complex128):
     return z.to(dtype), fisher_metric(decoder, z).to(dtype)
 
 
+QUICK = {"groups": 2, "components": 8}
+
+
 def quick_fit(z, metrics, steps=60):
-    return fit_potential(z, metrics, 2, 8, steps, 0.05, torch.Generator().manual_seed(0))
+    return fit_potential(
+        z, metrics, "mixture", QUICK, steps, 0.05, torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.mark.parametrize("default", [torch.float32, torch.float64])
@@ -324,7 +329,7 @@ def test_what_cannot_be_fitted_is_said(name):
 def test_fit_that_diverges_is_refused():
     z, metrics = probes_of_a_decoder()
     with pytest.raises(InputError, match="diverged: lower the learning rate"):
-        fit_potential(z, metrics, 2, 8, 60, 1e30, torch.Generator().manual_seed(0))
+        fit_potential(z, metrics, "mixture", QUICK, 60, 1e30, torch.Generator().manual_seed(0))
 
 
 def test_metrics_of_unfrozen_parameters_can_be_fitted():

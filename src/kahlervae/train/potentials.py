@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from jaxtyping import Complex, Num
 from torch import Tensor
@@ -16,18 +17,34 @@ from kahlervae.geometry import (
     best_constant_metric,
     fisher_metric,
     log_det,
+    relative_error,
 )
-from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
+from kahlervae.geometry.fit import (
+    calibrate_posterior_potential,
+    fit_potential,
+    polish_potential,
+    potential_error,
+)
 from kahlervae.models import VAE
 from kahlervae.seeding import generator, standard_normal
 
-__all__ = ["draw_probes", "fit_potentials", "load_potentials", "save_potentials"]
+__all__ = [
+    "Fitted",
+    "choose_potential",
+    "draw_probes",
+    "fit_potentials",
+    "load_potentials",
+    "save_potentials",
+]
 
 
 POTENTIALS = ("fitted", "posterior", "constant")
 
 CALIBRATION = 12
 """Every how many-th probe calibrates the posterior potential."""
+
+HELD_BACK = 10
+"""Every how many-th probe judges the candidates and fits none."""
 
 
 def draw_probes(
@@ -47,12 +64,26 @@ def draw_probes(
     return {"posterior": posterior, "prior": prior}
 
 
+class Fitted(NamedTuple):
+    """What :func:`fit_potentials` returns.
+
+    Attributes:
+        potentials: by name.
+        choice: one row for every candidate and stage, with the errors at validation probes and
+            whether it is the one that is ``fitted``.
+    """
+
+    potentials: dict[str, Potential]
+    choice: pd.DataFrame
+
+
 def fit_potentials(
     model: VAE, samples: Num[Tensor, "n *shape"], settings: Mapping[str, Any]
-) -> dict[str, Potential]:
+) -> Fitted:
     """Three potentials of the decoder's Fisher metric, from training samples alone.
 
-    - ``fitted``: regressed on the exact metric at probes, four fifths posterior, one prior;
+    - ``fitted``: regressed on the exact metric at probes, four fifths posterior, one prior; class,
+      size and optimiser by :func:`choose_potential`;
     - ``posterior``: the aggregated posterior of random anchors, two numbers calibrated;
     - ``constant``: the best constant metric, which the others have to beat.
 
@@ -77,9 +108,11 @@ def fit_potentials(
     anchors = model.encode(
         samples[torch.randperm(len(samples), generator=stream)[: settings["anchors"]]]
     )
-    fit = {key: settings[key] for key in ("groups", "components", "steps", "learning_rate")}
+    fitted, choice = choose_potential(
+        z, metrics, settings["candidates"], settings["trial"], settings["polish"], stream
+    )
     potentials: dict[str, Potential] = {
-        "fitted": fit_potential(z, metrics, **fit, generator=stream),
+        "fitted": fitted,
         # A few probes are enough for two numbers.
         "posterior": calibrate_posterior_potential(
             anchors.mean, anchors.variance, z[::CALIBRATION], metrics[::CALIBRATION]
@@ -89,10 +122,76 @@ def fit_potentials(
     for name, potential in potentials.items():
         if not all(parameter.isfinite().all() for parameter in potential.parameters()):
             raise InputError(
-                f"the {name} potential of {whose} is not finite: lower "
-                "geometry.potential.learning_rate, or raise geometry.potential.anchors."
+                f"the {name} potential of {whose} is not finite: lower the learning rates of "
+                "geometry.potential.candidates, or raise geometry.potential.anchors."
             )
-    return potentials
+    return Fitted(potentials, storage.identified(choice, model.identity))
+
+
+def choose_potential(
+    z: Complex[Tensor, "n d"],
+    metrics: Complex[Tensor, "n d d"],
+    candidates: Mapping[str, Mapping[str, Any]],
+    trial: float,
+    polish: int,
+    stream: torch.Generator,
+) -> tuple[Potential, pd.DataFrame]:
+    """The best of several classes and sizes by the error at probes that are held back.
+
+    Every :data:`HELD_BACK`-th probe is. All candidates are fitted by a share of their steps of
+    Adam, unless there is one; that with the least error is fitted by all of them, and then by
+    L-BFGS, which is kept where it lowers the error.
+
+    Args:
+        z: probes.
+        metrics: the exact metric at each of them.
+        candidates: by name, what :func:`~kahlervae.geometry.fit.fit_potential` takes: ``kind``,
+            ``size``, ``steps``, ``learning_rate`` and ``batch``.
+        trial: the share of the steps.
+        polish: iterations of L-BFGS; none at 0.
+        stream: for starts and batches.
+
+    Returns:
+        The potential, and a row for every candidate and stage (``trial``, ``adam``, ``lbfgs``).
+
+    Raises:
+        InputError: as :func:`~kahlervae.geometry.fit.fit_potential` does.
+    """
+    held_back = torch.arange(len(z), device=z.device) % HELD_BACK == 0
+    fit, check = ((z[rows], metrics[rows]) for rows in (~held_back, held_back))
+    rows: list[dict[str, Any]] = []
+
+    def judged(name: str, stage: str, steps: int, potential: Potential) -> float:
+        errors = relative_error(potential.metric(check[0]), check[1])
+        error = potential_error(potential, *check)
+        rows.append(
+            {"candidate": name, "kind": candidates[name]["kind"], "stage": stage, "steps": steps}
+            | {
+                "parameters": sum(p.numel() * (1 + p.is_complex()) for p in potential.parameters()),
+                "train_objective": potential_error(potential, *(x[:: HELD_BACK - 1] for x in fit)),
+                "validation_objective": error,
+                "validation_relative_error_median": errors.median().item(),
+            }
+        )
+        return error
+
+    def by_adam(name: str, stage: str, share: float) -> tuple[float, Potential]:
+        steps = max(2, round(share * candidates[name]["steps"]))
+        potential = fit_potential(*fit, **{**candidates[name], "steps": steps}, generator=stream)
+        return judged(name, stage, steps, potential), potential
+
+    names = list(candidates)
+    if len(names) > 1:
+        errors = {name: by_adam(name, "trial", trial)[0] for name in names}
+        names = [min(errors, key=lambda name: errors[name])]
+    error, potential = by_adam(names[0], "adam", 1.0)
+    chosen = len(rows) - 1
+    if polish:
+        polished = polish_potential(potential, *fit, polish)
+        if judged(names[0], "lbfgs", polish, polished) < error:
+            potential, chosen = polished, len(rows) - 1
+    table = pd.DataFrame(rows)
+    return potential, table.assign(chosen=table.index == chosen)
 
 
 def save_potentials(
