@@ -179,7 +179,14 @@ def polish_potential(
         start,
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": iterations, "maxfun": 2 * iterations, "maxcor": MEMORY},
+        # Its own tolerances are absolute where the objective is small, and end the search too soon.
+        options={
+            "maxiter": iterations,
+            "maxfun": 2 * iterations,
+            "maxcor": MEMORY,
+            "ftol": torch.finfo(z.real.dtype).eps * 1e-3,
+            "gtol": 0.0,
+        },
     )
     put(found.x)
     return polished.requires_grad_(False).scaled(scale)
