@@ -101,6 +101,7 @@ POTENTIALS = {
     "fitted": Look("fitted potential", "#332288", "o"),
     "posterior": Look("posterior potential", "#AA4499", "s"),
     "constant": Look("best constant metric", "#888888", "x"),
+    "hermitian": Look("any Hermitian metric (control)", "#117733", "^"),
 }
 """Metrics that are compared with the Fisher metric."""
 

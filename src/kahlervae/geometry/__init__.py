@@ -17,11 +17,18 @@ from kahlervae.geometry.check import check_decoder
 from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volume_element
 from kahlervae.geometry.estimate import estimate_closedness_defect, estimate_hermitian_defect
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
-from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
+from kahlervae.geometry.fit import (
+    calibrate_posterior_potential,
+    fit_potential,
+    polish_potential,
+    potential_error,
+)
+from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.latents import complexify, to_complex, to_real
-from kahlervae.geometry.potential import MixturePotential
+from kahlervae.geometry.mixture import MixturePotential
+from kahlervae.geometry.potential import Potential
 from kahlervae.geometry.relative_entropy import relative_entropy, relative_entropy_metric
 from kahlervae.geometry.total_covariance import MixtureDecoder
 from kahlervae.geometry.wirtinger import (
@@ -34,8 +41,10 @@ from kahlervae.geometry.wirtinger import (
 )
 
 __all__ = [
+    "HolomorphicPotential",
     "MixtureDecoder",
     "MixturePotential",
+    "Potential",
     "affine_invariant_distance",
     "best_constant_metric",
     "calibrate_posterior_potential",
@@ -54,6 +63,8 @@ __all__ = [
     "holomorphic_part",
     "log_det",
     "mixed_hessian",
+    "polish_potential",
+    "potential_error",
     "pushforward",
     "real_hessian",
     "register_fisher",
