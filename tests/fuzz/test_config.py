@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kahlervae.config import check_config, check_repetitions, check_writable
+from kahlervae.config import check_config, check_repetitions, check_writable, data_sources
 from kahlervae.errors import InputError
 
 from .stages import ROOT, SCHEMA, TINY, run_stages
@@ -162,9 +162,11 @@ def assert_sound(config: dict[str, Any]) -> None:
     assert min(len(config["evaluation"]["oracles"]), len(sampling["samplers"])) >= 1
     assert config["evaluation"]["paths"]["steps"] % 2 == 0
     assert config["cost"]["base"]["components"] % 16 == 0
-    for options in config["datasets"].values():
+    sources = data_sources(config)
+    for name, options in config["datasets"].items():
         split, training, model = (options[key] for key in ("split", "training", "model"))
-        train = 1797 - split["oracle"] - split["validation"] - split["test"]
+        held_out = split.get("oracle", 0) + split["validation"] + split["test"]
+        train = sources[name]["count"] - held_out
         smallest = min(train, split["validation"], split["test"])
         assert smallest > config["evaluation"]["neighbours"]
         assert 2 <= training["batch_size"] <= train
