@@ -27,6 +27,7 @@ _MODULES = {
     "agreement_summary": "metric",
     "cost": "metric",
     "states": "states",
+    "tradeoff": "metric",
     "training": "scores",
     "strengths": "scores",
     "smoothness": "scores",
