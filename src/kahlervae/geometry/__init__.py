@@ -15,6 +15,7 @@ from kahlervae.geometry.agreement import (
 )
 from kahlervae.geometry.check import check_decoder
 from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volume_element
+from kahlervae.geometry.distance import distance, distances, nearest
 from kahlervae.geometry.estimate import estimate_closedness_defect, estimate_hermitian_defect
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
 from kahlervae.geometry.fit import (
@@ -23,10 +24,12 @@ from kahlervae.geometry.fit import (
     polish_potential,
     potential_error,
 )
+from kahlervae.geometry.geodesic import curve_energy, curve_length, geodesics
 from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.latents import complexify, to_complex, to_real
+from kahlervae.geometry.manifold import Manifold
 from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.geometry.potential import Potential
 from kahlervae.geometry.relative_entropy import relative_entropy, relative_entropy_metric
@@ -42,6 +45,7 @@ from kahlervae.geometry.wirtinger import (
 
 __all__ = [
     "HolomorphicPotential",
+    "Manifold",
     "MixtureDecoder",
     "MixturePotential",
     "Potential",
@@ -51,6 +55,10 @@ __all__ = [
     "check_decoder",
     "closedness_defect",
     "complexify",
+    "curve_energy",
+    "curve_length",
+    "distance",
+    "distances",
     "estimate_closedness_defect",
     "estimate_hermitian_defect",
     "fisher_form",
@@ -58,11 +66,13 @@ __all__ = [
     "fisher_norm",
     "fisher_relation",
     "fit_potential",
+    "geodesics",
     "hermitian_defect",
     "hermitian_part",
     "holomorphic_part",
     "log_det",
     "mixed_hessian",
+    "nearest",
     "polish_potential",
     "potential_error",
     "pushforward",

@@ -14,7 +14,14 @@ from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, chunks
 from kahlervae.geometry.wirtinger import wirtinger
 
-__all__ = ["Metric", "christoffel", "curve_energy", "curve_length", "geodesics"]
+__all__ = [
+    "Metric",
+    "check_ends",
+    "christoffel",
+    "curve_energy",
+    "curve_length",
+    "geodesics",
+]
 
 Metric = Callable[[Tensor], Tensor]
 """Points (n, d) to Hermitian matrices (n, d, d), row by row."""
@@ -49,6 +56,32 @@ def curve_length(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float
     The real metric of G is 2 Re G in the coordinates (a, b): its lengths are √2 times as large.
     """
     return _squares(metric, curves).clamp(min=0).sqrt().sum(1)
+
+
+def check_ends(
+    start: Tensor, end: Tensor, names: tuple[str, str]
+) -> tuple[Complex[Tensor, "n d"], Complex[Tensor, "n d"]]:
+    """Finite latents of one shape and precision, detached, or one sentence.
+
+    Raises:
+        InputError: they are none.
+
+    Example:
+        >>> check_ends(torch.zeros(2, 1) + 0j, torch.zeros(1, 1) + 0j, ("start", "end"))
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: start and end differ in shape or precision ((2, 1), \
+torch.complex64; (1, 1), torch.complex64): give one end for every start.
+    """
+    start = check_latents(start, names[0], finite=True).detach()
+    end = check_latents(end, names[1], finite=True).detach()
+    if start.shape != end.shape or start.dtype != end.dtype:
+        raise InputError(
+            f"{names[0]} and {names[1]} differ in shape or precision ({tuple(start.shape)}, "
+            f"{start.dtype}; {tuple(end.shape)}, {end.dtype}): give one {names[1]} for every "
+            f"{names[0].removeprefix('the ')}."
+        )
+    return start, end
 
 
 def geodesics(
@@ -87,13 +120,7 @@ def geodesics(
             f"{points} free points do not fit between the ends of {steps} steps: take 1 to "
             f"{steps - 1}."
         )
-    start = check_latents(start, "start", finite=True).detach()
-    end = check_latents(end, "end", finite=True).detach()
-    if start.shape != end.shape or start.dtype != end.dtype:
-        raise InputError(
-            f"start and end differ in shape or precision ({tuple(start.shape)}, {start.dtype}; "
-            f"{tuple(end.shape)}, {end.dtype}): give one end for every start."
-        )
+    start, end = check_ends(start, end, ("start", "end"))
     if not len(start):
         return start.new_zeros(0, steps + 1, start.shape[1])
     t = torch.linspace(0, 1, steps + 1, dtype=start.real.dtype, device=start.device)[:, None]

@@ -1,0 +1,86 @@
+"""Distances against closed forms, against each other, and bad input."""
+
+import pytest
+import torch
+from geometry.decoders import points
+from geometry.test_curvature import ball, fubini_study
+from geometry.test_geodesic import MODEL_SPACES, mixture
+
+from kahlervae.errors import InputError
+from kahlervae.geometry import distance, distances, nearest
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize(("metric", "exact"), MODEL_SPACES)
+def test_distances_of_the_model_spaces(metric, exact, d):
+    a, b = 0.3 * points(4, d) / d, 0.3 * points(5, d, seed=1) / d
+    found = distances(metric, a, b, along="geodesic", steps=48, points=20)
+    expected = exact(a[:, None], b[None])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
+    lines = distances(metric, a, b, steps=48)
+    assert (lines > (1 - 1e-3) * expected).all()
+    assert (lines > (1 + 1e-3) * expected).any()  # further than the tolerance
+
+
+def test_lines_through_the_origin_are_geodesics():
+    z = 0.3 * points(6, 2)
+    origin = torch.zeros_like(z)
+    radius = z.norm(dim=1)
+    for metric, exact in ((fubini_study, radius.arctan()), (ball, radius.arctanh())):
+        torch.testing.assert_close(distance(metric, origin, z, steps=256), exact, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("along", ["line", "geodesic"])
+def test_all_pairs_are_the_single_ones_whatever_the_memory(along):
+    metric = mixture(2).metric
+    a = points(5, 2)
+    settings = {"along": along, "steps": 6, "points": 3}
+    found = distances(metric, a, **settings)
+    for i in range(5):
+        alone = distance(metric, a[i : i + 1].expand(5, 2), a, **settings)
+        torch.testing.assert_close(found[i], alone, rtol=1e-5, atol=1e-9)
+    assert (found.diagonal() == 0).all()
+    assert torch.equal(found, found.T)
+    least = distances(metric, a, **settings, memory=1)
+    torch.testing.assert_close(found, least, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(found, distances(metric, a, a, **settings), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("memory", [1, 1 << 30])
+def test_nearest(memory):
+    metric = mixture(2).metric
+    a, b = points(6, 2), points(9, 2, seed=1)
+    values, indices = nearest(metric, a, b, 4, memory=memory)
+    matrix = distances(metric, a, b)
+    torch.testing.assert_close(values, matrix.sort(dim=1).values[:, :4])
+    torch.testing.assert_close(matrix.gather(1, indices), values)
+    twice = nearest(metric, a, b[[3, 3, 3]], 2, memory=memory)[1]
+    assert twice.tolist() == [[0, 1]] * 6
+
+
+def test_no_points():
+    none, z = points(0, 2), points(3, 2)
+    metric = mixture(2).metric
+    assert distance(metric, none, none).shape == (0,)
+    assert distances(metric, none).shape == (0, 0)
+    assert distances(metric, z, none).shape == (3, 0)
+    assert [part.shape for part in nearest(metric, none, z, 2)] == [(0, 2), (0, 2)]
+
+
+def test_bad_input():
+    z = points(3, 2)
+    metric = mixture(2).metric
+    with pytest.raises(InputError, match="differ in shape"):
+        distance(metric, z, z[:2])
+    with pytest.raises(InputError, match="a has 2 dimensions and b has 1"):
+        distances(metric, z, z[:, :1])
+    with pytest.raises(InputError, match="take 'line' or 'geodesic'"):
+        distance(metric, z, z, along="curve")
+    with pytest.raises(InputError, match="take 1 to 3"):
+        distance(metric, z, z, along="geodesic", steps=4, points=4)
+    with pytest.raises(InputError, match="0 steps joins nothing"):
+        distance(metric, z, z, steps=0)
+    with pytest.raises(InputError, match="no 4 nearest of 3 points"):
+        nearest(metric, z, z, 4)
+    with pytest.raises(InputError, match="of 3 curves is not finite"):
+        distance(lambda z: torch.nan * mixture(2).metric(z), z, -z)
