@@ -28,7 +28,7 @@ def to_rows(z: torch.Tensor) -> np.ndarray:
     return rows
 
 
-class DistanceTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class DistanceTransformer(TransformerMixin, BaseEstimator):
     r"""Rows to their distances from the rows that it was fitted to, (n, 2d) to (n, m).
 
     Before an estimator with ``metric="precomputed"``: nearest neighbours, DBSCAN, HDBSCAN, t-SNE;

@@ -137,8 +137,8 @@ class Manifold(NamedTuple):
 
     def distance(self, z: Complex[Tensor, "n d"], w: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Length of the :meth:`geodesic` from z to w."""
-        args = ("geodesic", self.steps, self.steps - 1, self.memory)
-        return distance(self.metric, z, w, *args)
+        points = self.steps - 1
+        return distance(self.metric, z, w, "geodesic", self.steps, points, self.memory)
 
     def transport(
         self, curves: Complex[Tensor, "n points d"], v: Complex[Tensor, "n d"]
