@@ -142,7 +142,8 @@ def test_born_rule_has_no_singularity_where_an_amplitude_vanishes():
     """p = (|z|², 1)/(|z|² + 1) is Fubini–Study: (1 + |z|²)⁻², 1 at z = 0."""
     decoder = to_double(BornDecoder(1, 1, 1, 1, categories=2))
     with torch.no_grad():
-        decoder.body = torch.nn.Sequential()
+        decoder.body = torch.nn.Identity()
+        decoder.body.pushforward = lambda z, tangent: (z, tangent)
         decoder.amplitudes.weight.copy_(torch.tensor([[1.0], [0.0]]))
         decoder.amplitudes.bias.copy_(torch.tensor([0.0, 1.0]))
     z = torch.tensor([[0.0], [1.0], [2j]], dtype=torch.complex128)

@@ -16,6 +16,7 @@ from kahlervae.models.families import Bernoulli, Categorical, ContinuousBernoull
 from kahlervae.models.likelihoods import ComplexGaussian, RealGaussian
 from kahlervae.nn import (
     ComplexLinear,
+    HolomorphicNetwork,
     HolomorphicQuadratic,
     RealInput,
     RealOutput,
@@ -189,7 +190,9 @@ class ComplexDecoder(nn.Module):
         self, z: Complex[Tensor, "n d"], tangent: Complex[Tensor, "*k n d"]
     ) -> tuple[Likelihood, Likelihood]:
         """The likelihood at z and its derivatives along the tangents."""
-        z, tangent = _push(self.body, z, tangent)
+        layers: list[Any] = list(self.body)
+        for layer in layers:
+            z, tangent = layer.pushforward(z, tangent)
         mean, mean_change = self.mean.pushforward(z, tangent)
         if self.log_var is None:
             return self.likelihood(mean), self.likelihood(mean_change)
@@ -199,14 +202,6 @@ class ComplexDecoder(nn.Module):
 
 def _is_gaussian(likelihood: type) -> bool:
     return likelihood in (RealGaussian, ComplexGaussian)
-
-
-def _push(body: nn.Sequential, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-    """The features at z, and their derivatives along the tangents."""
-    layers: list[Any] = list(body)
-    for layer in layers:
-        z, tangent = layer.pushforward(z, tangent)
-    return z, tangent
 
 
 def _coordinates(z: Tensor) -> Tensor:
@@ -293,10 +288,13 @@ NATURAL: dict[str, _Natural] = {
 """Likelihoods whose natural parameters may be any real numbers."""
 
 HALF_LINES = {
-    "exponential": ("the rate of an exponential", "gaussian, of the logarithm of the data"),
-    "gamma": ("the rate of a gamma", "gaussian, of the logarithm of the data"),
-    "geometric": ("minus the natural parameter of a geometric", "poisson, for counts"),
-    "diagonal": ("the inverse of a Gaussian variance", "likelihood_variance: constant"),
+    "exponential": ("the rate", "gaussian, of the logarithm of the data"),
+    "gamma": ("the rate", "gaussian, of the logarithm of the data"),
+    "geometric": ("minus the natural parameter", "poisson, for counts"),
+    "gaussian of a variance that depends on z": (
+        "the inverse of the variance",
+        "likelihood_variance: constant",
+    ),
 }
 """Natural parameters that are bounded on one side, and what works in their place."""
 
@@ -353,8 +351,6 @@ class PluriharmonicDecoder(nn.Module):
         True
     """
 
-    activation: ClassVar[type[nn.Module]] = HolomorphicQuadratic
-
     def __init__(
         self,
         output_dim: int,
@@ -369,11 +365,7 @@ class PluriharmonicDecoder(nn.Module):
             output_dim, latent_dim, width, depth, likelihood=likelihood, categories=categories
         )
         self.kind = _natural(likelihood, categories)
-        self.body = nn.Sequential(
-            ComplexLinear(latent_dim, width),
-            self.activation(),
-            *hidden(ComplexLinear, self.activation, width, depth - 1),
-        )
+        self.body = HolomorphicNetwork(latent_dim, width, depth)
         self.natural = RealOutput(width, self.kind.numbers * output_dim)
         gaussian = likelihood in ("gaussian", "complex_gaussian")
         self.log_var = ConstantVariance(output_dim) if gaussian else None
@@ -387,7 +379,7 @@ class PluriharmonicDecoder(nn.Module):
         self, z: Complex[Tensor, "n d"], tangent: Complex[Tensor, "*k n d"]
     ) -> tuple[Any, Any]:
         """The likelihood at z and its derivatives along the tangents."""
-        z, tangent = _push(self.body, z, tangent)
+        z, tangent = self.body.pushforward(z, tangent)
         natural, change = self.natural.pushforward(z, tangent)
         if self.log_var is None:
             return self.kind.make(natural, None), self.kind.make(change, None)
@@ -405,7 +397,7 @@ class PluriharmonicDecoder(nn.Module):
 
     def holomorphic_factor(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n m d"]:
         r"""S, with :math:`S^T \bar S` the Fisher metric: whitened ½ W∂f, by d tangents."""
-        features, tangents = _push(self.body, z, _coordinates(z))
+        features, tangents = self.body.pushforward(z, _coordinates(z))
         log_var = None if self.log_var is None else self.log_var(features)
         at = self.kind.make(self.natural(features), log_var)
         left, right = self.natural.linear.weight.chunk(2, dim=1)
@@ -457,19 +449,13 @@ class BornDecoder(nn.Module):
         True
     """
 
-    activation: ClassVar[type[nn.Module]] = HolomorphicQuadratic
-
     def __init__(
         self, output_dim: int, latent_dim: int, width: int, depth: int, categories: int
     ) -> None:
         super().__init__()
         self.settings = _settings(output_dim, latent_dim, width, depth, categories=categories)
         self.shape = (output_dim, categories)
-        self.body = nn.Sequential(
-            ComplexLinear(latent_dim, width),
-            self.activation(),
-            *hidden(ComplexLinear, self.activation, width, depth - 1),
-        )
+        self.body = HolomorphicNetwork(latent_dim, width, depth)
         self.amplitudes = ComplexLinear(width, output_dim * categories)
         # Without it all amplitudes of an entry could be 0 at once, as they would be at z = 0.
         nn.init.ones_(self.amplitudes.bias)
@@ -502,7 +488,7 @@ class BornDecoder(nn.Module):
         return (change - along * unit).flatten(2).movedim(0, -1)
 
     def _push(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        value, change = self.amplitudes.pushforward(*_push(self.body, z, tangent))
+        value, change = self.amplitudes.pushforward(*self.body.pushforward(z, tangent))
         return value.unflatten(-1, self.shape), change.unflatten(-1, self.shape)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from kahlervae.errors import InputError
+from kahlervae.seeding import uniform
 
 __all__ = [
     "Bernoulli",
@@ -80,7 +81,7 @@ class Bernoulli(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Float[Tensor, "*batch D"]:
         """One draw for every entry of the batch."""
-        return (_uniform(self.logits, generator) < self.mean).to(self.logits.dtype)
+        return (uniform(self.logits, generator) < self.mean).to(self.logits.dtype)
 
     @staticmethod
     def outside(x: Tensor) -> Bool[Tensor, "*shape"]:
@@ -138,7 +139,7 @@ class ContinuousBernoulli(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Float[Tensor, "*batch D"]:
         r"""One draw :math:`\log(1 + u (e^\eta - 1)) / \eta` of uniform u for every entry."""
-        u = _uniform(self.logits, generator)
+        u = uniform(self.logits, generator)
         # By symmetry x → 1 − x, η → −η, such that exponentials do not overflow.
         size = self.logits.abs()
         safe = size.clamp_min(1e-3)
@@ -249,7 +250,7 @@ class Categorical(NamedTuple):
     def sample(self, generator: torch.Generator) -> Int64[Tensor, "*batch D"]:
         """One draw for every entry of the batch."""
         # A choice is the largest of the logits with Gumbel noise.
-        noise = -torch.log(-torch.log(_uniform(self.logits, generator).clamp_min(1e-20)))
+        noise = -torch.log(-torch.log(uniform(self.logits, generator).clamp_min(1e-20)))
         return (self.logits + noise).argmax(-1)
 
     def outside(self, x: Tensor) -> Bool[Tensor, "*shape"]:
@@ -265,12 +266,13 @@ SUPPORTS: dict[type, tuple[Callable[[Tensor], Tensor], str]] = {
 """Where data are impossible, and what they have to be."""
 
 
-def check_support(likelihood: type, x: Tensor) -> None:
+def check_support(likelihood: type, x: Tensor, name: str | None = None) -> None:
     """Refuse data that have no density under a class of likelihoods.
 
     Args:
         likelihood: one of this module's but Categorical, or any other class, which is not checked.
         x: the data.
+        name: that people know the likelihood by; its class has one, too.
 
     Raises:
         InputError: so many of them lie outside of its support.
@@ -280,7 +282,7 @@ def check_support(likelihood: type, x: Tensor) -> None:
         >>> check_support(Bernoulli, torch.tensor([0.0, 0.3]))
         Traceback (most recent call last):
             ...
-        kahlervae.errors.InputError: 1 of 2 values of the data are not 0 or 1, as a ...
+        kahlervae.errors.InputError: 1 of 2 values of the data are not 0 or 1, as a Bernoulli ...
     """
     if likelihood not in SUPPORTS:
         return
@@ -288,8 +290,8 @@ def check_support(likelihood: type, x: Tensor) -> None:
     if count := int(outside(x).sum()):
         raise InputError(
             f"{count} of {x.numel()} values of the data are not {words}, as a "
-            f"{likelihood.__name__} likelihood has them: choose another likelihood, or bring the "
-            "data to that form (grey values in [0, 1]: draw binary ones, or continuous_bernoulli)."
+            f"{name or likelihood.__name__} likelihood needs them: choose another "
+            "likelihood (continuous_bernoulli for grey values), or bring the data to that form."
         )
 
 
@@ -365,8 +367,3 @@ def _series(x: Tensor, factor: Callable[[int], float]) -> Tensor:
     for k in range(len(SERIES), 0, -1):
         total = total * square + factor(k) * SERIES[k - 1]
     return total
-
-
-def _uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform numbers, drawn on the CPU for all devices."""
-    return torch.rand(like.shape, generator=generator, dtype=like.dtype).to(like.device)
