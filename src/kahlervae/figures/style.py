@@ -84,8 +84,8 @@ VARIANTS = {
     "tie": Look("Kähler, tie alone", "#8C564B", ">", (0, (2, 1))),
     "kahler_beta1": Look("Kähler, β = 1", "#999933", "p", (0, (1, 2))),
     "holomorphic": Look("holomorphic", "#CC79A7", "P", (0, (3, 1, 1, 1, 1, 1))),
-    "pluriharmonic": Look("pluriharmonic", "#882255", "h", (0, (6, 1, 1, 1, 1, 1))),
-    "unconstrained": Look("unconstrained", "#44AA99", "*", (0, (1, 1, 3, 1))),
+    "pluriharmonic": Look("pluriharmonic", "#400060", "h", (0, (6, 1, 1, 1, 1, 1))),
+    "unconstrained": Look("unconstrained", "#6000E0", "*", (0, (1, 1, 3, 1))),
 }
 """Model variants, in the order of the legends."""
 

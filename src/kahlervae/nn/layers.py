@@ -6,6 +6,7 @@ tangents with any leading axes, several times cheaper than forward-mode differen
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float
@@ -189,6 +190,8 @@ class HolomorphicNetwork(nn.Module):
     def pushforward(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """The value at z and the derivatives along the tangents."""
         features, change = z, tangent
+        factor: Any
+        gate: Any
         for factor, gate in zip(self.factors, self.gates, strict=True):
             left, left_change = factor.pushforward(features, change)
             right, right_change = gate.pushforward(z, tangent)
