@@ -204,8 +204,9 @@ def run(tmp_path_factory):
             {"epochs": 1, "noise": 0.1, "minimum_accuracy": 0.0, "seed": 0},
         )
         save_oracle(folder / f"digits/oracles/{architecture}.safetensors", oracle)
-    potential = {"groups": 2, "components": 4, "probes": 64, "steps": 5}
-    potential |= {"learning_rate": 0.1, "anchors": 8}
+    fit = {"kind": "mixture", "size": {"groups": 2, "components": 4}, "steps": 5}
+    fit |= {"learning_rate": 0.1, "batch": 16}
+    potential = {"probes": 64, "anchors": 8, "candidates": {"one": fit}, "trial": 1.0, "polish": 0}
     for seed in (0, 1):
         identity = {"dataset": "digits", "representation": "pixels", "variant": "complex"}
         torch.manual_seed(seed)
@@ -213,7 +214,7 @@ def run(tmp_path_factory):
         at = folder / f"digits/pixels/complex/seed={seed}"
         save_model(at / "model.safetensors", vae)
         potentials = fit_potentials(vae.requires_grad_(False), splits["train"].samples, potential)
-        save_potentials(at / "potential.safetensors", potentials, vae.identity)
+        save_potentials(at / "potential.safetensors", potentials.potentials, vae.identity)
     config["seeds"] = [0, 1]
     config["sampling"] |= {"validation_count": 30, "count": 60}
     config["claims"]["resamples"] = 99

@@ -180,18 +180,25 @@ def choose(
 
 @app.command()
 def potential(
-    data: Data, model: Model, settings: Settings, out: Out, device: Device = "cpu"
+    data: Data,
+    model: Model,
+    settings: Settings,
+    out: Out,
+    choice: Out,
+    device: Device = "cpu",
 ) -> None:
     """Fit potentials to the metric of a decoder."""
     from kahlervae.data import load_split
     from kahlervae.device import resolve_device
     from kahlervae.models import load_model
+    from kahlervae.storage import write_table
     from kahlervae.train.potentials import fit_potentials, save_potentials
 
     where = resolve_device(device)
     vae = load_model(model).to(where)
-    potentials = fit_potentials(vae, load_split(data, "train").samples.to(where), settings)
-    save_potentials(out, potentials, vae.identity)
+    fitted = fit_potentials(vae, load_split(data, "train").samples.to(where), settings)
+    write_table(choice, fitted.choice)
+    save_potentials(out, fitted.potentials, vae.identity)
 
 
 @app.command()
@@ -214,10 +221,10 @@ def agreement(
     from kahlervae.train.potentials import load_potentials
 
     where = resolve_device(device)
-    test = load_split(data, "test").samples.to(where)
+    train, test = (load_split(data, name).samples.to(where) for name in ("train", "test"))
     vae = load_model(model).to(where)
     potentials = load_potentials(potential, vae.latent_dim, where)
-    tables = compare_potentials(vae, potentials, test, settings)
+    tables = compare_potentials(vae, potentials, train, test, settings)
     write_table(out, tables.agreement)
     write_table(identities, tables.identities)
     write_table(probes, tables.probes)

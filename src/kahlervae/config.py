@@ -225,7 +225,7 @@ def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def drop_absent(config: dict[str, Any]) -> None:
-    """Take out data sets, variants and a data set's sweep set to null, to run without them."""
+    """Take out what is set to null: data sets, variants, a sweep, candidates for the potential."""
 
     def drop(block: Any) -> None:
         if isinstance(block, dict):
@@ -237,6 +237,10 @@ def drop_absent(config: dict[str, Any]) -> None:
     for options in datasets.values() if isinstance(datasets, dict) else ():
         drop(options)
         drop(options.get("variants") if isinstance(options, dict) else None)
+    block: Any = config
+    for key in ("geometry", "potential", "candidates"):
+        block = block.get(key) if isinstance(block, dict) else None
+    drop(block)
 
 
 def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -24,9 +24,14 @@ SETTINGS = {
     },
     "variant": {},
 }
-POTENTIAL = {
-    "groups": 2, "components": 2, "probes": 64, "steps": 5, "learning_rate": 0.1, "anchors": 8
-}  # fmt: skip
+FIT = {
+    "kind": "mixture",
+    "size": {"groups": 2, "components": 2},
+    "steps": 5,
+    "learning_rate": 0.1,
+    "batch": 16,
+}
+POTENTIAL = {"probes": 64, "anchors": 8, "candidates": {"one": FIT}, "trial": 1.0, "polish": 0}
 CONTROL = ["holomorphic_hermitian", "holomorphic_closedness", "holomorphic_potential"]
 
 
@@ -39,8 +44,10 @@ def compared(variant, tmp_path, representation="kspace", **block):
     identity = {"dataset": "noise", "representation": representation, "variant": variant}
     settings = SETTINGS | {"variant": block}
     model, _ = train(splits, identity | {"seed": 0}, settings, tmp_path / variant)
-    potentials = fit_potentials(model, images, POTENTIAL)
-    return compare_potentials(model, potentials, images, {"probes": 8, "epsilon": 1e-3})
+    potentials = fit_potentials(model, images, POTENTIAL).potentials
+    control = {"probes": 16, "width": 4, "steps": 5, "learning_rate": 1e-2}
+    settings = {"probes": 8, "epsilon": 1e-3, "control": control}
+    return compare_potentials(model, potentials, images, images, settings)
 
 
 def test_a_trained_holomorphic_decoder_is_kahler(tmp_path):

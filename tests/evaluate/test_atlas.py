@@ -37,8 +37,8 @@ def everything():
     random = torch.Generator().manual_seed(0)
     z = torch.randn(256, 2, dtype=torch.complex64, generator=random)
     potential = fit_potential(
-        z, fisher_metric(model.decoder, z), groups=2, components=4, steps=50, learning_rate=0.1,
-        generator=random,
+        z, fisher_metric(model.decoder, z), "mixture", {"groups": 2, "components": 4}, steps=50,
+        learning_rate=0.1, generator=random,
     )  # fmt: skip
     sweep = {f"truncated:temperature={t}": t * z for t in (0.5, 0.7, 0.9)}
     samples = {"prior:default": z, **sweep}

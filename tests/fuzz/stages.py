@@ -63,7 +63,8 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                     del settings["volume"]
                     settings["samplers"] = [s for s in settings["samplers"] if s != "volume"]
                 else:
-                    cli.potential(data, model, geometry["potential"], potential)
+                    choice = part("potentials", name)
+                    cli.potential(data, model, geometry["potential"], potential, choice)
                     tables = [part(t, name) for t in ("agreement", "identities", "probes")]
                     cli.agreement(data, model, potential, geometry, *tables)
                     settings_slice = geometry["slice"] | {"epsilon": geometry["epsilon"]}

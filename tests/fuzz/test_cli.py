@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         GEOMETRY["potential"],
         lambda run, out: [
             *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),
-            *("--out", out / "a"),
+            *("--out", out / "a", "--choice", out / "b"),
         ],
     ),
     "slice": (

@@ -200,11 +200,25 @@ def variation(**changes: Any) -> dict[str, Any]:
 
 
 ONE_TERM = {
-    "groups": 1,
-    "components": 1,
+    "candidates": {
+        "one": {
+            "kind": "mixture",
+            "size": {"groups": 1, "components": 1},
+            "steps": 2,
+            "learning_rate": 1.0,
+            "batch": 1,
+        },
+        "layer": {
+            "kind": "holomorphic",
+            "size": {"width": 1, "layers": 1},
+            "steps": 2,
+            "learning_rate": 1.0e-3,
+            "batch": 1,
+        },
+    },
     "probes": 1,
-    "steps": 2,
-    "learning_rate": 1.0,
+    "trial": 0.01,
+    "polish": 1,
     "anchors": 2,
 }
 CHAINS = {"chains": 2, "warmup": 1, "draws": 16, "leapfrog": 1, "candidates": 0, "rhat": 1.5}
@@ -236,6 +250,7 @@ EDGES = {
             },
         },
         "geometry__probes": 8,
+        "geometry__control": {"probes": 1, "width": 1, "steps": 2, "learning_rate": 1.0e-3},
         "geometry__potential": ONE_TERM,
         "geometry__slice": {"extent": 0.001, "resolution": 2, "images": 2},
         "sampling": SMALLEST,

@@ -121,7 +121,9 @@ def test_a_singular_metric_is_refused(tmp_path: Path) -> None:
     model = trained(data, tmp_path, latent_dim=20)
     settings = TINY["geometry"]["potential"]
     with pytest.raises(InputError, match=r"metric of complex \(seed 0\) is singular at \d+ of"):
-        cli.potential(data, model, settings, tmp_path / "potential.safetensors")
+        cli.potential(
+            data, model, settings, tmp_path / "potential.safetensors", tmp_path / "choice.csv"
+        )
     assert not (tmp_path / "potential.safetensors").exists()
 
 

@@ -9,6 +9,8 @@ from kahlervae import storage
 from kahlervae.errors import InputError
 from kahlervae.geometry import (
     LogPartitionPotential,
+    MixturePotential,
+    Potential,
     fisher_form,
     fisher_metric,
     fisher_norm,
@@ -16,7 +18,7 @@ from kahlervae.geometry import (
     mixed_hessian,
     relative_error,
 )
-from kahlervae.geometry import log_partition_potential as module
+from kahlervae.geometry import potential as module
 from kahlervae.models.decoders import BornDecoder, HolomorphicDecoder, PluriharmonicDecoder
 from kahlervae.nn import to_double
 
@@ -80,8 +82,11 @@ def test_what_is_saved_is_loaded(tmp_path, likelihood):
     first, second = (tmp_path / f"{name}.safetensors" for name in ("first", "second"))
     potential.save(first)
     again, z = LogPartitionPotential.load(first), points(5, 3).to(torch.complex64)
-    assert torch.equal(again.potential(z), potential.potential(z))
-    assert torch.equal(again.metric(z), potential.metric(z))
+    for other in (again, Potential.load(first)):
+        assert torch.equal(other.potential(z), potential.potential(z))
+        assert torch.equal(other.metric(z), potential.metric(z))
+    with pytest.raises(InputError, match="not a MixturePotential"):
+        MixturePotential.load(first)
     assert not any(p.requires_grad for p in again.parameters())
     again.save(second)
     assert first.read_bytes() == second.read_bytes()

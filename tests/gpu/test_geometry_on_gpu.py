@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from geometry.test_potential import POTENTIALS
+from geometry.test_mixture import POTENTIALS
 from torch import Tensor
 
 from kahlervae.geometry import (

@@ -8,7 +8,7 @@ from arviz_stats.base.array import array_stats
 from scipy.integrate import quad
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.potential import MixturePotential
+from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.models import ComplexPosterior, RealPosterior
 from kahlervae.nn import to_double
 from kahlervae.sample import (

@@ -193,6 +193,7 @@ rule sounds:
 GATHERED = {
     "history": of_models("history.csv"),
     "reconstruction": of_models("reconstruction.csv"),
+    "potentials": of_models("potentials.csv", METRIC),
     "agreement": of_models("agreement.csv", METRIC),
     "identities": of_models("identities.csv", METRIC),
     "probes": of_models("probes.csv", METRIC),

@@ -163,6 +163,7 @@ SHOWN = {
     "reconstruction": "1 Training",
     "steps": "1 Training",
     **dict.fromkeys(STRENGTHS, "1 Training"),
+    "potentials": "2 Geometry",
     "agreement": "2 Geometry",
     "identities": "2 Geometry",
     "cost": "2 Geometry",

@@ -1,11 +1,12 @@
 rule potential:
-    """Both mixture potentials of a decoder, `fitted` and `posterior`."""
+    """The potentials of a decoder, and how the class of `fitted` was chosen."""
     input:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",
         code=code("potential"),
     output:
-        "<model>/potential.safetensors",
+        potential="<model>/potential.safetensors",
+        choice="<model>/potentials.csv",
     log:
         "<logs>/potential/<each>.log",
     benchmark:
@@ -26,7 +27,8 @@ rule potential:
         settings=compact(config["geometry"]["potential"]),
     shell:
         "kahlervae potential --device {params.device} --data {input.data:q} --model {input.model:q}"
-        " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+        " --settings {params.settings:q} --out {output.potential:q} --choice {output.choice:q}"
+        " > {log:q} 2>&1"
 
 
 rule agreement:
@@ -58,7 +60,7 @@ rule agreement:
     params:
         device=config["device"],
         settings=compact(
-            {key: config["geometry"][key] for key in ("probes", "epsilon")}
+            {key: config["geometry"][key] for key in ("probes", "epsilon", "control")}
         ),
     shell:
         "kahlervae agreement --device {params.device} --data {input.data:q} --model {input.model:q}"

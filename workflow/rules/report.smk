@@ -16,7 +16,7 @@ rule geometry:
     input:
         expand(
             "<results>/tables/{table}.csv",
-            table=["agreement", "identities", "probes", "cost"],
+            table=["potentials", "agreement", "identities", "probes", "cost"],
         ),
         of_models("slice.safetensors", METRIC, FIRST),
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kahlervae.evaluate.latent_slice import principal_plane
 from kahlervae.evaluate.reference import Reference, Unjudged
-from kahlervae.geometry import MixturePotential, fisher_metric, log_det, scalar_curvature
+from kahlervae.geometry import Potential, fisher_metric, log_det, scalar_curvature
 from kahlervae.models import VAE
 
 __all__ = ["map_latents", "middle_settings"]
@@ -33,7 +33,7 @@ def middle_settings(keys: Sequence[str]) -> list[str]:
 @torch.no_grad()
 def map_latents(
     model: VAE,
-    potential: MixturePotential,
+    potential: Potential,
     test: Num[Tensor, "m *shape"],
     samples: Mapping[str, Complex[Tensor, "n d"]],
     references: Sequence[Reference | Unjudged],

@@ -11,7 +11,7 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.evaluate import smoothness
 from kahlervae.evaluate.reference import Reference, Unjudged
-from kahlervae.geometry import MixturePotential, fisher_metric
+from kahlervae.geometry import Potential, fisher_metric
 from kahlervae.geometry.geodesic import Metric, curve_energy, curve_length, geodesics
 from kahlervae.models import VAE
 from kahlervae.seeding import generator
@@ -25,7 +25,7 @@ SHOWN = 2
 @torch.no_grad()
 def join_posteriors(
     model: VAE,
-    potential: MixturePotential,
+    potential: Potential,
     samples: Num[Tensor, "m *shape"],
     settings: Mapping[str, Any],
 ) -> dict[str, Complex[Tensor, "n steps+1 d"]]:
@@ -68,7 +68,7 @@ def join_posteriors(
 @torch.no_grad()
 def compare_curves(
     model: VAE,
-    potential: MixturePotential,
+    potential: Potential,
     samples: Num[Tensor, "m *shape"],
     references: Sequence[Reference | Unjudged],
     settings: Mapping[str, Any],
@@ -122,7 +122,7 @@ def compare_curves(
     return pd.DataFrame(rows), decoded
 
 
-def _regularised(potential: MixturePotential, epsilon: float) -> Metric:
+def _regularised(potential: Potential, epsilon: float) -> Metric:
     """g + εI as a function of z."""
 
     def metric(z: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.data import Split
-from kahlervae.geometry import MixturePotential, fisher_metric, log_det
+from kahlervae.geometry import Potential, fisher_metric, log_det
 from kahlervae.models import VAE
 
 __all__ = ["Plane", "principal_plane", "slice_latents"]
@@ -46,7 +46,7 @@ def principal_plane(means: Complex[Tensor, "n d"]) -> Plane:
 
 def slice_latents(
     model: VAE,
-    potentials: Mapping[str, MixturePotential],
+    potentials: Mapping[str, Potential],
     test: Split,
     settings: Mapping[str, Any],
 ) -> dict[str, Float[Tensor, "..."]]:

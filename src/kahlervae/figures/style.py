@@ -103,7 +103,8 @@ POTENTIALS = {
     "fitted": Look("fitted potential", "#332288", "o"),
     "posterior": Look("posterior potential", "#AA4499", "s"),
     "constant": Look("best constant metric", "#888888", "x"),
-    "log_partition": Look("log-partition function", "#117733", "+"),
+    "log_partition": Look("log-partition function", "#DDAA33", "+"),
+    "hermitian": Look("any Hermitian metric (control)", "#117733", "^"),
 }
 """Metrics that are compared with the Fisher metric."""
 

@@ -24,12 +24,19 @@ from kahlervae.geometry.exponential import (
     register_family,
 )
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
-from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
+from kahlervae.geometry.fit import (
+    calibrate_posterior_potential,
+    fit_potential,
+    polish_potential,
+    potential_error,
+)
+from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.latents import complexify, to_complex, to_real
 from kahlervae.geometry.log_partition_potential import LogPartitionPotential
-from kahlervae.geometry.potential import MixturePotential
+from kahlervae.geometry.mixture import MixturePotential
+from kahlervae.geometry.potential import Potential
 from kahlervae.geometry.relative_entropy import relative_entropy, relative_entropy_metric
 from kahlervae.geometry.total_covariance import MixtureDecoder
 from kahlervae.geometry.wirtinger import (
@@ -42,9 +49,11 @@ from kahlervae.geometry.wirtinger import (
 )
 
 __all__ = [
+    "HolomorphicPotential",
     "LogPartitionPotential",
     "MixtureDecoder",
     "MixturePotential",
+    "Potential",
     "affine_invariant_distance",
     "best_constant_metric",
     "calibrate_posterior_potential",
@@ -67,6 +76,8 @@ __all__ = [
     "mean_statistics",
     "mixed_hessian",
     "natural_parameters",
+    "polish_potential",
+    "potential_error",
     "pushforward",
     "real_hessian",
     "register_family",

@@ -1,19 +1,17 @@
 """The potential that a decoder brings which is Kähler by construction."""
 
-import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 import torch
-from jaxtyping import Complex, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from kahlervae import storage
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
-from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.potential import Certificate, TotalCovariance
+from kahlervae.geometry.potential import Certificate, Potential, TotalCovariance
 from kahlervae.models.decoders import BornDecoder, HolomorphicDecoder, PluriharmonicDecoder
 
 __all__ = ["LogPartitionPotential"]
@@ -25,11 +23,8 @@ KINDS: dict[str, type[KahlerDecoder]] = {
 }
 """Decoders that are Kähler by construction."""
 
-CHUNK = 1 << 20
-"""Numbers in the largest intermediate of a chunk of points."""
 
-
-class LogPartitionPotential(nn.Module):
+class LogPartitionPotential(Potential):
     r"""A∘η of a decoder with pluriharmonic natural parameters: its Fisher metric's own potential.
 
     .. math:: K(z) = s\, A(\eta(z)), \qquad g = \partial\bar\partial K
@@ -73,73 +68,15 @@ class LogPartitionPotential(nn.Module):
         self.decoder = decoder
         self.register_buffer("strength", torch.tensor(strength, dtype=torch.float64))
 
-    def potential(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """K(z); of Gaussians without log σ², which is constant."""
-        parts = [self.decoder.log_partition(part) for part in self._chunks(z)]
-        return self._scaled(torch.cat(parts))
+    @property
+    def latent_dim(self) -> int:
+        """d."""
+        return int(self.decoder.settings["latent_dim"])
 
-    def metric(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
-        r""":math:`g_{i\bar j} = \partial_i \bar\partial_j K` in closed form, differentiable."""
-        return torch.cat([self._metric(part) for part in self._chunks(z)])
-
-    def total_covariance(self, z: Complex[Tensor, "n d"]) -> TotalCovariance:
-        """The metric's parts: none within, all between, since the metric is a covariance.
-
-        Example:
-            >>> potential = LogPartitionPotential(PluriharmonicDecoder(64, 2, 8, 1, "bernoulli"))
-            >>> within, between = potential.total_covariance(torch.tensor([[1 + 2j, 0.5 - 1j]]))
-            >>> within.abs().max().item()
-            0.0
-        """
-        metric = self.metric(z)
-        return TotalCovariance(torch.zeros_like(metric), metric)
-
-    def log_det(self, z: Complex[Tensor, "n d"], epsilon: float = 0.0) -> Float[Tensor, " n"]:
-        r""":math:`\log\det(g(z) + \epsilon I)`, differentiable in z; NaN where not definite."""
-        parts = [log_det(self._metric(part), epsilon) for part in self._chunks(z)]
-        return torch.cat(parts)
-
-    def log_det_and_gradient(
-        self, z: Complex[Tensor, "n d"], epsilon: float = 0.0
-    ) -> tuple[Float[Tensor, " n"], Complex[Tensor, "n d"]]:
-        r""":meth:`log_det` and its gradient :math:`\nabla_a + i \nabla_b`, by one reverse pass.
-
-        Nothing flows back through the result.
-        """
-        values, gradients = [], []
-        for part in self._chunks(z):
-            with torch.enable_grad():
-                leaf = part.detach().requires_grad_()
-                value = log_det(self._metric(leaf), epsilon)
-                (gradient,) = torch.autograd.grad(value.sum(), leaf)
-            values.append(value.detach())
-            gradients.append(gradient)
-        return torch.cat(values), torch.cat(gradients)
-
-    @torch.no_grad()
-    def certificate(self) -> Certificate:
-        """Plurisubharmonicity from the construction: A is convex and η is pluriharmonic.
-
-        The bound of the smallest eigenvalue is 0: where tangents of the decoder are linearly
-        dependent the metric is degenerate.
-        """
-        if not all(parameter.isfinite().all() for parameter in self.parameters()):
-            return Certificate(torch.nan, torch.nan)
-        return Certificate(0.0, float(self.strength))
-
-    @torch.no_grad()
-    def scaled(self, factor: float) -> Self:
-        """The potential times a positive factor, and so its metric.
-
-        Example:
-            >>> potential = LogPartitionPotential(PluriharmonicDecoder(64, 2, 8, 1, "bernoulli"))
-            >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
-            >>> torch.allclose(potential.scaled(3.0).metric(z), 3 * potential.metric(z))
-            True
-        """
-        scaled = copy.deepcopy(self)
-        scaled.strength.mul_(factor)
-        return scaled
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the latents, complex64 or complex128."""
+        return next(p.dtype for p in self.decoder.parameters() if p.is_complex())
 
     def save(self, path: Path | str) -> None:
         """Write the decoder, with what it is made of, as one safetensors file.
@@ -193,25 +130,45 @@ class LogPartitionPotential(nn.Module):
         potential.load_state_dict(copies, assign=True)
         return potential.eval().requires_grad_(False)
 
+    @classmethod
+    def _shapes(cls, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        raise InputError(f"a {cls.__name__} is made of a decoder: use {cls.__name__}.load.")
+
+    @property
+    def _size(self) -> int:
+        sizes = self.decoder.settings
+        outputs = sizes["output_dim"] * (sizes.get("categories") or 1)
+        return int(self.latent_dim * max(outputs, sizes["width"]))
+
+    def _potential(self, z: Tensor) -> Tensor:
+        return self._scaled(self.decoder.log_partition(z))
+
     def _metric(self, z: Tensor) -> Tensor:
         factor = self.decoder.holomorphic_factor(z)
         return self._scaled(factor.mT @ factor.conj())
 
+    def _parts(self, z: Tensor) -> TotalCovariance:
+        """None within, all between, since the metric is a covariance."""
+        metric = self._metric(z)
+        return TotalCovariance(torch.zeros_like(metric), metric)
+
+    def _log_det_and_gradient(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """By one reverse pass through the closed form of the metric."""
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            value = log_det(self._metric(leaf), epsilon)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), gradient
+
+    def _scale(self, factor: float) -> None:
+        self.strength.mul_(factor)
+
+    def _certificate(self) -> Certificate:
+        """A is convex and η is pluriharmonic; 0, since tangents may be linearly dependent."""
+        return Certificate(0.0, float(self.strength))
+
     def _scaled(self, values: Tensor) -> Tensor:
         return values * self.strength.to(values.real.dtype)
-
-    def _chunks(self, z: Tensor) -> tuple[Tensor, ...]:
-        z = check_latents(z)
-        first = next(self.decoder.parameters())
-        d = self.decoder.settings["latent_dim"]
-        if z.shape[1] != d or z.dtype != first.dtype:
-            raise InputError(
-                f"z has the shape {tuple(z.shape)} and type {z.dtype}, but the potential is one of "
-                f"(n, {d}) and {first.dtype}: convert z, or the decoder."
-            )
-        sizes = self.decoder.settings
-        outputs = sizes["output_dim"] * (sizes.get("categories") or 1)
-        return z.split(max(1, CHUNK // (d * max(outputs, sizes["width"]))))
 
 
 LARGEST = 1 << 20

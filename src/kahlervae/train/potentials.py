@@ -2,26 +2,49 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from jaxtyping import Complex, Num
 from torch import Tensor
 
 from kahlervae import storage
 from kahlervae.errors import InputError
-from kahlervae.geometry import MixturePotential, best_constant_metric, fisher_metric, log_det
-from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
+from kahlervae.geometry import (
+    MixturePotential,
+    Potential,
+    best_constant_metric,
+    fisher_metric,
+    log_det,
+    relative_error,
+)
+from kahlervae.geometry.fit import (
+    calibrate_posterior_potential,
+    fit_potential,
+    polish_potential,
+    potential_error,
+)
 from kahlervae.models import VAE
 from kahlervae.seeding import generator, standard_normal
 
-__all__ = ["draw_probes", "fit_potentials", "load_potentials", "save_potentials"]
+__all__ = [
+    "Fitted",
+    "choose_potential",
+    "draw_probes",
+    "fit_potentials",
+    "load_potentials",
+    "save_potentials",
+]
 
 
 POTENTIALS = ("fitted", "posterior", "constant")
 
 CALIBRATION = 12
 """Every how many-th probe calibrates the posterior potential."""
+
+HELD_BACK = 10
+"""Every how many-th probe judges the candidates and fits none."""
 
 
 def draw_probes(
@@ -41,12 +64,26 @@ def draw_probes(
     return {"posterior": posterior, "prior": prior}
 
 
+class Fitted(NamedTuple):
+    """What :func:`fit_potentials` returns.
+
+    Attributes:
+        potentials: by name.
+        choice: one row for every candidate and stage, with the errors at validation probes and
+            whether it is the one that is ``fitted``.
+    """
+
+    potentials: dict[str, Potential]
+    choice: pd.DataFrame
+
+
 def fit_potentials(
     model: VAE, samples: Num[Tensor, "n *shape"], settings: Mapping[str, Any]
-) -> dict[str, MixturePotential]:
+) -> Fitted:
     """Three potentials of the decoder's Fisher metric, from training samples alone.
 
-    - ``fitted``: regressed on the exact metric at probes, four fifths posterior, one prior;
+    - ``fitted``: regressed on the exact metric at probes, four fifths posterior, one prior; class,
+      size and optimiser by :func:`choose_potential`;
     - ``posterior``: the aggregated posterior of random anchors, two numbers calibrated;
     - ``constant``: the best constant metric, which the others have to beat.
 
@@ -71,9 +108,11 @@ def fit_potentials(
     anchors = model.encode(
         samples[torch.randperm(len(samples), generator=stream)[: settings["anchors"]]]
     )
-    fit = {key: settings[key] for key in ("groups", "components", "steps", "learning_rate")}
-    potentials = {
-        "fitted": fit_potential(z, metrics, **fit, generator=stream),
+    fitted, choice = choose_potential(
+        z, metrics, settings["candidates"], settings["trial"], settings["polish"], stream
+    )
+    potentials: dict[str, Potential] = {
+        "fitted": fitted,
         # A few probes are enough for two numbers.
         "posterior": calibrate_posterior_potential(
             anchors.mean, anchors.variance, z[::CALIBRATION], metrics[::CALIBRATION]
@@ -83,27 +122,94 @@ def fit_potentials(
     for name, potential in potentials.items():
         if not all(parameter.isfinite().all() for parameter in potential.parameters()):
             raise InputError(
-                f"the {name} potential of {whose} is not finite: lower "
-                "geometry.potential.learning_rate, or raise geometry.potential.anchors."
+                f"the {name} potential of {whose} is not finite: lower the learning rates of "
+                "geometry.potential.candidates, or raise geometry.potential.anchors."
             )
-    return potentials
+    return Fitted(potentials, storage.identified(choice, model.identity))
+
+
+def choose_potential(
+    z: Complex[Tensor, "n d"],
+    metrics: Complex[Tensor, "n d d"],
+    candidates: Mapping[str, Mapping[str, Any]],
+    trial: float,
+    polish: int,
+    stream: torch.Generator,
+) -> tuple[Potential, pd.DataFrame]:
+    """The best of several classes and sizes by the error at probes that are held back.
+
+    Every :data:`HELD_BACK`-th probe is. All candidates are fitted by a share of their steps of
+    Adam, unless there is one; that with the least error is fitted by all of them, and then by
+    L-BFGS, which is kept where it lowers the error.
+
+    Args:
+        z: probes.
+        metrics: the exact metric at each of them.
+        candidates: by name, what :func:`~kahlervae.geometry.fit.fit_potential` takes: ``kind``,
+            ``size``, ``steps``, ``learning_rate`` and ``batch``.
+        trial: the share of the steps.
+        polish: iterations of L-BFGS; none at 0.
+        stream: for starts and batches.
+
+    Returns:
+        The potential, and a row for every candidate and stage (``trial``, ``adam``, ``lbfgs``).
+
+    Raises:
+        InputError: as :func:`~kahlervae.geometry.fit.fit_potential` does.
+    """
+    held_back = torch.arange(len(z), device=z.device) % HELD_BACK == 0
+    fit, check = ((z[rows], metrics[rows]) for rows in (~held_back, held_back))
+    rows: list[dict[str, Any]] = []
+
+    def judged(name: str, stage: str, steps: int, potential: Potential) -> float:
+        errors = relative_error(potential.metric(check[0]), check[1])
+        error = potential_error(potential, *check)
+        rows.append(
+            {"candidate": name, "kind": candidates[name]["kind"], "stage": stage, "steps": steps}
+            | {
+                "parameters": sum(p.numel() * (1 + p.is_complex()) for p in potential.parameters()),
+                "train_objective": potential_error(potential, *(x[:: HELD_BACK - 1] for x in fit)),
+                "validation_objective": error,
+                "validation_relative_error_median": errors.median().item(),
+            }
+        )
+        return error
+
+    def by_adam(name: str, stage: str, share: float) -> tuple[float, Potential]:
+        steps = max(2, round(share * candidates[name]["steps"]))
+        potential = fit_potential(*fit, **{**candidates[name], "steps": steps}, generator=stream)
+        return judged(name, stage, steps, potential), potential
+
+    names = list(candidates)
+    if len(names) > 1:
+        errors = {name: by_adam(name, "trial", trial)[0] for name in names}
+        names = [min(errors, key=lambda name: errors[name])]
+    error, potential = by_adam(names[0], "adam", 1.0)
+    chosen = len(rows) - 1
+    if polish:
+        polished = polish_potential(potential, *fit, polish)
+        if judged(names[0], "lbfgs", polish, polished) < error:
+            potential, chosen = polished, len(rows) - 1
+    table = pd.DataFrame(rows)
+    return potential, table.assign(chosen=table.index == chosen)
 
 
 def save_potentials(
-    path: Path | str, potentials: Mapping[str, MixturePotential], identity: Mapping[str, Any]
+    path: Path | str, potentials: Mapping[str, Potential], identity: Mapping[str, Any]
 ) -> None:
-    """Write the parameters of all potentials as one safetensors file."""
+    """Write classes and parameters of all potentials as one safetensors file."""
     tensors = {
         f"{name}.{key}": value
         for name, potential in potentials.items()
         for key, value in potential.state_dict().items()
     }
-    storage.write_tensors(path, tensors, identity)
+    kinds = {f"{name}.kind": type(potential).__name__ for name, potential in potentials.items()}
+    storage.write_tensors(path, tensors, {**identity, **kinds})
 
 
 def load_potentials(
     path: Path | str, latent_dim: int, device: torch.device | None = None
-) -> dict[str, MixturePotential]:
+) -> dict[str, Potential]:
     """The potentials of a file that :func:`save_potentials` wrote, without gradients.
 
     Raises:
@@ -119,31 +225,22 @@ def load_potentials(
         >>> list(potentials), potentials["fitted"].certificate().lower_bound
         (['fitted', 'posterior', 'constant'], 1.0)
     """
-    tensors, _ = storage.read_tensors(path)
-    expected: dict[str, Tensor] = {}
-    for name in POTENTIALS:
-        offset = tensors.get(f"{name}.offset")
-        if offset is None or offset.dim() != 2:
-            raise InputError(f"{path} does not hold potentials: fit them again.")
-        groups, components = offset.shape
-        shapes = {
-            "background": (latent_dim, latent_dim),
-            "slope": (groups, components, latent_dim),
-            "offset": (groups, components),
-            "log_strength": (groups,),
-        }
-        if (factor := tensors.get(f"{name}.factor")) is not None:  # of any rank, or a diagonal
-            shapes["factor"] = (groups, components, latent_dim, *factor.shape[3:4])
-        for key, shape in shapes.items():
-            real = key in ("offset", "log_strength")
-            dtype = torch.float32 if real else torch.complex64
-            expected[f"{name}.{key}"] = torch.empty(shape, dtype=dtype, device="meta")
-    storage.check_tensors(path, tensors, expected)
+    tensors, metadata = storage.read_tensors(path)
     parameters: dict[str, dict[str, Tensor]] = {name: {} for name in POTENTIALS}
     for key, value in tensors.items():
         name, _, parameter = key.partition(".")
+        if name not in parameters:
+            raise InputError(f"{path} has the unknown tensor {key!r}: fit its potentials again.")
         parameters[name][parameter] = value
-    return {
-        name: MixturePotential(**values).requires_grad_(False).to(device)
-        for name, values in parameters.items()
-    }
+    potentials = {}
+    for name, values in parameters.items():
+        if not values:
+            raise InputError(f"{path} does not hold potentials: fit them again.")
+        potential = Potential.restore(path, metadata.get(f"{name}.kind", ""), values)
+        if potential.latent_dim != latent_dim or potential.dtype != torch.complex64:
+            raise InputError(
+                f"{path} holds a potential in {potential.latent_dim} dimensions "
+                f"({potential.dtype}), not one in {latent_dim} (torch.complex64): fit it again."
+            )
+        potentials[name] = potential.to(device)
+    return potentials

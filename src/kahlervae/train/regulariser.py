@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.fisher import fisher_metric, fisher_norm
-from kahlervae.geometry.potential import MixturePotential
+from kahlervae.geometry.mixture import MixturePotential
+from kahlervae.geometry.potential import Potential
 from kahlervae.seeding import standard_normal
 
 __all__ = ["FisherRegulariser", "PotentialRegulariser", "Regularisation", "build_regulariser"]
@@ -64,7 +65,7 @@ class PotentialRegulariser(nn.Module):
         (True, True)
     """
 
-    def __init__(self, potential: MixturePotential, form: str, epsilon: float) -> None:
+    def __init__(self, potential: Potential, form: str, epsilon: float) -> None:
         super().__init__()
         self.potential = potential
         self.form = form

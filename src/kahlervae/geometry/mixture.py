@@ -1,0 +1,433 @@
+"""Log-sum-exp potentials: plurisubharmonic by construction, with their metric in closed form."""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor, nn
+
+from kahlervae.geometry.curvature import log_det
+from kahlervae.geometry.potential import (
+    FEW,
+    Certificate,
+    Potential,
+    TotalCovariance,
+    inverse_and_log_det,
+    sizes,
+    square_modulus,
+)
+
+__all__ = ["MixturePotential"]
+
+
+class MixturePotential(Potential):
+    r"""Sum of log-sum-exps of complex quadratic components.
+
+    .. math::
+        K(z) &= z^\dagger A_0 z + \sum_m s_m \log \sum_k \exp \varphi_{mk}(z) \\
+        \varphi_{mk}(z) &= c_{mk} + 2\,\mathrm{Re}(b_{mk}^\dagger z)
+            + 2\,\mathrm{Re}(z^T C_{mk} z) + z^\dagger A_{mk} z
+
+    with s > 0 and A = LL† ⪰ 0, hence plurisubharmonic; without the relation matrices C = RRᵀ,
+    convex as well. With w = softmax φ over the components and
+    :math:`u_k = b_k + A_k z + 2 \overline{C_k z}` the metric is, by the law of total covariance,
+
+    .. math::
+        g = \partial\bar\partial K = \underbrace{A_0^T + \sum_m s_m E_w[A_{mk}^T]}_{\text{within}}
+          + \underbrace{\sum_m s_m \mathrm{Cov}_w[u_{mk}]}_{\text{between}}, \qquad
+        \mathrm{Cov}_w[u]_{ij} = \sum_k w_k \overline{(u_k - \bar u)_i} (u_k - \bar u)_j
+
+    and needs no automatic differentiation (docs/theory.md, section 5).
+
+    Args:
+        background: L₀ with A₀ = L₀L₀†, (d, d).
+        log_strength: log s, (groups,).
+        offset: c, (groups, components).
+        slope: b, (groups, components, d).
+        factor: L with A_mk = L_mk L_mk†, (groups, components, d, rank); its diagonal, (groups,
+            components, d), where all L are diagonal; None where A_mk = 0.
+        relation: R with C_mk = R_mk R_mkᵀ, (groups, components, d, rank); None where C_mk = 0.
+
+    Example:
+        >>> from kahlervae.geometry import mixed_hessian
+        >>> stream = torch.Generator().manual_seed(0)
+        >>> potential = MixturePotential.random(2, 3, 4, scale=1.0, generator=stream)
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
+        >>> torch.allclose(potential.metric(z), mixed_hessian(potential.potential, z), atol=1e-5)
+        True
+        >>> potential.certificate().valid
+        True
+    """
+
+    real_parameters: ClassVar[frozenset[str]] = frozenset({"log_strength", "offset"})
+
+    def __init__(
+        self,
+        background: Complex[Tensor, "d d"],
+        log_strength: Float[Tensor, " groups"],
+        offset: Float[Tensor, "groups components"],
+        slope: Complex[Tensor, "groups components d"],
+        factor: Complex[Tensor, "groups components d *rank"] | None = None,
+        relation: Complex[Tensor, "groups components d rank"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.background = nn.Parameter(background)
+        self.log_strength = nn.Parameter(log_strength)
+        self.offset = nn.Parameter(offset)
+        self.slope = nn.Parameter(slope)
+        self.factor = None if factor is None else nn.Parameter(factor)
+        self.relation = None if relation is None else nn.Parameter(relation)
+
+    @classmethod
+    def random(
+        cls,
+        latent_dim: int,
+        groups: int,
+        components: int,
+        scale: float,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.complex64,
+        rank: int = 0,
+    ) -> Self:
+        """Random components with a metric of the order of ``scale``: the start of a fit.
+
+        Unscaled starts fail badly: s carries the scale, all else is of order 1. In either precision
+        they are the same, for the same generator. Components are affine but for relation matrices
+        of rank ``rank``, which start small.
+        """
+        shape, single = (groups, components, latent_dim), torch.float32
+        real = dtype.to_real()
+        return cls(
+            background=(0.25 * scale) ** 0.5 * torch.eye(latent_dim, dtype=dtype),
+            log_strength=torch.full((groups,), scale / groups, dtype=real).log(),
+            offset=0.1 * torch.randn(shape[:2], generator=generator, dtype=single).to(real),
+            slope=0.7 * torch.randn(shape, generator=generator, dtype=torch.complex64).to(dtype),
+            relation=0.1
+            * torch.randn((*shape, rank), generator=generator, dtype=torch.complex64).to(dtype)
+            if rank
+            else None,
+        )
+
+    @classmethod
+    def from_posterior(
+        cls,
+        mean: Complex[Tensor, "components d"],
+        variance: Float[Tensor, "components d"],
+        strength: float = 1.0,
+    ) -> Self:
+        r"""The aggregated posterior's log-density, made plurisubharmonic; nothing is fitted.
+
+        .. math:: K(z) = s\,\Bigl[\log \sum_k CN(z; m_k, \mathrm{diag}\,\gamma_k)
+                  + z^\dagger \Lambda z\Bigr], \qquad \Lambda = \mathrm{diag} \max_k \gamma_k^{-1}
+
+        The log-density alone has curvature :math:`-\Gamma^{-1}` within a component; Λ, at least
+        every precision, restores :math:`A_k = \Lambda - \Gamma_k^{-1} \succeq 0`.
+
+        Example:
+            Of a single Gaussian no metric is left; of two, at the mean of the wider one, the
+            difference of their precisions:
+
+            >>> mean, variance = torch.tensor([[9 + 0j], [-9 + 0j]]), torch.tensor([[0.5], [1.0]])
+            >>> one = MixturePotential.from_posterior(mean[:1], variance[:1])
+            >>> two = MixturePotential.from_posterior(mean, variance)
+            >>> [p.metric(mean).real.flatten().tolist() for p in (one, two)]
+            [[0.0, 0.0], [0.0, 1.0]]
+        """
+        precision = 1 / variance
+        squares = mean.real.square() + mean.imag.square()
+        excess = (precision.amax(dim=0) - precision).sqrt()
+        return cls(
+            background=torch.zeros(mean.shape[1], mean.shape[1], dtype=mean.dtype),
+            log_strength=torch.tensor([strength], dtype=variance.dtype).log(),
+            offset=(precision.log() - squares * precision).sum(-1).unsqueeze(0),
+            slope=(precision * mean).unsqueeze(0),
+            factor=excess.to(mean.dtype).unsqueeze(0),
+        )
+
+    @classmethod
+    def constant(cls, metric: Complex[Tensor, "d d"]) -> Self:
+        r"""The potential :math:`z^\dagger G^T z` of a constant positive definite metric G.
+
+        Raises:
+            torch.linalg.LinAlgError: the metric is not positive definite.
+
+        Example:
+            >>> metric = torch.tensor([[2, 1j], [-1j, 2]])
+            >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
+            >>> torch.allclose(MixturePotential.constant(metric).metric(z)[0], metric)
+            True
+        """
+        return cls(
+            background=torch.linalg.cholesky(metric.mT),
+            log_strength=torch.zeros(1, dtype=metric.real.dtype),
+            offset=torch.zeros(1, 1, dtype=metric.real.dtype),
+            slope=torch.zeros(1, 1, metric.shape[0], dtype=metric.dtype),
+        ).requires_grad_(False)
+
+    @classmethod
+    def _shapes(cls, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        groups, components, d = sizes(tensors, "slope", 3)
+        shapes: dict[str, tuple[int, ...]] = {
+            "background": (d, d),
+            "log_strength": (groups,),
+            "offset": (groups, components),
+            "slope": (groups, components, d),
+        }
+        for name in ("factor", "relation"):
+            if (tensor := tensors.get(name)) is not None:  # of any rank, or a diagonal
+                rank = tensor.shape[3:4] if name == "factor" else sizes(tensors, name, 4)[3:]
+                shapes[name] = (groups, components, d, *rank)
+        return shapes
+
+    def _scale(self, factor: float) -> None:
+        self.background.mul_(factor**0.5)
+        self.log_strength.add_(math.log(factor))
+
+    def _certificate(self) -> Certificate:
+        r"""Plurisubharmonicity from the parameters.
+
+        .. math:: g \succeq \lambda_{\min}(A_0) I + \sum_m s_m \min_k \lambda_{\min}(A_{mk}) I
+
+        at every z, since covariances are positive semidefinite. Both terms are squared singular
+        values of the factors, so they cannot come out negative by rounding.
+        """
+        strength = self.log_strength.exp()
+        bound = torch.linalg.svdvals(self.background)[-1] ** 2
+        if self.factor is not None:
+            bound = bound + (strength * _smallest_curvature(self.factor).amin(-1)).sum()
+        return Certificate(float(bound), float(strength.min()))
+
+    @property
+    def _is_affine(self) -> bool:
+        return self.factor is None and self.relation is None
+
+    @property
+    def _has_few_components(self) -> bool:
+        """Whether there are fewer affine components than dimensions."""
+        return self._is_affine and self.offset.numel() < self.latent_dim
+
+    @property
+    def _size(self) -> int:
+        return self.offset.numel() if self._is_affine else 2 * self.slope.numel()
+
+    def _potential(self, z: Tensor) -> Tensor:
+        components, _ = self._components(z)
+        quadratic = square_modulus(z @ self.background.conj()).sum(-1)
+        return quadratic + components.logsumexp(-1) @ self.log_strength.exp()
+
+    def _parts(self, z: Tensor) -> TotalCovariance:
+        """The parts by deviations from the mean: N vectors at every point."""
+        components, slopes = self._components(z)
+        log_weights = components.log_softmax(-1)
+        # The root in logarithms: that of a weight which underflows has no finite derivative.
+        root = torch.exp(0.5 * (log_weights + self.log_strength[:, None])).unsqueeze(-1)
+        deviations = (root * _deviations(log_weights.exp(), slopes)).flatten(1, 2)
+        return TotalCovariance(self._within(log_weights.exp()), deviations.mH @ deviations)
+
+    def _within(self, weights: Tensor) -> Tensor:
+        within = self._background().expand(len(weights), -1, -1)
+        if self.factor is not None:
+            share = (weights * self.log_strength.exp()[:, None]).flatten(1)
+            within = within + _mean_curvature(share, self.factor)
+        return within
+
+    def _metric(self, z: Tensor) -> Tensor:
+        if self._is_affine and len(z) >= FEW:
+            return self._affine_metric(self._components(z)[0].softmax(-1), *self._affine_table())
+        within, between = self._parts(z)
+        return within + between
+
+    def _log_det(self, z: Tensor, epsilon: float) -> Tensor:
+        if self._has_few_components:
+            return self._low_rank_log_det(z, epsilon)
+        return log_det(self._metric(z), epsilon)
+
+    def _affine_table(self) -> tuple[Tensor, Tensor]:
+        """√s times the centred slopes, (groups, components, d), and their packed outer products.
+
+        Centring the slopes of a group leaves its covariance and spares the difference its digits.
+        """
+        slopes = self.slope - self.slope.mean(dim=1, keepdim=True)
+        slopes = torch.exp(0.5 * self.log_strength)[:, None, None] * slopes
+        # conj(u) u^T packed is [Re u, Im u] times [Re (1 − i)u, Im (1 − i)u].
+        outer = torch.view_as_real(slopes) @ torch.view_as_real((1 - 1j) * slopes).mT
+        return slopes, outer.flatten(2).flatten(0, 1)
+
+    def _affine_metric(self, weights: Tensor, slopes: Tensor, outer: Tensor) -> Tensor:
+        """Background and Σ_m s_m Cov_w[b_m] as second moment less mean: three products."""
+        d = slopes.shape[-1]
+        background = _pack(self._background()).flatten()
+        second = torch.addmm(background, weights.flatten(1), outer).unflatten(1, (d, d))
+        mean = _group_means(weights, slopes)
+        return torch.baddbmm(_unpack(second), mean.mH, mean, alpha=-1)
+
+    def _low_rank_log_det(self, z: Tensor, epsilon: float) -> Tensor:
+        r"""Fewer components N than dimensions: by N×N instead of d×d determinants.
+
+        .. math:: \det(B + \Delta^\dagger \Delta)
+                  = \det B\, \det(I + \Delta B^{-1} \Delta^\dagger), \qquad
+                  \Delta = \sqrt{W} (I - 1 w^T) b, \quad B = A_0^T + \epsilon I
+
+        The products of all b, in the inverse of B, are the same at every point.
+        """
+        eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        root, failed = torch.linalg.cholesky_ex(self._background() + epsilon * eye)
+        slopes = torch.exp(0.5 * self.log_strength)[:, None, None] * self.slope
+        white = torch.linalg.solve_triangular(root, slopes.flatten(0, 1).mH, upper=False)
+        log_weights = self._components(z)[0].log_softmax(-1)
+        # √W (I − 1wᵀ) = (I − √w √wᵀ) √W, one projection for every group.
+        direction = torch.exp(0.5 * log_weights)
+        groups = torch.eye(len(slopes), dtype=direction.dtype, device=z.device)
+        block = (direction.unsqueeze(-1) * groups[:, None]).flatten(1, 2)  # (n, N, groups)
+        outer = block @ block.mT
+        projection = torch.eye(outer.shape[-1], dtype=outer.dtype, device=z.device) - outer
+        half = (projection * direction.flatten(1).unsqueeze(1)).to(z.dtype)
+        gram = half @ (white.mH @ white) @ half.mH
+        constant = 2 * root.diagonal().real.log().sum()
+        return (constant + log_det(gram, 1.0)).masked_fill(failed > 0, torch.nan)
+
+    def _log_det_and_gradient(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        r"""The gradient in closed form.
+
+        The change of a covariance along z is a third central moment, hence for affine components
+
+        .. math:: \nabla \log\det(g + \epsilon I)
+                  = 2 \sum_m s_m \sum_k w_{mk} (q_{mk} - E_w q_m)\, b_{mk}, \qquad
+                  q_{mk} = \delta_{mk}^T (g + \epsilon I)^{-1} \bar\delta_{mk}
+
+        with :math:`\delta = b - E_w b` (docs/theory.md, section 12, with the further terms of A and
+        C). Fewer affine components than dimensions are differentiated automatically.
+        """
+        if self._has_few_components:
+            return self._differentiated_log_det(z, epsilon)
+        with torch.no_grad():
+            return (self._affine_gradient if self._is_affine else self._gradient)(z, epsilon)
+
+    def _affine_gradient(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        weights = self._components(z)[0].softmax(-1)
+        slopes, outer = self._affine_table()
+        inverse, values = inverse_and_log_det(self._affine_metric(weights, slopes, outer), epsilon)
+        # q but for what is the same in a group: b†-terms from the table, less twice the mean's.
+        squares = (_pack(inverse).flatten(1) @ outer.mT).unflatten(1, weights.shape[1:])
+        mean = _group_means(weights, slopes) @ inverse
+        cross = torch.bmm(_reals(mean).transpose(0, 1), _reals(slopes).mT).transpose(0, 1)
+        q = squares - 2 * cross
+        change = weights * (q - (weights * q).sum(-1, keepdim=True))
+        gradient = 2 * change.flatten(1) @ _reals(self.slope).flatten(0, 1)
+        return values, torch.view_as_complex(gradient.unflatten(1, (-1, 2)))
+
+    def _gradient(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        components, slopes = self._components(z)
+        weights = components.softmax(-1)
+        delta = _deviations(weights, slopes)
+        share = weights * self.log_strength.exp()[:, None]
+        weighted = (share.sqrt().unsqueeze(-1) * delta).flatten(1, 2)
+        metric = self._within(weights) + weighted.mH @ weighted
+        inverse, values = inverse_and_log_det(metric, epsilon)
+        raised = (delta.flatten(1, 2) @ inverse).unflatten(1, weights.shape[1:])  # δᵀg⁻¹
+        change = (raised * delta.conj()).sum(-1).real
+        moved = torch.zeros_like(delta)
+        if self.factor is not None:
+            change = change + _traces(inverse, self.factor)
+            moved = moved + _curved(self.factor, raised)
+        if self.relation is not None:
+            inner = torch.einsum("mkdr,nmkd->nmkr", self.relation, raised)
+            moved = moved + 2 * torch.einsum("mkdr,nmkr->nmkd", self.relation, inner).conj()
+        total = change.unsqueeze(-1) * delta + moved
+        return values, 2 * torch.einsum("nmk,nmkd->nd", share.to(z.dtype), total)
+
+    def _differentiated_log_det(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            values = self._log_det(z, epsilon)
+            (gradient,) = torch.autograd.grad(values.sum(), z)
+        return values.detach(), gradient
+
+    def _components(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """φ of shape (n, groups, components) and u of shape (n, groups, components, d)."""
+        linear = torch.addmm(
+            self.offset.flatten(), _reals(z), _reals(self.slope).flatten(0, 1).mT, alpha=2
+        )
+        components = linear.unflatten(1, self.offset.shape)
+        slopes = self.slope.expand(len(z), -1, -1, -1)
+        if self.relation is not None:
+            projected = torch.einsum("mkdr,nd->nmkr", self.relation, z)  # Rᵀz
+            squares = projected.real.square() - projected.imag.square()
+            components = components + 2 * squares.sum(-1)
+            change = torch.einsum("mkdr,nmkr->nmkd", self.relation, projected)
+            slopes = slopes + 2 * change.conj()
+        if self.factor is None:
+            return components, slopes
+        if self.factor.ndim == 3:
+            curvatures = square_modulus(self.factor)
+            squares = square_modulus(z) @ curvatures.flatten(0, 1).mT
+            slopes = slopes + curvatures * z[:, None, None]
+            return components + squares.unflatten(1, self.offset.shape), slopes
+        projected = torch.einsum("mkdr,nd->nmkr", self.factor.conj(), z)  # L†z
+        slopes = slopes + torch.einsum("mkdr,nmkr->nmkd", self.factor, projected)
+        return components + square_modulus(projected).sum(-1), slopes
+
+
+def _deviations(weights: Tensor, slopes: Tensor) -> Tensor:
+    """Slopes less their mean in every group, (n, groups, components, d)."""
+    mean = torch.einsum("nmk,nmkd->nmd", weights.to(slopes.dtype), slopes)
+    return slopes - mean.unsqueeze(2)
+
+
+def _mean_curvature(share: Tensor, factor: Tensor) -> Tensor:
+    """Σ_mk share_mk A_mkᵀ with A = LL†, from dense or diagonal L: real weights, real products."""
+    if factor.ndim == 3:
+        diagonal = share @ square_modulus(factor).flatten(0, 1)
+        return torch.diag_embed(diagonal).to(factor.dtype)
+    curvatures = (factor @ factor.mH).mT.flatten(0, 1)
+    mean = share @ torch.view_as_real(curvatures).flatten(1)
+    return torch.view_as_complex(mean.unflatten(1, (*curvatures.shape[1:], 2)))
+
+
+def _traces(inverse: Tensor, factor: Tensor) -> Tensor:
+    """tr(g⁻¹ A_mkᵀ), (n, groups, components), from dense or diagonal L."""
+    if factor.ndim == 3:
+        return torch.einsum("ndd,mkd->nmk", inverse.real, square_modulus(factor))
+    curvatures = factor @ factor.mH
+    # Of two Hermitian matrices P and Aᵀ: Σ P_ij A_ij.
+    return torch.einsum("nij,mkij->nmk", inverse, curvatures).real
+
+
+def _curved(factor: Tensor, vectors: Tensor) -> Tensor:
+    """A_mk v_mk, (n, groups, components, d), from dense or diagonal L."""
+    if factor.ndim == 3:
+        return square_modulus(factor) * vectors
+    inner = torch.einsum("mkdr,nmkd->nmkr", factor.conj(), vectors)
+    return torch.einsum("mkdr,nmkr->nmkd", factor, inner)
+
+
+def _smallest_curvature(factor: Tensor) -> Tensor:
+    """Smallest eigenvalue of every LL†, (groups, components), from dense or diagonal L."""
+    if factor.ndim == 3:
+        return square_modulus(factor).amin(-1)
+    values = torch.linalg.svdvals(factor)
+    d, rank = factor.shape[-2:]
+    return values[..., -1] ** 2 if rank >= d else torch.zeros_like(values[..., 0])
+
+
+def _reals(z: Tensor) -> Tensor:
+    """Real and imaginary parts in turn along the last axis: real products of complex vectors."""
+    return torch.view_as_real(z.resolve_conj()).flatten(-2)
+
+
+def _pack(hermitian: Tensor) -> Tensor:
+    """A Hermitian matrix as one real matrix, Re + Im: half the numbers, and the inner product."""
+    return hermitian.real + hermitian.imag
+
+
+def _unpack(packed: Tensor) -> Tensor:
+    """The Hermitian matrix that :func:`_pack` packed."""
+    return 0.5 * torch.complex(packed + packed.mT, packed - packed.mT)
+
+
+def _group_means(weights: Tensor, slopes: Tensor) -> Tensor:
+    """E_w of the vectors of every group, (n, groups, d), by real products."""
+    mean = torch.bmm(weights.transpose(0, 1), _reals(slopes)).transpose(0, 1)
+    return torch.view_as_complex(mean.unflatten(-1, (-1, 2)))

@@ -1,0 +1,29 @@
+import torch
+from geometry.decoders import points
+
+from kahlervae.evaluate.hermitian import HermitianRegression
+from kahlervae.geometry import closedness_defect, relative_error
+
+
+def not_closed(z):
+    """diag(1 + |z₂|², 1): Hermitian and positive definite, and of no potential."""
+    size = 1 + z[:, 1].abs().square()
+    return torch.diag_embed(torch.stack([size, torch.ones_like(size)], -1)).to(z)
+
+
+def test_a_metric_without_potential_is_learned():
+    z = points(2000, 2).to(torch.complex64)
+    stream = torch.Generator().manual_seed(0)
+    fit = HermitianRegression.fit(z, not_closed(z), 32, 400, 1e-2, stream)
+    fresh = points(200, 2, seed=3).to(torch.complex64)
+    assert relative_error(fit.metric(fresh), not_closed(fresh)).median() < 0.05
+    assert closedness_defect(fit.metric, fresh).median() > 0.5
+
+
+def test_the_scale_of_the_metrics_is_that_of_the_fit():
+    z = points(50, 2).to(torch.complex64)
+    one, other = (
+        HermitianRegression.fit(z, c * not_closed(z), 4, 10, 1e-2, torch.Generator().manual_seed(0))
+        for c in (1.0, 256.0)
+    )
+    torch.testing.assert_close(256 * one.metric(z), other.metric(z), rtol=1e-4, atol=1e-3)

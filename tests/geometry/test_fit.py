@@ -1,0 +1,119 @@
+"""What each class of potentials can and cannot be: Fubini–Study on a disc of radius 2."""
+
+import pytest
+import torch
+
+from kahlervae.errors import InputError
+from kahlervae.geometry import (
+    MixturePotential,
+    fit_potential,
+    polish_potential,
+    potential_error,
+    relative_error,
+)
+
+FLOOR = 1 / 9
+"""The least largest relative error of any convex potential (docs/theory.md, section 5)."""
+
+
+def fubini_study(z):
+    return (1 + z.abs().square()).unsqueeze(-1).pow(-2).to(z)
+
+
+def disc(count, seed=0):
+    stream = torch.Generator().manual_seed(seed)
+    radius, angle = torch.rand(2, count, 1, generator=stream, dtype=torch.float64)
+    return torch.polar(2 * radius.sqrt(), 2 * torch.pi * angle)
+
+
+def fitted(kind, size, steps, learning_rate, polish):
+    z = disc(1000)
+    stream = torch.Generator().manual_seed(0)
+    potential = fit_potential(z, fubini_study(z), kind, size, steps, learning_rate, stream)
+    return polish_potential(potential, z, fubini_study(z), polish)
+
+
+def largest_error(potential):
+    z = torch.cat(
+        [disc(2000, seed=1), torch.polar(*torch.tensor([[2.0], [0.3]]).double()[:, None])]
+    )
+    return relative_error(potential.metric(z), fubini_study(z)).max().item()
+
+
+@pytest.mark.parametrize("components", [8, 64, 128])
+def test_a_convex_potential_is_no_better_than_its_floor_whatever_its_size(components):
+    size = {"groups": 2, "components": components}
+    assert largest_error(fitted("mixture", size, 200, 0.05, 30)) > FLOOR
+
+
+def test_a_holomorphic_potential_is_as_good_as_exact():
+    size = {"width": 4, "layers": 1, "groups": 1, "rank": 2}
+    potential = fitted("holomorphic", size, 300, 0.02, 400)
+    assert largest_error(potential) < 1e-4
+    assert potential.certificate().valid
+
+
+def circle_and_disc_means(potential, radius):
+    """Means of the metric on a circle and on its disc, by the trapezoidal rule."""
+    steps = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
+    angles = torch.polar(torch.ones(256).double(), 2 * torch.pi * torch.arange(256).double() / 256)
+    means = [
+        potential.metric((r * angles).unsqueeze(-1)).real.mean() for r in (radius, *radius * steps)
+    ]
+    return means[0].item(), (2 * steps @ torch.stack(means[1:]) / 400).item()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_convex_potential_a_circle_has_half_the_mean_of_its_disc(seed):
+    stream = torch.Generator().manual_seed(seed)
+    potential = MixturePotential.random(1, 2, 4, 9.0, stream, torch.complex128)
+    for radius in (0.5, 2.0, 5.0):
+        circle, disc = circle_and_disc_means(potential.requires_grad_(False), radius)
+        assert circle > 0.5 * disc
+
+
+def test_relation_matrices_are_not_convex():
+    """Second Taylor polynomials of 20 Re log z at 32 points of the unit circle."""
+    points = torch.polar(torch.ones(32).double(), 2 * torch.pi * torch.arange(32).double() / 32)
+    potential = MixturePotential(
+        background=torch.zeros(1, 1, dtype=torch.complex128),
+        log_strength=torch.zeros(1, dtype=torch.float64),
+        offset=torch.zeros(1, 32, dtype=torch.float64),
+        slope=20 * points.reshape(1, 32, 1),
+        relation=(-5 / points.square()).sqrt().reshape(1, 32, 1, 1),
+    ).requires_grad_(False)
+    circle, disc = circle_and_disc_means(potential, 0.9)
+    assert circle < 0.48 * disc
+    assert potential.certificate().valid
+
+
+def test_the_floor_of_convex_potentials_by_their_slopes():
+    """The slope u' = (4/r) ∫ g s ds of a radial potential must not fall: at ε it may, below 1/9."""
+    radius = torch.linspace(0, 2, 20001, dtype=torch.float64)
+    density = (1 + radius.square()) ** -2 * radius
+    slope = 4 * torch.cumulative_trapezoid(density, radius) / radius[1:]
+    largest, last = slope.max(), slope[-1]
+    torch.testing.assert_close(
+        slope, 2 * radius[1:] / (1 + radius[1:].square()), rtol=1e-6, atol=1e-6
+    )
+    assert ((largest - last) / (largest + last)).item() == pytest.approx(FLOOR, rel=1e-6)
+
+
+def test_bfgs_leaves_its_start_and_lowers_the_objective():
+    z = disc(200)
+    stream = torch.Generator().manual_seed(0)
+    size = {"groups": 1, "components": 4}
+    start = fit_potential(z, fubini_study(z), "mixture", size, 20, 0.05, stream)
+    before = potential_error(start, z, fubini_study(z))
+    polished = polish_potential(start, z, fubini_study(z), 30)
+    assert potential_error(polished, z, fubini_study(z)) < 0.9 * before
+    assert potential_error(start, z, fubini_study(z)) == before
+    scaled = polish_potential(start.scaled(1e6), z, 1e6 * fubini_study(z), 30)
+    error = relative_error(scaled.metric(z), 1e6 * polished.metric(z))
+    assert error.max() < 1e-3
+
+
+def test_an_unknown_kind_is_refused():
+    z = disc(10)
+    with pytest.raises(InputError, match="take one of mixture, holomorphic"):
+        fit_potential(z, fubini_study(z), "neural", {}, 2, 0.1, torch.Generator())
