@@ -11,6 +11,23 @@ SETTINGS = {
     "base": {"output_dim": 8, "latent_dim": 2, "width": 4, "batch": 8, "components": 16},
     "sweeps": {"output_dim": [8, 16], "batch": [1]},
     "more": [{"latent_dim": 3, "width": 5}],
+    "classes": {"probes": 256, "share": 0.5},
+    "candidates": {
+        "mixture": {
+            "kind": "mixture",
+            "size": {"groups": 2, "components": 4},
+            "steps": 300,
+            "learning_rate": 0.05,
+            "batch": 16,
+        },
+        "holomorphic": {
+            "kind": "holomorphic",
+            "size": {"width": 4, "layers": 1},
+            "steps": 300,
+            "learning_rate": 0.02,
+            "batch": 16,
+        },
+    },
     "threads": 1,
     "repetitions": 2,
 }
@@ -30,7 +47,14 @@ def test_table_has_every_size_and_method_once():
     table = run_cost(SETTINGS)
     keys = ["sweep", "output_dim", "latent_dim", "width", "batch", "components", "quantity"]
     assert not table.duplicated([*keys, "method"]).any()
-    assert table["sweep"].unique().tolist() == ["base", "output_dim", "batch", "more"]
+    assert table["sweep"].unique().tolist() == ["base", "output_dim", "batch", "more", "classes"]
+    classes = table[table["sweep"] == "classes"].set_index("method")
+    assert list(classes.index) == ["constant", "mixture", "holomorphic", "fisher"]
+    assert classes.loc["fisher", "relative_error"] < 1e-6
+    assert (classes["relative_error"].iloc[1:3] < classes.loc["constant", "relative_error"]).all()
+    assert classes.loc["fisher", "relative"] == 1
+    table = table[table["sweep"] != "classes"]
+    assert table["relative_error"].isna().all()
     metric = table[table["quantity"] == "metric"].groupby("sweep", sort=False)["method"].agg(set)
     assert metric["base"] == {"decoder", "potential", "fisher", *PLAIN}
     assert metric["batch"] == metric["base"] - PLAIN
@@ -55,7 +79,8 @@ def test_slow_methods_get_fewer_points_and_the_slowest_are_left_out(monkeypatch)
     passes = 8 * (4 * (2 + 4) * 4 + 2 * 4 * 8)  # operations of the four directions at one point
     monkeypatch.setattr(cost, "WORK", 3 * passes)
     monkeypatch.setattr(cost, "LIMIT", 1.5 * passes)
-    table = run_cost(SETTINGS | {"sweeps": {}, "more": []}).set_index(["quantity", "method"])
+    table = run_cost(SETTINGS | {"sweeps": {}, "more": []})
+    table = table[table["sweep"] == "base"].set_index(["quantity", "method"])
     assert table.loc[("metric", "fisher"), "batch"] == 3
     assert table.loc[("metric", "potential"), "batch"] == 8
     assert ("metric", "jacrev") not in table.index

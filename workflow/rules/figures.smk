@@ -21,6 +21,7 @@ FIGURES = {
     "agreement": ("2 Geometry", ["<results>/tables/probes.csv"]),
     "agreement_summary": ("2 Geometry", ["<results>/tables/agreement.csv"]),
     "cost": ("2 Geometry", ["<results>/tables/cost.csv"]),
+    "tradeoff": ("2 Geometry", ["<results>/tables/cost.csv"]),
     "sample_sheets": ("4 Sampling", of_models("sheet.safetensors", seeds=FIRST)),
     "flagged": ("4 Sampling", of_models("flagged.safetensors", JUDGED, FIRST)),
     "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST)),

@@ -123,6 +123,9 @@ rule cost:
         runtime=15,
     params:
         device=config["device"],
-        settings=compact(config["cost"]),
+        settings=compact(
+            config["cost"]
+            | {"candidates": config["geometry"]["potential"]["candidates"]}
+        ),
     shell:
         "kahlervae cost --device {params.device} --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

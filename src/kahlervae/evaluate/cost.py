@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,15 @@ from torch import Tensor
 from torch.func import jacfwd, jacrev, jvp, vmap
 from torch.profiler import ProfilerActivity, profile
 
-from kahlervae.geometry import MixturePotential, fisher_metric, log_det
+from kahlervae.geometry import (
+    MixturePotential,
+    Potential,
+    best_constant_metric,
+    fisher_metric,
+    fit_potential,
+    log_det,
+    relative_error,
+)
 from kahlervae.geometry.wirtinger import basis
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.seeding import generator
@@ -64,14 +73,20 @@ def run_cost(settings: Mapping[str, Any], device: torch.device = CPU) -> pd.Data
     meets them alike, and ratios are taken within a repetition. The first call of each, which warms
     up, measures memory.
 
+    What a class of potentials gives for its time is told by the rows of the sweep ``classes``: at
+    the base size every candidate of the configuration, after a share of its steps of Adam, beside
+    the best constant metric and the exact one, all with their error at fresh points.
+
     Args:
         settings: ``base`` (a size), ``sweeps`` (values by factor), ``more`` (sizes, as changes of
-            the base), ``repetitions``, ``threads``.
+            the base), ``repetitions``, ``threads``; ``candidates`` as in ``geometry.potential`` and
+            ``classes``, the ``probes`` and the ``share`` of the steps of their fits.
         device: where decoder, potential and points are.
 
     Returns:
-        One row per size, quantity and method. ``sweep`` is the factor that was varied, ``base`` or
-        ``more``; ``batch`` the number of points of a call; ``microseconds_per_point`` the median
+        One row per size, quantity and method. ``sweep`` is the factor that was varied, ``base``,
+        ``more`` or ``classes``; ``relative_error`` the median relative error of the metric, of the
+        latter; ``batch`` the number of points of a call; ``microseconds_per_point`` the median
         over repetitions, between the quartiles ``microseconds_q25`` and ``microseconds_q75``;
         ``peak_memory_mb`` what a call held at most beyond its arguments, by PyTorch's account of
         its allocations (that of the profiler on a CPU), temporary buffers of BLAS not included.
@@ -83,8 +98,11 @@ def run_cost(settings: Mapping[str, Any], device: torch.device = CPU) -> pd.Data
         rows = [
             {"sweep": sweep, **row}
             for sweep, size in _sizes(settings)
-            for row in _measure(size, sweep, settings, device)
+            for row in _measure(
+                size, _methods(size, sweep not in ("components", "batch"), device), settings, device
+            )
         ]
+        rows += _measure_classes(settings, device)
     return pd.DataFrame(rows)
 
 
@@ -100,10 +118,45 @@ def _sizes(settings: Mapping[str, Any]) -> Iterator[tuple[str, Size]]:
         yield "more", base._replace(**changes)
 
 
+def _measure_classes(settings: Mapping[str, Any], device: torch.device) -> list[dict[str, Any]]:
+    """Error and time of every class of potentials on one random decoder."""
+    size = Size(**settings["base"])
+    decoder, stream = _decoder(size, device), generator(0, "classes")
+    count = settings["classes"]["probes"]
+    shape = (count + size.batch, size.latent_dim)
+    z = torch.randn(shape, generator=stream, dtype=torch.complex64).to(device)
+    exact = fisher_metric(decoder, z)
+    probes, fresh = (z[:count], exact[:count]), (z[count:], exact[count:])
+    potentials: dict[str, Potential] = {
+        "constant": MixturePotential.constant(best_constant_metric(probes[1])).to(device)
+    }
+    for name, candidate in settings["candidates"].items():
+        steps = max(2, round(settings["classes"]["share"] * candidate["steps"]))
+        fit = {**candidate, "steps": steps}
+        potentials[name] = fit_potential(*probes, **fit, generator=stream)
+    metrics: dict[str, Callable[[Tensor], Tensor]] = {
+        name: potential.metric for name, potential in potentials.items()
+    }
+    metrics["fisher"] = lambda z: fisher_metric(decoder, z)
+    methods = [
+        Method("metric", name, size.batch, partial(metric, fresh[0]))
+        for name, metric in metrics.items()
+    ]
+    rows = _measure(size, methods, settings, device, reference="fisher")
+    errors = [relative_error(metric(fresh[0]), fresh[1]) for metric in metrics.values()]
+    return [
+        {"sweep": "classes", **row, "relative_error": error.median().item()}
+        for row, error in zip(rows, errors, strict=True)
+    ]
+
+
 def _measure(
-    size: Size, sweep: str, settings: Mapping[str, Any], device: torch.device
+    size: Size,
+    methods: list[Method],
+    settings: Mapping[str, Any],
+    device: torch.device,
+    reference: str = "potential",
 ) -> list[dict[str, Any]]:
-    methods = _methods(size, plain=sweep not in ("components", "batch"), device=device)
     memory = [_peak_memory(method.call, device) for method in methods]
     times = np.array(
         [
@@ -113,13 +166,13 @@ def _measure(
     )
     rows = []
     for i, method in enumerate(methods):
-        (reference,) = (
+        (unit,) = (
             k
             for k, other in enumerate(methods)
-            if other.name == "potential" and other.quantity == method.quantity
+            if other.name == reference and other.quantity == method.quantity
         )
         q25, median, q75 = np.quantile(times[:, i], [0.25, 0.5, 0.75])
-        low, ratio, high = np.quantile(times[:, i] / times[:, reference], [0.25, 0.5, 0.75])
+        low, ratio, high = np.quantile(times[:, i] / times[:, unit], [0.25, 0.5, 0.75])
         rows.append(
             {
                 **size._asdict(),
@@ -132,7 +185,7 @@ def _measure(
                 "microseconds_q25": q25,
                 "microseconds_q75": q75,
                 "peak_memory_mb": memory[i] / 1e6,
-                "relative_to": "potential",
+                "relative_to": reference,
                 "relative": ratio,
                 "relative_q25": low,
                 "relative_q75": high,
@@ -143,10 +196,7 @@ def _measure(
 
 def _methods(size: Size, plain: bool, device: torch.device) -> list[Method]:
     """All ways to all quantities; ``plain``: also those by plain differentiation."""
-    stream = generator(0, "cost")
-    torch.manual_seed(0)
-    decoder = ComplexDecoder(size.output_dim, size.latent_dim, size.width, depth=2)
-    decoder = decoder.to(device).requires_grad_(False)
+    stream, decoder = generator(0, "cost"), _decoder(size, device)
     groups = _groups(size.components)
     potential = MixturePotential.random(
         size.latent_dim, groups, size.components // groups, 1.0, stream
@@ -181,6 +231,12 @@ def _methods(size: Size, plain: bool, device: torch.device) -> list[Method]:
     closed("log_det_gradient", lambda z: potential.log_det_and_gradient(z, EPSILON))
     exact("log_det_gradient", "fisher", 3 * directions, lambda z: _fisher_gradient(decoder, z))
     return methods
+
+
+def _decoder(size: Size, device: torch.device) -> ComplexDecoder:
+    torch.manual_seed(0)
+    decoder = ComplexDecoder(size.output_dim, size.latent_dim, size.width, depth=2)
+    return decoder.to(device).requires_grad_(False)
 
 
 def _groups(components: int) -> int:

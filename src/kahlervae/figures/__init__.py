@@ -26,6 +26,7 @@ _MODULES = {
     "agreement": "metric",
     "agreement_summary": "metric",
     "cost": "metric",
+    "tradeoff": "metric",
     "training": "scores",
     "strengths": "scores",
     "smoothness": "scores",

@@ -63,7 +63,8 @@ def _covariance(fisher: pd.DataFrame) -> str:
 
 
 def _cost(frame: pd.DataFrame) -> str:
-    exact = frame[(frame["method"] == "fisher") & (frame["quantity"] == "metric")]
+    frame = frame[(frame["sweep"] != "classes") & (frame["quantity"] == "metric")]
+    exact = frame[frame["method"] == "fisher"]
     times = exact.set_index("output_dim")["relative"]
     low, high = times.index.min(), times.index.max()
     return (
@@ -121,7 +122,7 @@ MEASURED: dict[str, tuple[str, Sequence[str], Callable[[pd.DataFrame], str]]] = 
         ["variant", "potential", "relative_error_median", "hermitian_defect", "closedness_defect"],
         _error,
     ),
-    "cost": ("cost", ["method", "quantity", "output_dim", "relative"], _cost),
+    "cost": ("cost", ["sweep", "method", "quantity", "output_dim", "relative"], _cost),
     "sample_sheets": ("samples", ["sampler", "split", "knn_outliers", "recall"], _samplers),
     "smoothness": (
         "paths",

@@ -29,7 +29,7 @@ from kahlervae.figures.style import (
     titled,
 )
 
-__all__ = ["agreement", "agreement_summary", "cost", "latent_slice"]
+__all__ = ["agreement", "agreement_summary", "cost", "latent_slice", "tradeoff"]
 
 PROBES = {
     "posterior": Look("at posterior probes", "#000000", "o"),
@@ -304,6 +304,7 @@ def cost(inputs: Sequence[Path]) -> Figure:
     (path,) = inputs
     columns = ["sweep", *FACTORS, "quantity", "method", "microseconds_per_point"]
     frame = table(path, [*columns, "microseconds_q25", "microseconds_q75"])
+    frame = frame[frame["sweep"] != "classes"]
     factors = [factor for factor in FACTORS if (frame["sweep"] == factor).any()]
     if not factors:
         raise InputError(f"{path} varies no factor: add values to cost.sweeps.")
@@ -351,6 +352,31 @@ def cost(inputs: Sequence[Path]) -> Figure:
         [handle(QUANTITIES[name], line=True) for name in ordered(frame["quantity"], QUANTITIES)],
         title="points: medians of repetitions; bars: quartiles",
     )
+    return figure
+
+
+def tradeoff(inputs: Sequence[Path]) -> Figure:
+    """What every class of potentials gives for its time: error against time of one metric.
+
+    ``inputs``: ``cost.csv``. Classes are fitted to one random decoder. Points are medians, of the
+    error over fresh points and of the time over repetitions, bars the quartiles of the time.
+    """
+    (path,) = inputs
+    columns = ["sweep", "method", "relative_error", "microseconds_per_point"]
+    frame = table(path, [*columns, "microseconds_q25", "microseconds_q75"])
+    frame = frame[frame["sweep"] == "classes"]
+    figure, axes = canvas(1, 1, width=TWO_COLUMNS, height=3)
+    ax = axes.flat[0]
+    for row in frame.to_dict("records"):
+        error, middle = row["relative_error"], row["microseconds_per_point"]
+        spread = [[middle - row["microseconds_q25"]], [row["microseconds_q75"] - middle]]
+        exact = row["method"] == "fisher"
+        look = METHODS["fisher" if exact else "potential"]
+        ax.errorbar(error, middle, yerr=spread, color=look.color, marker=look.marker)
+        name = "exact metric" if exact else str(row["method"]).replace("_", " ")
+        ax.annotate(name, (error, middle), (5, 5), textcoords="offset points")
+    ax.margins(x=0.25, y=0.2)
+    ax.set(yscale="log", xlabel="relative error of the metric", ylabel="time per point (µs)")
     return figure
 
 

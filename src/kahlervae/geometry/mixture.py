@@ -147,6 +147,50 @@ class MixturePotential(Potential):
         )
 
     @classmethod
+    def from_metrics(
+        cls,
+        anchors: Complex[Tensor, "components d"],
+        metrics: Complex[Tensor, "components d d"],
+        rate: float,
+    ) -> Self:
+        r"""A potential whose curvature near every anchor is the metric there; nothing is fitted.
+
+        .. math:: K(z) = s \log \sum_k \exp\bigl[\lambda |z|^2
+                  - (z - a_k)^\dagger (\lambda - G_k^T / s) (z - a_k)\bigr], \qquad
+                  s = \max_k \lambda_{\max}(G_k) / \lambda
+
+        The part within is the mean of the anchors' metrics by weights that fall with the distance
+        at the rate λ. The part between adds to it, so that the whole needs a factor below 1.
+
+        Args:
+            anchors: a_k.
+            metrics: G_k, Hermitian and positive definite.
+            rate: λ.
+
+        Raises:
+            torch.linalg.LinAlgError: a metric is not positive definite.
+
+        Example:
+            Of one anchor, the constant metric of it:
+
+            >>> metric = torch.tensor([[[2, 1j], [-1j, 2]]])
+            >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
+            >>> potential = MixturePotential.from_metrics(0 * z, metric, rate=0.5)
+            >>> torch.allclose(potential.metric(z), metric, atol=1e-5)
+            True
+        """
+        strength = torch.linalg.eigvalsh(metrics)[:, -1].max() / rate
+        excess = rate * torch.eye(anchors.shape[1], dtype=anchors.dtype, device=anchors.device)
+        slope = ((excess - metrics.mT / strength) @ anchors.unsqueeze(-1)).squeeze(-1)
+        return cls(
+            background=torch.zeros_like(excess),
+            log_strength=strength.log().unsqueeze(0),
+            offset=-(anchors.conj() * slope).real.sum(-1).unsqueeze(0),
+            slope=slope.unsqueeze(0),
+            factor=(torch.linalg.cholesky(metrics.mT) / strength.sqrt()).unsqueeze(0),
+        )
+
+    @classmethod
     def constant(cls, metric: Complex[Tensor, "d d"]) -> Self:
         r"""The potential :math:`z^\dagger G^T z` of a constant positive definite metric G.
 
