@@ -33,6 +33,9 @@ TABLE = Path(__file__).parent / "data/datasets.yaml"
 COMPLEX_DATA = {"kspace", "native", "stft"}
 """Representations in which samples are complex vectors."""
 
+IMAGES, GREY = {"bundled", "idx"}, {"bernoulli", "continuous_bernoulli"}
+"""Kinds of data sets whose values lie in [0, 1], and the likelihoods that are of such values."""
+
 REPRESENTED = {
     "bundled": ("pixels", "kspace"),
     "idx": ("pixels", "kspace"),
@@ -118,6 +121,8 @@ def check_repetitions(file: Path | str) -> None:
 def fill_in(config: dict[str, Any], files: Iterable[Path | str] = ()) -> None:
     """Give data sets, and variants, that are ``like`` another one its settings but for changes.
 
+    Variants whose likelihood is of grey values are not lent to data that have none.
+
     Args:
         config: filled in.
         files: those that it was put together from, in their order: where a later one switches off
@@ -138,13 +143,34 @@ def fill_in(config: dict[str, Any], files: Iterable[Path | str] = ()) -> None:
         for name, options in datasets.items()
         if isinstance(options, dict)
     }
+    changed = {name: _blocks(options) for name, options in datasets.items()}
     _liken(datasets, lent, "datasets", "a data set", "under datasets (mnist's: config/paper.yaml)")
     for name, donor in donors.items():
         variants = datasets[name].get("variants")
+        if isinstance(variants, dict) and donor != name:
+            own = written.get(name, {}).get("variants") or {}
+            _keep_what_fits(config, name, variants, {*own, *changed.get(name, ())})
         if isinstance(variants, dict):
             off = _blocks(lent.get(donor)) | _blocks(written.get(name)) | _blocks(lent.get(name))
             on = {key: block for key, block in variants.items() if block is not None}
             _liken(variants, off | on, f"datasets.{name}.variants", "a variant", "beside it")
+
+
+def _keep_what_fits(
+    config: Mapping[str, Any], name: str, variants: dict[str, Any], own: Iterable[str]
+) -> None:
+    """Take variants out that were lent with a likelihood of grey values and have no images."""
+    registry = config.get("registry")
+    entries = _load(TABLE) | (dict(registry) if isinstance(registry, Mapping) else {})
+    entry = entries.get(name)
+    kind = entry.get("kind") if isinstance(entry, Mapping) else None
+    for variant, block in list(variants.items()):
+        if variant in own or not isinstance(block, dict) or block.get("likelihood") not in GREY:
+            continue
+        chosen = block.get("representations", config["datasets"][name].get("representations"))
+        complex_data = isinstance(chosen, list) and any(other in chosen for other in COMPLEX_DATA)
+        if complex_data or (kind is not None and kind not in IMAGES):
+            del variants[variant]
 
 
 def _blocks(options: Any) -> dict[str, Any]:
@@ -517,6 +543,7 @@ def _contradictions(
                         f"evaluation.flagged names no sampler of {at}.variants.{variant}: "
                         f"let it hold one of {', '.join(left)}."
                     )
+            yield from _unlikely(f"{at}.variants.{variant}", block, chosen, options["model"])
             if variant == "holomorphic" and set(chosen) - COMPLEX_DATA:
                 yield (
                     f"{at}.variants.holomorphic is for complex data and {chosen[0]} are real: set "
@@ -588,6 +615,34 @@ def _unknown_geometry(
         yield (
             f"{at}.model.likelihood_variance must be constant, as the noise of states is, not "
             f"{model['likelihood_variance']}."
+        )
+
+
+def _unlikely(
+    at: str, block: Mapping[str, Any], chosen: Iterable[str], model: Mapping[str, Any]
+) -> Iterator[str]:
+    """Likelihoods that are not for the data, or not for the networks."""
+    likelihood = block.get("likelihood")
+    for name in chosen if likelihood else ():
+        if (likelihood == "complex_gaussian") != (name in COMPLEX_DATA):
+            kind, known = (
+                ("complex", "complex_gaussian")
+                if name in COMPLEX_DATA
+                else ("real", "gaussian, bernoulli or continuous_bernoulli")
+            )
+            yield (
+                f"{at}.likelihood must be {known} for {name}, which are {kind}, not {likelihood}; "
+                "or set the variant to null."
+            )
+    if (
+        at.endswith(".pluriharmonic")
+        and likelihood in (None, "gaussian", "complex_gaussian")
+        and model["likelihood_variance"] == "diagonal"
+    ):
+        yield (
+            f"{at} needs model.likelihood_variance = constant: the inverse of a variance is "
+            "positive, and a pluriharmonic function that is bounded on one side is constant "
+            "(Liouville)."
         )
 
 

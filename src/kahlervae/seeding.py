@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["generator", "standard_normal"]
+__all__ = ["generator", "standard_normal", "uniform"]
 
 
 def generator(seed: int, *names: str) -> torch.Generator:
@@ -33,3 +33,11 @@ def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     E|z|² = 1.
     """
     return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+
+
+def uniform(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Numbers between 0 and 1 of the shape, the precision and the device of ``like``.
+
+    They are drawn on the CPU and moved, so that all devices see the same ones.
+    """
+    return torch.rand(like.shape, generator=generator, dtype=like.dtype).to(like.device)

@@ -384,3 +384,36 @@ def test_the_positive_control_is_a_claim_of_the_runs_that_have_it():
     assert verdicts["digits/kspace", "holomorphic_hermitian"] == "supported"
     assert verdicts["digits/kspace", "holomorphic_potential"] == "not supported"
     assert not any("holomorphic" in claim for claim in verdicts["digits/pixels"].index)
+
+
+def test_construction_is_held_against_its_control_behind_all_numbers():
+    frames = tables(variants=("complex", "kahler", "tie"))
+    before = judge(frames, SETTINGS).set_index("claim")
+    more = tables(variants=("complex", "kahler", "tie", "pluriharmonic", "unconstrained"))
+    rows = more["paths"]["variant"] == "pluriharmonic"
+    more["paths"].loc[rows, "acceleration"] -= 0.5
+    claims = judge(more, SETTINGS).set_index("claim")
+    construction = claims.query("topic == 'construction'")
+    assert set(before.index) < set(claims.index)
+    assert set(claims.index) - set(before.index) == set(construction.index)
+    (smoother,) = [name for name in construction.index if "acceleration" in name]
+    assert claims.loc[smoother, "verdict"] == "supported"
+    assert smoother.endswith("construction_acceleration_vs_unconstrained")
+
+    def number(name):
+        return int(name.split("_")[0].removeprefix("C"))
+
+    assert min(map(number, construction.index)) > max(map(number, before.index))
+
+
+def test_identities_of_construction_are_judged_by_their_tolerance():
+    frames = tables(variants=("complex", "kahler"))
+    row = frames["identities"].iloc[:1].assign(variant="pluriharmonic", tolerance=1e-8)
+    names = ["construction_closedness", "construction_potential"]
+    added = [
+        row.assign(identity_name=name, value=v)
+        for name, v in zip(names, (1e-12, 1e-3), strict=True)
+    ]
+    frames["identities"] = pd.concat([frames["identities"], *added])
+    verdicts = judged(frames)["verdict"]
+    assert verdicts[names].tolist() == ["supported", "not supported"]

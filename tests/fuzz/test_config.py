@@ -274,6 +274,15 @@ EDGES = {
         "evaluation__flagged": ["truncated:temperature=0.7"],
         "seeds": [0, 7],
     },
+    # likelihoods of every kind
+    "likelihoods": {
+        "digits__variants": {
+            "real": {"likelihood": "gaussian"},
+            "complex": {"likelihood": "continuous_bernoulli"},
+            "pluriharmonic": {"likelihood": "bernoulli"},
+            "unconstrained": {"likelihood": "bernoulli"},
+        },
+    },
 }
 
 
@@ -339,6 +348,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"digits__model__latent_dim": 17}, "latent_dim = 17 must be at most datasets.digits.model"),
     ({"geometry__potential__anchors": 1098}, "must be at most the 1097 training samples"),
     ({"digits__split__validation": 5}, "datasets.digits.split.validation = 5"),
+    ({"digits__variants__pluriharmonic": {"likelihood": "complex_gaussian"}}, "which are real, "),
+    ({"digits__variants__kahler__likelihood": "poisson"}, "must be one of gaussian, complex_gauss"),
+    (
+        {
+            "digits__variants__pluriharmonic": {},
+            "digits__model__likelihood_variance": "diagonal",
+        },
+        "bounded on one side is constant (Liouville)",
+    ),
 ]  # fmt: skip
 
 

@@ -19,11 +19,17 @@ from kahlervae.geometry import (
 )
 from kahlervae.geometry.information import (
     _REGISTRY,
-    continuous_bernoulli_variance,
     information,
     kl,
     registered,
     unwrapped,
+)
+from kahlervae.models.families import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    LogPoisson,
+    continuous_bernoulli_variance,
 )
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
@@ -110,6 +116,10 @@ FAMILIES = {
         2 * D + D * D,
         lambda x: DenseComplexGaussian(complex_mean(x), dense(x[..., 2 * D :])),
     ),
+    "Bernoulli by logits": (D, lambda x: Bernoulli(3 * x)),
+    "ContinuousBernoulli by logits": (D, lambda x: ContinuousBernoulli(3 * x)),
+    "Categorical by logits": (3 * D, lambda x: Categorical(2 * x.unflatten(-1, (D, 3)))),
+    "LogPoisson": (D, lambda x: LogPoisson(x)),
     # Not registered: by the Hessian of the relative entropy.
     "Gumbel": (2 * D, lambda x: dist.Gumbel(x[..., :D], x[..., D:].exp())),
     "Cauchy": (2 * D, lambda x: dist.Cauchy(x[..., :D], x[..., D:].exp())),

@@ -21,7 +21,7 @@ ARCHITECTURES = [
     for networks in ("complex", "real")
     for representation in ("pixels", "kspace")
     for variance in ("constant", "diagonal")
-] + [("holomorphic", "kspace", "constant")]
+] + [("holomorphic", "kspace", "constant"), ("pluriharmonic", "pixels", "constant")]
 
 
 def model(networks="complex", representation="pixels", likelihood_variance="constant", **sizes):
@@ -154,3 +154,99 @@ def test_a_holomorphic_decoder_is_a_polynomial_with_constant_variance(depth):
     for _ in range(order):
         differences = differences.diff(dim=0)
     assert differences.abs().max() < 1e-12 * 2**order
+
+
+NATURAL = [
+    (networks, likelihood)
+    for networks in ("complex", "real", "pluriharmonic")
+    for likelihood in ("gaussian", "bernoulli", "continuous_bernoulli")
+]
+
+
+@pytest.mark.parametrize(("networks", "likelihood"), NATURAL)
+def test_every_likelihood_trains_in_all_networks_and_is_read_again(tmp_path, networks, likelihood):
+    vae = model(networks, likelihood=likelihood)
+    images, stream = torch.rand(6, 4, 5), torch.Generator().manual_seed(0)
+    terms = vae.elbo_terms(images, stream)
+    assert all(term.shape == (6,) and term.isfinite().all() for term in terms)
+    (terms[1] - terms[0]).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in vae.parameters())
+    assert vae.decode(torch.zeros(2, 2) + 0j).shape == (2, 4, 5)
+    save_model(tmp_path / "model.safetensors", vae)
+    again = load_model(tmp_path / "model.safetensors")
+    z = torch.randn(3, 2, dtype=torch.complex64)
+    assert torch.equal(again.decode(z), vae.decode(z))
+
+
+@pytest.mark.parametrize("width", [8, 64])
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+def test_the_control_of_pluriharmonic_networks_has_as_many_parameters(likelihood, width, depth):
+    sizes = {"latent_dim": 4, "width": width, "depth": depth, "likelihood": likelihood}
+    target = count_parameters(model("complex", **sizes))
+    # One unit more or less changes the count by this share.
+    step = (count_parameters(model("complex", **sizes | {"width": width + 1})) - target) / target
+    assert count_parameters(model("pluriharmonic", **sizes)) == pytest.approx(target, rel=step)
+
+
+def test_binary_draws_have_the_grey_values_as_means_and_are_new_every_time():
+    vae, images = model(likelihood="bernoulli"), torch.rand(1, 4, 5)
+    stream = torch.Generator().manual_seed(0)
+    draws = vae.observed(images.expand(4000, -1, -1), stream)
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    assert (draws.mean(0) - images.flatten()).abs().max() < 0.04
+    other = model(likelihood="continuous_bernoulli").observed(images, stream)
+    assert torch.equal(other, images.flatten(1))
+
+
+def test_data_without_density_are_refused_with_their_count():
+    images = torch.rand(2, 4, 5)
+    images[0, 0, :3] = 1.5
+    for likelihood in ("bernoulli", "continuous_bernoulli"):
+        with pytest.raises(InputError, match=rf"3 of 40 values .* as a {likelihood} likelihood"):
+            model(likelihood=likelihood).check_data(images)
+    model(likelihood="gaussian").check_data(images)
+    model().check_data(images)
+
+
+def test_likelihoods_that_are_not_for_the_data_or_the_networks_are_refused():
+    with pytest.raises(InputError, match="bernoulli is not for data that are complex"):
+        model(representation="kspace", likelihood="bernoulli")
+    with pytest.raises(InputError, match=r"no pluriharmonic decoder .*Liouville"):
+        model("pluriharmonic", likelihood_variance="diagonal")
+    # A variance that does not depend on z is no natural parameter of a Bernoulli.
+    model("pluriharmonic", likelihood_variance="diagonal", likelihood="bernoulli")
+
+
+@pytest.mark.parametrize("networks", ["complex", "real"])
+def test_importance_sampling_finds_the_evidence_of_a_model_that_is_known(networks):
+    """x = z₁ + noise with z₁ ~ the prior's real part: N(0, ½ + σ²), whatever the encoder says."""
+    vae, images = model(networks).double(), torch.rand(5, 4, 5, dtype=torch.float64)
+    vae = to_double(vae)
+
+    class Known(torch.nn.Module):
+        def forward(self, z):
+            mean = z.real[:, :1].expand(-1, 20)
+            return RealGaussian(mean, torch.zeros_like(mean))
+
+    vae.decoder = Known()
+    with torch.no_grad():
+        for p in vae.encoder.log_var.parameters():
+            p.zero_()  # as wide as the prior
+    found = vae.log_evidence(images, 4000, torch.Generator().manual_seed(0))
+    x = images.flatten(1)
+    covariance = torch.eye(20, dtype=x.dtype) + 0.5
+    exact = torch.distributions.MultivariateNormal(torch.zeros(20, dtype=x.dtype), covariance)
+    assert (found - exact.log_prob(x)).abs().max() < 0.2
+
+
+def test_densities_of_posteriors_are_those_of_their_draws():
+    """E_q[log q − log p] is the relative entropy."""
+    for networks in ("complex", "real"):
+        vae = model(networks)
+        posterior = vae.encode(torch.rand(1, 4, 5).expand(20_000, -1, -1))
+        z = posterior.sample(torch.Generator().manual_seed(0))
+        log_prior = -(z.abs().square() + torch.log(torch.tensor(torch.pi))).sum(-1)
+        excess = (posterior.log_prob(z) - log_prior).detach()
+        error = excess.std() / len(z) ** 0.5
+        assert (excess.mean() - posterior.kl()[0]).abs() < 4 * error

@@ -4,6 +4,7 @@ import torch
 from kahlervae.geometry import wirtinger
 from kahlervae.nn import (
     ComplexLinear,
+    HolomorphicNetwork,
     HolomorphicQuadratic,
     RealInput,
     RealOutput,
@@ -65,6 +66,41 @@ def test_quadratic_activation_is_holomorphic_and_halves_the_second_moment():
     torch.testing.assert_close(d.diagonal(dim1=1, dim2=2), (1 + z[:5] / 2) / 2**0.5)
     assert d_bar.abs().max() < 1e-15
     assert activation(z).abs().square().mean().item() == pytest.approx(0.5 + 2 / 32, rel=0.1)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_holomorphic_network_is_a_polynomial_of_degree_depth_plus_one(depth):
+    torch.manual_seed(0)
+    network = to_double(HolomorphicNetwork(3, 5, depth))
+    z, v = complex_normal(4, 3), complex_normal(4, 3).flip(0)
+    _, _, d_bar = wirtinger(lambda z: network(z), z)
+    assert d_bar.abs().max() < 1e-14
+    # Differences of order degree + 1 along a line vanish, those of order degree do not.
+    values = torch.stack([network(z + k * v) for k in range(depth + 3)])
+    for _ in range(depth + 1):
+        values = values.diff(dim=0)
+    size = network(z).abs().max()
+    assert values[0].abs().max() > 1e-3 * size
+    assert values.diff(dim=0).abs().max() < 1e-10 * values.abs().max()
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_pushforward_of_a_holomorphic_network_is_its_derivative(depth):
+    torch.manual_seed(0)
+    network = to_double(HolomorphicNetwork(3, 5, depth))
+    z, v = complex_normal(4, 3), complex_normal(2, 4, 3)
+    value, change = network.pushforward(z, v)
+    torch.testing.assert_close(value, network(z))
+    for k in range(2):
+        torch.testing.assert_close(change[k], torch.func.jvp(network, (z,), (v[k],))[1])
+
+
+def test_holomorphic_network_keeps_the_size_of_features():
+    torch.manual_seed(0)
+    z = torch.randn(500, 8, dtype=torch.complex64)
+    for depth in (1, 3, 5):
+        size = HolomorphicNetwork(8, 256, depth)(z).abs().square().mean().item()
+        assert 0.5 < size / 3**depth < 3  # E|A f|² · E|1 + B z|² / 2 = 2 · 3 / 2 a layer
 
 
 def test_to_double_copies():

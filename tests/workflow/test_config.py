@@ -120,7 +120,7 @@ WRONG = [
     (
         f"{DIGITS}/variants/kahlr",
         {},
-        "complex, beta, kahler, fisher, holomorphic, volume, tie, kahler_beta1.",
+        "fisher, holomorphic, pluriharmonic, unconstrained, volume, tie, kahler_beta1.",
     ),
     (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
@@ -268,6 +268,8 @@ def test_complex_data_are_those_of_the_representations() -> None:
     assert {name for kinds in REPRESENTED.values() for name in kinds} == set(REPRESENTATIONS)
     assert set(REPRESENTATIONS) > COMPLEX_DATA  # held to what they are in tests/data
     config = changed(f"{DIGITS}/representations", ["pixels", "kspace"])
+    for variant in ("pluriharmonic", "unconstrained"):  # of grey values
+        config["datasets"]["digits"]["variants"][variant]["representations"] = ["pixels"]
     config["datasets"]["digits"]["variants"]["holomorphic"] = {"representations": ["kspace"]}
     check_config(config, SCHEMA)
 
@@ -279,7 +281,8 @@ def test_null_switches_a_data_set_or_a_variant_off() -> None:
     drop_absent(config)
     check_config(config, SCHEMA)
     assert list(config["datasets"]) == ["states", "mnist"]
-    assert list(config["datasets"]["mnist"]["variants"]) == ["real", "complex", "beta", "kahler"]
+    left = [name for name in DEFAULT["datasets"]["digits"]["variants"] if name != "fisher"]
+    assert list(config["datasets"]["mnist"]["variants"]) == left
     for wrong in ({}, {"datasets": 1}, {"datasets": {"a": 1, "b": {"variants": 1}}}):
         before = copy.deepcopy(wrong)
         drop_absent(wrong)
@@ -298,7 +301,9 @@ def test_a_data_set_like_another_one_has_its_settings_but_for_its_own() -> None:
     mnist = config["datasets"]["mnist"]
     assert mnist["training"] == digits["training"] | {"epochs": 7}
     assert mnist["representations"] == ["kspace"]
-    assert mnist["variants"] == digits["variants"] | {"fisher": None}
+    grey = ("pluriharmonic", "unconstrained")  # whose likelihood is not for kspace
+    lent = {name: block for name, block in digits["variants"].items() if name not in grey}
+    assert mnist["variants"] == lent | {"fisher": None}
     assert mnist["split"] == digits["split"]
     assert config["datasets"]["digits"] == digits
     mnist["oracle"]["epochs"] = 1
@@ -387,6 +392,22 @@ def test_entries_of_ones_own_data_are_accepted() -> None:
     without = own(SIGNALS, {})
     del without["datasets"]["own"]["oracle"], without["datasets"]["own"]["split"]["oracle"]
     check_config(without, SCHEMA)
+
+
+def test_likelihoods_of_grey_values_are_lent_to_images_only() -> None:
+    grey = {"pluriharmonic", "unconstrained"}
+    native = {"representations": ["native"], "split": {"oracle": 0}}
+    assert not grey & set(own(SIGNALS, native)["datasets"]["own"]["variants"])
+    assert not grey & set(own(SIGNALS | {"labels": "y"}, {})["datasets"]["own"]["variants"])
+    said = {"variants": {"pluriharmonic": {"likelihood": "gaussian"}}}
+    kept = own(SIGNALS | {"labels": "y"}, said)["datasets"]["own"]["variants"]
+    assert grey & set(kept) == {"pluriharmonic"}
+    images = changed("datasets/mnist", {"like": "digits"})
+    fill_in(images)
+    assert grey <= set(images["datasets"]["mnist"]["variants"])
+    kspace = changed("datasets/mnist", {"like": "digits", "representations": ["kspace"]})
+    fill_in(kspace)
+    assert not grey & set(kspace["datasets"]["mnist"]["variants"])
 
 
 @pytest.mark.parametrize("like", ["digitz", "k", "off", None, ["digits"], {}])

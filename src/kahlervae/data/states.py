@@ -22,7 +22,7 @@ def make_states(
     with vec the isometry of :func:`density_coordinates`. The Fisher information of ψ ↦ x is
     Fubini–Study over σ²: with d = n − 1 affine coordinates z its Hermitian metric is
     :math:`\partial\bar\partial \log(1 + |z|^2) / \sigma^2`, and no (2,0) part is left
-    (docs/theory.md, section 15).
+    (docs/theory.md, section 16).
 
     Args:
         levels: n.

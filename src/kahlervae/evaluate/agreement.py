@@ -11,12 +11,14 @@ from torch import Tensor
 
 from kahlervae.evaluate.hermitian import HermitianRegression
 from kahlervae.geometry import (
+    LogPartitionPotential,
     MixtureDecoder,
     Potential,
     affine_invariant_distance,
     closedness_defect,
     fisher_metric,
     hermitian_defect,
+    kahler_residual,
     log_det,
     mixed_hessian,
     relative_entropy_metric,
@@ -24,8 +26,9 @@ from kahlervae.geometry import (
     smallest_eigenvalue,
 )
 from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.log_partition_potential import KahlerDecoder
 from kahlervae.geometry.wirtinger import basis, pushforward
-from kahlervae.models import VAE, ComplexGaussian, ComplexPosterior
+from kahlervae.models import VAE, ComplexGaussian, ComplexPosterior, RealGaussian
 from kahlervae.nn import to_double
 from kahlervae.seeding import generator
 from kahlervae.storage import identified
@@ -42,6 +45,8 @@ TOLERANCES = {
     "holomorphic_hermitian": 1e-8,
     "holomorphic_closedness": 1e-8,
     "holomorphic_potential": 1e-8,
+    "construction_closedness": 1e-8,
+    "construction_potential": 1e-8,
 }
 
 COMPONENTS, PROBES, DRAWS = 16, 16, 2000
@@ -78,7 +83,8 @@ def compare_potentials(
 
     Args:
         model: with complex latents.
-        potentials: by name.
+        potentials: by name; that of a decoder that is Kähler by construction comes in beside
+            them, as ``log_partition``.
         train: samples to whose posteriors the probes of ``hermitian`` belong.
         test: held out from the fit of the potentials.
         settings: ``probes`` of each set, ``epsilon`` of log det(g + εI), ``control`` with the
@@ -89,13 +95,17 @@ def compare_potentials(
     control = to_double(_control(model, train, settings["control"]))
     probe_sets = {name: z.to(torch.complex128) for name, z in drawn.items()}
     decoder = to_double(model.decoder)
+    doubled: dict[str, Any]
     doubled = {name: to_double(potential) for name, potential in potentials.items()}
+    if isinstance(decoder, KahlerDecoder):
+        doubled["log_partition"] = LogPartitionPotential(decoder)
     rows, scatter = [], []
     for probe_set, z in probe_sets.items():
         exact = fisher_metric(decoder, z)
         exact_log_det = log_det(exact, settings["epsilon"])
         shared = {
             "hermitian_defect": hermitian_defect(_opaque(decoder), z).median().item(),
+            "kahler_residual": kahler_residual(_opaque(decoder), z).median().item(),
             "covariance_share": _covariance_share(decoder, z).median().item(),
         }
         rows.append(
@@ -164,6 +174,7 @@ def _identities(
 ) -> dict[str, float]:
     """The largest error of every identity; for ``psh_certificate`` the smallest eigenvalue."""
     z = torch.cat([*probe_sets.values()])
+    own, holomorphic = potentials.get("log_partition"), getattr(decoder, "holomorphic", False)
     learned = [potentials["fitted"], potentials["posterior"]]
     return {
         "kl_hessian": _largest(
@@ -178,7 +189,27 @@ def _identities(
             for p in learned
         ),
         "closedness": max(_largest(closedness_defect(p.metric, z)) for p in learned),
-        **(_kahler_identities(decoder, z) if getattr(decoder, "holomorphic", False) else {}),
+        **(_kahler_identities(decoder, z) if holomorphic else {}),
+        **(
+            _construction_identities(decoder, own, z)
+            if isinstance(own, LogPartitionPotential) and not holomorphic
+            else {}
+        ),
+    }
+
+
+def _construction_identities(
+    decoder: Decoder, own: LogPartitionPotential, z: Complex[Tensor, "n d"]
+) -> dict[str, float]:
+    """What holds of a decoder that is Kähler by construction, by derivatives of it as of any."""
+    plain = _opaque(decoder)
+    metric = fisher_metric(plain, z)
+    own_metrics = (own.metric(z), mixed_hessian(own.potential, z))
+    return {
+        "construction_closedness": _largest(
+            closedness_defect(lambda z: fisher_metric(plain, z), z)
+        ),
+        "construction_potential": max(_largest(relative_error(g, metric)) for g in own_metrics),
     }
 
 
@@ -239,8 +270,10 @@ def _covariance_share(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tens
               {\sum_{k,a} [w (D_k \lambda_a)^2 + 2w |D_k \mu_a|^2 / \sigma_a^2]}
 
     over the 2d real directions, with λ = log σ² and w = 1 for complex data, ½ for real ones. 0
-    where the variance is constant, 1 where the mean is.
+    where the variance is constant or the likelihood has none of its own, 1 where the mean is.
     """
+    if not isinstance(decoder(z[:1]), RealGaussian | ComplexGaussian):
+        return z.real.new_zeros(len(z))
     shares = []
     for part in z.split(16):  # all directions at once of few points, so that memory stays bounded
         likelihood, change = pushforward(decoder, part, basis(part))

@@ -124,6 +124,22 @@ IDENTITIES = {
     ),
 }
 
+CONSTRUCTION = {
+    "construction_closedness": Identity(
+        "The Fisher metric of a decoder with pluriharmonic natural parameters is closed, hence "
+        "Kähler, on real data.",
+        "largest closedness defect",
+        "at most",
+    ),
+    "construction_potential": Identity(
+        "The Fisher metric of a decoder with pluriharmonic natural parameters has its "
+        "log-partition function as global potential.",
+        "largest relative error",
+        "at most",
+    ),
+}
+"""Identities of decoders that are Kähler by construction; numbered last."""
+
 
 class Effect(NamedTuple):
     """What is said of a metric that gets smaller, and the table that has it."""
@@ -155,9 +171,15 @@ NORM = Effect(
 
 IMAGES = ("pixels", "kspace")
 """Representations of images; claims about others speak of data."""
+ABLATION_EFFECTS, ABLATION_CONTROLS = (SMOOTHER, KNN), ("kahler", "complex")
+ABLATED = len(ABLATION_EFFECTS) * len(ABLATION_CONTROLS)
+"""Numbers that the claims of ablations take."""
 UNAIDED = {effect.metric for effect in (SMOOTHER, BLURRED, NORM)}
 """What is measured without an oracle."""
-NAMED = ("real", "complex", "beta", "kahler", "fisher", "holomorphic")
+NAMED = (
+    *("real", "complex", "beta", "kahler", "fisher", "holomorphic"),
+    *("pluriharmonic", "unconstrained"),
+)
 """Variants that claims speak of by name; any other one is an ablation."""
 PLAIN = "volume:base=prior,weight=global,metric=fitted"
 """The family of samplers that the paper describes."""
@@ -261,11 +283,21 @@ class _Run:
                 for number, claim in enumerate(self.ablation(variant), len(claims) + 1)
                 if claim
             ]
-        return numbered
+        # Behind them, so that what came before keeps its numbers.
+        late = [("identities", claim) for claim in self._identities(CONSTRUCTION)]
+        late += [("construction", claim) for claim in self.construction()]
+        return numbered + [
+            claim | {"claim": f"C{number}_{claim['claim']}", "topic": topic}
+            for number, (topic, claim) in enumerate(late, len(claims) + ABLATED + 1)
+            if claim
+        ]
 
     def identities(self) -> Iterator[dict[str, Any] | None]:
         """Claims by tolerance, over all models."""
-        for name, identity in IDENTITIES.items():
+        return self._identities(IDENTITIES)
+
+    def _identities(self, known: Mapping[str, Identity]) -> Iterator[dict[str, Any] | None]:
+        for name, identity in known.items():
             rows = _where(self.tables["identities"], identity_name=name)
             if rows.empty:
                 yield None
@@ -324,10 +356,16 @@ class _Run:
         for effect in (SMOOTHER, MIDPOINTS, KNN, RECALL):
             yield self._against("exact_metric", words, effect, "fisher", "kahler")
 
+    def construction(self) -> Iterator[dict[str, Any] | None]:
+        """Decoders that are Kähler by construction against the same networks unconstrained."""
+        words = "A decoder that is Kähler by construction (pluriharmonic) gives"
+        for effect in (SMOOTHER, BLURRED, MIDPOINTS, KNN, ENTROPY, RECALL, VENDI):
+            yield self._against("construction", words, effect, "pluriharmonic", "unconstrained")
+
     def ablation(self, variant: str) -> Iterator[dict[str, Any] | None]:
         """A further variant against the full regulariser and against none."""
-        for effect in (SMOOTHER, KNN):
-            for control in ("kahler", "complex"):
+        for effect in ABLATION_EFFECTS:
+            for control in ABLATION_CONTROLS:
                 yield self._against(
                     variant, f"The variant {variant} gives", effect, variant, control
                 )

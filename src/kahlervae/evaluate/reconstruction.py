@@ -9,6 +9,9 @@ from kahlervae.models.vae import count_parameters
 
 __all__ = ["reconstruction_scores"]
 
+DRAWS, SCORED = 200, 1000
+"""Of the importance sampling: draws for every sample, and samples at most."""
+
 
 @torch.no_grad()
 def reconstruction_scores(
@@ -21,7 +24,12 @@ def reconstruction_scores(
     - ``latent_norm``: :math:`E|z_i|^2 = |m_i|^2 + \gamma_i` per latent dimension, 1 under the
       prior; above it, the encoder has left the prior (docs/theory.md, section 9);
     - ``sigma``: standard deviation of the likelihood;
-    - ``parameters``: real parameters of the model, a complex one counting twice.
+    - ``parameters``: real parameters of the model, a complex one counting twice;
+    - ``nll``: −log p(x) by importance sampling with :data:`DRAWS` draws, nats per sample, of the
+      first :data:`SCORED` of them (:meth:`~kahlervae.models.vae.VAE.log_evidence`).
+
+    With a Bernoulli likelihood ``elbo``, ``log_likelihood`` and ``nll`` are of binary draws of the
+    grey values, everything else of the grey values themselves.
     """
     log_likelihood, kl = (
         term.double().mean().item() for term in model.elbo_terms(samples, generator)
@@ -38,4 +46,5 @@ def reconstruction_scores(
         "latent_norm": (posterior.mean.abs().square() + posterior.variance).mean().item(),
         "sigma": torch.exp(0.5 * model.decoder(posterior.mean).log_var).mean().item(),
         "parameters": count_parameters(model),
+        "nll": -model.log_evidence(samples[:SCORED], DRAWS, generator).double().mean().item(),
     }

@@ -73,7 +73,7 @@ def _clock(variant: str, size: Mapping[str, int]) -> Callable[[], dict[str, floa
     torch.manual_seed(0)
     shape = (size["image"], size["image"])
     identity = {"dataset": "noise", "representation": "pixels", "variant": variant, "seed": 0}
-    sizes = {key: size[key] for key in ("latent_dim", "width", "depth")}
+    sizes: dict[str, Any] = {key: size[key] for key in ("latent_dim", "width", "depth")}
     model = build_model(identity, Form(shape), "complex", **sizes, likelihood_variance="constant")
     exact = REGULARISER | {"points": size["points"]}
     learned = exact | POTENTIAL | {key: size[key] for key in ("groups", "components")}

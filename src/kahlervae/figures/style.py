@@ -84,6 +84,8 @@ VARIANTS = {
     "tie": Look("Kähler, tie alone", "#8C564B", ">", (0, (2, 1))),
     "kahler_beta1": Look("Kähler, β = 1", "#999933", "p", (0, (1, 2))),
     "holomorphic": Look("holomorphic", "#CC79A7", "P", (0, (3, 1, 1, 1, 1, 1))),
+    "pluriharmonic": Look("pluriharmonic", "#400060", "h", (0, (6, 1, 1, 1, 1, 1))),
+    "unconstrained": Look("unconstrained", "#6000E0", "*", (0, (1, 1, 3, 1))),
 }
 """Model variants, in the order of the legends."""
 
@@ -101,6 +103,7 @@ POTENTIALS = {
     "fitted": Look("fitted potential", "#332288", "o"),
     "posterior": Look("posterior potential", "#AA4499", "s"),
     "constant": Look("best constant metric", "#888888", "x"),
+    "log_partition": Look("log-partition function", "#DDAA33", "+"),
     "hermitian": Look("any Hermitian metric (control)", "#117733", "^"),
 }
 """Metrics that are compared with the Fisher metric."""

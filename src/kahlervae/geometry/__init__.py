@@ -17,6 +17,13 @@ from kahlervae.geometry.check import check_decoder
 from kahlervae.geometry.curvature import log_det, ricci, scalar_curvature, volume_element
 from kahlervae.geometry.distance import distance, distances, nearest
 from kahlervae.geometry.estimate import estimate_closedness_defect, estimate_hermitian_defect
+from kahlervae.geometry.exponential import (
+    kahler_residual,
+    log_partition,
+    mean_statistics,
+    natural_parameters,
+    register_family,
+)
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
 from kahlervae.geometry.fit import (
     calibrate_posterior_potential,
@@ -29,6 +36,7 @@ from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.latents import complexify, to_complex, to_real
+from kahlervae.geometry.log_partition_potential import LogPartitionPotential
 from kahlervae.geometry.manifold import Manifold
 from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.geometry.potential import Potential
@@ -45,6 +53,7 @@ from kahlervae.geometry.wirtinger import (
 
 __all__ = [
     "HolomorphicPotential",
+    "LogPartitionPotential",
     "Manifold",
     "MixtureDecoder",
     "MixturePotential",
@@ -70,13 +79,18 @@ __all__ = [
     "hermitian_defect",
     "hermitian_part",
     "holomorphic_part",
+    "kahler_residual",
     "log_det",
+    "log_partition",
+    "mean_statistics",
     "mixed_hessian",
+    "natural_parameters",
     "nearest",
     "polish_potential",
     "potential_error",
     "pushforward",
     "real_hessian",
+    "register_family",
     "register_fisher",
     "relative_entropy",
     "relative_entropy_metric",

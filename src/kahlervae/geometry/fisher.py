@@ -16,7 +16,7 @@ from kahlervae.geometry.wirtinger import (
     hermitian_part,
     holomorphic_part,
 )
-from kahlervae.models.decoders import ComplexDecoder, ConstantVariance
+from kahlervae.models.decoders import ComplexDecoder, ConstantVariance, PluriharmonicDecoder
 from kahlervae.nn import RealOutput
 
 __all__ = ["fisher_form", "fisher_metric", "fisher_norm", "fisher_relation", "restricted_form"]
@@ -149,6 +149,8 @@ def fisher_form(
 
     - ``decoder.holomorphic`` is true (its mean is holomorphic, its variance constant): the
       derivative along iv is i times the one along v, so that d directions are enough;
+    - it is a :class:`~kahlervae.models.decoders.PluriharmonicDecoder`: its natural parameters are
+      real parts of holomorphic functions, of which d directions are enough, too;
     - it is a :class:`~kahlervae.models.decoders.ComplexDecoder` of constant variance σ²: its last
       layer W is linear, and with many more outputs than features f the product is taken of the
       features, :math:`Df^\dagger (W^\dagger W / \sigma^2)\, Df`, with W†W once for all points.
@@ -212,6 +214,11 @@ def _has_no_information(decoder: Decoder, z: Tensor) -> bool:
 
 
 def _form(decoder: Decoder, z: Tensor, at_once: int | None = None) -> Tensor:
+    if isinstance(decoder, PluriharmonicDecoder) and has_pushforward(decoder):
+        # Along v the real part of 2Sv, with Sᵀ S̄ the metric; along iv minus the imaginary one.
+        factor = 2 * decoder.holomorphic_factor(z)
+        features = torch.cat([factor.real, -factor.imag], dim=2)
+        return features.mT @ features
     features = _standardised(decoder, z, _directions(decoder, z), at_once).movedim(0, 1)
     if _holomorphic(decoder):
         # Real and imaginary parts alternate: i (x + iy) = −y + ix.

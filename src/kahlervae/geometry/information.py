@@ -18,12 +18,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
-from scipy.special import zeta
 from torch import Tensor
 from torch import distributions as dist
 from torch.distributions.kl import _KL_REGISTRY
 
 from kahlervae.errors import InputError
+from kahlervae.models.families import Bernoulli, Categorical, ContinuousBernoulli, LogPoisson
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
 __all__ = ["Information", "information", "kl", "register_fisher", "registered", "unwrapped"]
@@ -230,24 +230,28 @@ def _low_rank_multivariate_normal(at: Any, d: Any) -> Features:
     return loc.squeeze(-1), math.sqrt(0.5) * whole
 
 
+@register_fisher(Bernoulli, "logits")
 @register_fisher(dist.Bernoulli, "logits")
 def _bernoulli(at: Any, d: Any) -> Features:
-    # √(p (1 − p)), without differences of numbers next to 1.
-    log_both = torch.nn.functional.logsigmoid(at.logits) - torch.nn.functional.softplus(at.logits)
-    return torch.exp(0.5 * log_both) * d.logits
+    return Bernoulli(at.logits).whiten(d.logits)
 
 
+@register_fisher(ContinuousBernoulli, "logits")
 @register_fisher(dist.ContinuousBernoulli, "logits")
 def _continuous_bernoulli(at: Any, d: Any) -> Features:
-    return continuous_bernoulli_variance(at.logits).sqrt() * d.logits
+    return ContinuousBernoulli(at.logits).whiten(d.logits)
 
 
+@register_fisher(Categorical, "logits")
 @register_fisher(dist.Categorical, "logits")
 @register_fisher(dist.OneHotCategorical, "logits")
 def _categorical(at: Any, d: Any) -> Features:
-    log_p = at.logits.log_softmax(-1)
-    mean = (log_p.exp() * d.logits).sum(-1, keepdim=True)
-    return torch.exp(0.5 * log_p) * (d.logits - mean)
+    return Categorical(at.logits).whiten(d.logits)
+
+
+@register_fisher(LogPoisson, "log_rate")
+def _poisson_of_logarithm(at: Any, d: Any) -> Features:
+    return LogPoisson(at.log_rate).whiten(d.log_rate)
 
 
 @register_fisher(dist.Poisson, "rate")
@@ -289,35 +293,3 @@ def _trigamma(x: Tensor, less_inverse: bool = False) -> Tensor:
     double = x.double()
     value = torch.polygamma(1, double)
     return (value - 1 / double if less_inverse else value).to(x.dtype)
-
-
-SERIES = [
-    (-1) ** (k + 1) * 2 * float(zeta(2 * k)) * (2 * k - 1) / (2 * math.pi) ** (2 * k)
-    for k in range(1, 20)
-]
-"""B_{2k} (2k − 1) / (2k)!, by B_{2k} = (−1)^{k+1} 2 (2k)! ζ(2k) / (2π)^{2k}."""
-
-
-def continuous_bernoulli_variance(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    r"""The variance of a continuous Bernoulli variable, its information in the logit η.
-
-    .. math:: A''(\eta) = \frac1{\eta^2} - \frac1{4 \sinh^2 (\eta/2)}
-              = \sum_{k \ge 1} B_{2k} \frac{2k - 1}{(2k)!}\, \eta^{2k-2}
-
-    by the series for |η| < 2, where the difference would lose digits (it is 1/12 at η = 0), and
-    with exponentials that do not overflow elsewhere.
-
-    Example:
-        >>> variance = continuous_bernoulli_variance(torch.tensor([0.0, 1.0, 200.0]))
-        >>> [round(v, 6) for v in variance.tolist()]
-        [0.083333, 0.079326, 2.5e-05]
-    """
-    near = logits.abs() < 2
-    small = torch.where(near, logits, 0.0).square()
-    series = torch.zeros_like(small)
-    for coefficient in reversed(SERIES):
-        series = series * small + coefficient
-    large = torch.where(near, 2.0, logits).abs()
-    decay = torch.exp(-large)
-    exact = large.square().reciprocal() - decay / torch.expm1(-large).square()
-    return torch.where(near, series, exact)

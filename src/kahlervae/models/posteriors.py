@@ -42,6 +42,12 @@ class ComplexPosterior(NamedTuple):
         noise = standard_normal(self.mean, generator)
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
+    def log_prob(self, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """Log-density at z, with respect to the volume of C^d, nats."""
+        step = z - self.mean
+        squares = (step.real.square() + step.imag.square()) * torch.exp(-self.log_var)
+        return -(squares + self.log_var + math.log(math.pi)).sum(-1)
+
     def kl(self) -> Float[Tensor, "*batch"]:
         r""":math:`KL(q \| CN(0, I)) = \sum_i (γ_i + |m_i|^2 - 1 - \log γ_i)`, nats."""
         squares = self.mean.real.square() + self.mean.imag.square()
@@ -81,6 +87,13 @@ class RealPosterior(NamedTuple):
         """One draw in C^d, reparameterised."""
         noise = standard_normal(self.real_mean, generator)
         return _identify(self.real_mean + torch.exp(0.5 * self.real_log_var) * noise)
+
+    def log_prob(self, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+        """Log-density at z, with respect to the volume of C^d (2^d times that of u), nats."""
+        step = math.sqrt(2) * torch.cat([z.real, z.imag], dim=-1) - self.real_mean
+        squares = step.square() * torch.exp(-self.real_log_var)
+        # u = √2 (Re z, Im z), so that the density of z is that of u times 2^d.
+        return -0.5 * (squares + self.real_log_var + math.log(math.pi)).sum(-1)
 
     def kl(self) -> Float[Tensor, "*batch"]:
         r""":math:`KL(q \| N(0, I)) = \tfrac12 \sum_i (s_i^2 + m_i^2 - 1 - \log s_i^2)`, nats."""

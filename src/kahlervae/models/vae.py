@@ -1,7 +1,8 @@
 """The variational autoencoders: one class, complex or real networks inside."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,30 @@ from kahlervae import storage
 from kahlervae.data.form import Form
 from kahlervae.data.representations import represent
 from kahlervae.errors import InputError
-from kahlervae.models.decoders import ComplexDecoder, HolomorphicDecoder, RealDecoder
+from kahlervae.models.decoders import (
+    LIKELIHOODS,
+    ComplexDecoder,
+    HolomorphicDecoder,
+    PluriharmonicDecoder,
+    RealDecoder,
+    choose_likelihood,
+    refuse_half_line,
+)
 from kahlervae.models.encoders import ComplexEncoder, RealEncoder
+from kahlervae.models.families import Bernoulli, ContinuousBernoulli, check_support
+from kahlervae.models.likelihoods import ComplexGaussian, RealGaussian
 from kahlervae.models.posteriors import Posterior
+from kahlervae.seeding import uniform
 
 __all__ = ["VAE", "build_model", "count_parameters", "load_model", "save_model"]
+
+MATCHED: dict[str, Callable[[int], Iterable[int]]] = {
+    "real": lambda width: range(width, 3 * width),
+    # Of the same size where data are real; the heads of complex data have twice the numbers. The
+    # width itself comes first, so that it is taken where others are as close.
+    "pluriharmonic": lambda width: [width, *range(width // 2 + 1, width)],
+}
+"""Networks that get as many parameters as complex ones, and the widths that are tried."""
 
 IDENTITY = {"dataset": str, "representation": str, "variant": str, "seed": int}
 
@@ -28,12 +48,13 @@ class VAE(nn.Module):
     Args:
         identity: dataset, representation, variant and seed: the first columns of every table.
         architecture: ``form`` of the samples, ``latent_dim``, ``width``, ``depth``,
-            ``likelihood_variance`` (``constant`` or ``diagonal``) and ``networks`` (``complex``,
-            ``real`` or ``holomorphic``); enough to build the model again from its file.
+            ``likelihood_variance`` (``constant`` or ``diagonal``), ``networks`` (``complex``,
+            ``real``, ``holomorphic`` or ``pluriharmonic``) and, where it is no Gaussian,
+            ``likelihood``; enough to build the model again from its file.
 
     Raises:
-        InputError: the representation is not for such samples, or the networks are holomorphic and
-            it is real.
+        InputError: the representation is not for such samples, the networks are holomorphic and
+            it is real, or the likelihood is not for such data or such networks.
     """
 
     def __init__(self, identity: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
@@ -56,13 +77,51 @@ class VAE(nn.Module):
         width, depth = self.architecture["width"], self.architecture["depth"]
         sizes = (self.representation.dimension, self.latent_dim, width, depth)
         observes_complex = self.representation.observes_complex
-        variance = self.architecture["likelihood_variance"]
+        variance, likelihood = self.architecture["likelihood_variance"], self.likelihood
+        kind = choose_likelihood(likelihood, is_complex)
         if networks == "real":
-            return RealEncoder(*sizes, observes_complex), RealDecoder(*sizes, is_complex, variance)
+            decoder = RealDecoder(*sizes, is_complex, variance, likelihood)
+            return RealEncoder(*sizes, observes_complex), decoder
         encoder = ComplexEncoder(*sizes, observes_complex)
         if networks == "holomorphic":
             return encoder, HolomorphicDecoder(*sizes)
-        return encoder, ComplexDecoder(*sizes, is_complex, variance)
+        if networks == "pluriharmonic":
+            if variance == "diagonal" and kind in (RealGaussian, ComplexGaussian):
+                refuse_half_line("gaussian of a variance that depends on z")
+            gaussian = "complex_gaussian" if is_complex else "gaussian"
+            return encoder, PluriharmonicDecoder(*sizes, likelihood or gaussian)
+        return encoder, ComplexDecoder(*sizes, is_complex, variance, likelihood)
+
+    @property
+    def likelihood(self) -> str | None:
+        """The name of the likelihood; None is the Gaussian of the data."""
+        return self.architecture.get("likelihood")
+
+    @property
+    def binarises(self) -> bool:
+        """Whether the likelihood is one of binary draws of the grey values."""
+        return self.likelihood is not None and LIKELIHOODS[self.likelihood] is Bernoulli
+
+    def check_data(self, samples: Num[Tensor, "n *shape"]) -> None:
+        """Refuse samples that have no density under the likelihood.
+
+        Raises:
+            InputError: says how many of their values.
+        """
+        if self.likelihood is None:
+            return
+        kind = ContinuousBernoulli if self.binarises else LIKELIHOODS[self.likelihood]
+        check_support(kind, self.representation.encode(samples), self.likelihood)
+
+    def observed(
+        self, samples: Num[Tensor, "n *shape"], generator: torch.Generator
+    ) -> Num[Tensor, "n D"]:
+        """What the likelihood is of: vectors, or binary draws with grey values as their means.
+
+        Stochastic binarisation (Salakhutdinov & Murray 2008), new draws every time.
+        """
+        x = self.representation.encode(samples)
+        return (uniform(x, generator) < x).to(x.dtype) if self.binarises else x
 
     def encode(self, samples: Num[Tensor, "n *shape"]) -> Posterior:
         """The posterior of every sample."""
@@ -86,9 +145,33 @@ class VAE(nn.Module):
 
         .. math:: \log p(x \mid z),\ z \sim q(z \mid x) \qquad\text{and}\qquad KL(q(z|x) \| p(z))
         """
-        x = self.representation.encode(samples)
+        x = self.observed(samples, generator)
         posterior = self.posterior(x)
         return self.decoder(posterior.sample(generator)).log_prob(x), posterior.kl()
+
+    def log_evidence(
+        self, samples: Num[Tensor, "n *shape"], draws: int, generator: torch.Generator
+    ) -> Float[Tensor, " n"]:
+        r"""Estimate of log p(x) of every sample by importance sampling, nats.
+
+        .. math:: \log \frac1S \sum_{s=1}^S \frac{p(x \mid z_s)\, p(z_s)}{q(z_s \mid x)},
+                  \qquad z_s \sim q(z \mid x)
+
+        A lower bound in the mean, and tighter with every draw (Burda, Grosse & Salakhutdinov 2016).
+
+        Args:
+            samples: of which binary draws are taken once, where the likelihood has it so.
+            draws: S.
+            generator: the draws are from it.
+        """
+        x = self.observed(samples, generator)
+        posterior = self.posterior(x)
+        weights = []
+        for _ in range(draws):
+            z = posterior.sample(generator)
+            log_prior = -(z.real.square() + z.imag.square() + math.log(math.pi)).sum(-1)
+            weights.append(self.decoder(z).log_prob(x) + log_prior - posterior.log_prob(z))
+        return torch.stack(weights).logsumexp(0) - math.log(draws)
 
 
 def build_model(
@@ -99,24 +182,26 @@ def build_model(
     width: int,
     depth: int,
     likelihood_variance: str = "constant",
+    likelihood: str | None = None,
 ) -> VAE:
     """A freshly initialised model; draws from torch's global random state.
 
-    ``width`` is that of the complex networks. Real networks get the width at which their number
-    of real parameters comes closest to that of the complex ones.
+    ``width`` is that of the complex networks. Real and pluriharmonic ones get the width at which
+    their number of real parameters comes closest to that of the complex ones.
 
     Args:
         identity: dataset, representation, variant and seed.
         form: of the samples.
-        networks: ``complex``, ``real`` or ``holomorphic``.
+        networks: ``complex``, ``real``, ``holomorphic`` or ``pluriharmonic``.
         latent_dim: d.
         width: of the hidden layers.
         depth: number of hidden layers.
-        likelihood_variance: ``constant`` or ``diagonal``.
+        likelihood_variance: ``constant`` or ``diagonal``, of a Gaussian.
+        likelihood: a key of :data:`~kahlervae.models.decoders.LIKELIHOODS`; the Gaussian of the
+            data if there is none.
 
     Raises:
-        InputError: the representation is not for such samples, or the networks are holomorphic and
-            it is real.
+        InputError: see :class:`VAE`.
 
     Example:
         >>> names = dict(dataset="digits", representation="pixels", variant="complex", seed=0)
@@ -132,11 +217,13 @@ def build_model(
         "likelihood_variance": likelihood_variance,
         "networks": networks,
     }
-    if networks == "real":
+    if likelihood is not None:
+        architecture["likelihood"] = likelihood
+    if networks in MATCHED:
         with torch.device("meta"):
             target = count_parameters(VAE(identity, architecture | {"networks": "complex"}))
             architecture["width"] = min(
-                range(width, 3 * width),
+                MATCHED[networks](width),
                 key=lambda w: abs(
                     count_parameters(VAE(identity, architecture | {"width": w})) - target
                 ),

@@ -2,6 +2,7 @@
 
 from kahlervae.nn.layers import (
     ComplexLinear,
+    HolomorphicNetwork,
     HolomorphicQuadratic,
     RealInput,
     RealOutput,
@@ -12,6 +13,7 @@ from kahlervae.nn.precision import to_double
 
 __all__ = [
     "ComplexLinear",
+    "HolomorphicNetwork",
     "HolomorphicQuadratic",
     "RealInput",
     "RealOutput",

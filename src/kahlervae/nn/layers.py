@@ -6,6 +6,7 @@ tangents with any leading axes, several times cheaper than forward-mode differen
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Complex, Float
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 __all__ = [
     "ComplexLinear",
+    "HolomorphicNetwork",
     "HolomorphicQuadratic",
     "RealInput",
     "RealOutput",
@@ -146,6 +148,57 @@ class HolomorphicQuadratic(nn.Module):
     def pushforward(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """The value at z and the derivatives along the tangents."""
         return self(z), (1 + 0.5 * z) / math.sqrt(2) * tangent
+
+
+class HolomorphicNetwork(nn.Module):
+    r"""Holomorphic features of z by products with affine functions of z.
+
+    .. math:: f_1 = \frac{(A_1 z + a_1) \odot (1 + B_1 z + b_1)}{\sqrt 2}, \qquad
+              f_{k+1} = \frac{(A_{k+1} f_k + a_{k+1}) \odot (1 + B_{k+1} z + b_{k+1})}{\sqrt 2}
+
+    Polynomials of degree depth + 1, where compositions of quadratic layers have 2^depth: what
+    limits a holomorphic network is that it cannot saturate (Liouville), so that a high degree grows
+    without bound outside of the data, and the gradient with it. Multiplicative layers with a skip
+    from the input are those of Π-nets (Chrysos et al. 2020), here over C.
+
+    Args:
+        features_in: d.
+        width: number of features.
+        depth: number of layers.
+
+    Example:
+        >>> network = HolomorphicNetwork(2, 8, depth=3)
+        >>> z, v = torch.randn(2, 5, 2, dtype=torch.complex64).unbind()
+        >>> _, along = network.pushforward(z, v)
+        >>> _, turned = network.pushforward(z, 1j * v)
+        >>> torch.allclose(turned, 1j * along, atol=1e-5)  # Cauchy–Riemann
+        True
+    """
+
+    def __init__(self, features_in: int, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = [features_in, *[width] * (depth - 1)]
+        self.factors = nn.ModuleList(ComplexLinear(size, width) for size in sizes)
+        self.gates = nn.ModuleList(ComplexLinear(features_in, width) for _ in range(depth))
+
+    def forward(self, z: Complex[Tensor, "*batch d"]) -> Complex[Tensor, "*batch width"]:
+        features = z
+        for factor, gate in zip(self.factors, self.gates, strict=True):
+            features = factor(features) * (1 + gate(z)) / math.sqrt(2)
+        return features
+
+    def pushforward(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """The value at z and the derivatives along the tangents."""
+        features, change = z, tangent
+        factor: Any
+        gate: Any
+        for factor, gate in zip(self.factors, self.gates, strict=True):
+            left, left_change = factor.pushforward(features, change)
+            right, right_change = gate.pushforward(z, tangent)
+            right = (1 + right) / math.sqrt(2)
+            features = left * right
+            change = left_change * right + left * (right_change / math.sqrt(2))
+        return features, change
 
 
 def hidden(

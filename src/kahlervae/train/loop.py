@@ -23,7 +23,7 @@ from kahlervae.train.progress import Progress
 
 __all__ = ["take_step", "train"]
 
-NETWORKS = ("real", "holomorphic")
+NETWORKS = ("real", "holomorphic", "pluriharmonic")
 """The variants that have networks of their own; all others have complex ones."""
 
 CAUSES = {
@@ -56,8 +56,8 @@ def train(
         The trained model, and a table with one row an epoch.
 
     Raises:
-        InputError: a term or gradient is not finite (names epoch, term and likely cause), or the
-            checkpoint is damaged.
+        InputError: samples have no density under the likelihood, a term or gradient is not finite
+            (names epoch, term and likely cause), or the checkpoint is damaged.
     """
     options, variant = settings["training"], settings["variant"]
     seed = identity["seed"]
@@ -66,7 +66,10 @@ def train(
     networks = identity["variant"] if identity["variant"] in NETWORKS else "complex"
     names = ("latent_dim", "width", "depth", "likelihood_variance")
     sizes = {name: settings["model"][name] for name in names}
-    model = build_model(identity, splits["train"].form, networks, **sizes)
+    likelihood = variant.get("likelihood")
+    model = build_model(identity, splits["train"].form, networks, **sizes, likelihood=likelihood)
+    for split in splits.values():
+        model.check_data(split.samples)
     objective = Objective(model, variant, options["kl_warmup_epochs"]).to(samples.device)
     optimiser = Adam(objective.parameters(), lr=options["learning_rate"])
     stream = generator(seed, "train")

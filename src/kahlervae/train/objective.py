@@ -53,7 +53,7 @@ class Objective(nn.Module):
         self, samples: Num[Tensor, "n *shape"], epoch: int, generator: torch.Generator
     ) -> dict[str, Float[Tensor, ""]]:
         """``loss`` and the terms it is made of."""
-        x = self.model.representation.encode(samples)
+        x = self.model.observed(samples, generator)
         posterior = self.model.posterior(x)
         z = posterior.sample(generator)
         terms = {
