@@ -492,7 +492,7 @@ def _contradictions(
         )
     shown = tuple(key.partition(":")[0] for key in config["evaluation"]["flagged"])
     for dataset, options in config["datasets"].items():
-        at = f"datasets.{dataset}"
+        at = _join("datasets", dataset)
         if dataset not in sources:
             near = difflib.get_close_matches(dataset, sources, 1)
             hint = f" (did you mean {near[0]}?)" if near else ""

@@ -92,5 +92,6 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
     samples, diagnostics = (folder / f"tables/{n}.csv" for n in ("samples", "sampler_diagnostics"))
     cli.pareto(samples, diagnostics, config["claims"]["choice"], *tables)
     cli.claims(folder / "tables", config["claims"], folder / "claims.csv")
-    cli.cost(config["cost"], folder / "tables/cost.csv")
+    candidates = {"candidates": config["geometry"]["potential"]["candidates"]}
+    cli.cost(config["cost"] | candidates, folder / "tables/cost.csv")
     cli.steps(config["step_cost"], folder / "tables/steps.csv")
