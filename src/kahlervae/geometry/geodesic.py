@@ -54,6 +54,11 @@ def curve_length(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float
     :func:`curve_energy`.
 
     The real metric of G is 2 Re G in the coordinates (a, b): its lengths are √2 times as large.
+
+    Example:
+        >>> flat = lambda z: 4 * torch.eye(1, dtype=z.dtype).expand(len(z), 1, 1)
+        >>> curve_length(flat, torch.tensor([[[0j], [1j], [3j]]]))
+        tensor([6.])
     """
     return _squares(metric, curves).clamp(min=0).sqrt().sum(1)
 
@@ -114,6 +119,13 @@ def geodesics(
 
     Raises:
         InputError: K is not between 1 and T − 1, or the ends are not finite or of different shapes.
+
+    Example:
+        >>> disc = lambda z: ((1 - z.abs() ** 2) ** -2).to(z.dtype)[..., None]  # (n, 1, 1)
+        >>> start, end = torch.tensor([[0.5 + 0j]]), torch.tensor([[0.5j]])
+        >>> curve = geodesics(disc, start, end, steps=8, points=7)
+        >>> bool(curve[0, 4].abs() < 0.35)  # bent to the centre; the line's middle is at 0.354
+        True
     """
     if not 1 <= points < steps:
         raise InputError(
