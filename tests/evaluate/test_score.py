@@ -208,6 +208,8 @@ def test_rows_of_paths(model, samples, reference, data):
 
 def test_a_linear_decoder_has_straight_paths(model, samples, reference, data, monkeypatch):
     ends = data["test_samples"][:2]
+    for parameter in model.encoder.parameters():
+        parameter.mul_(3)  # far ends: rounding is none of the acceleration
 
     def decode(z):
         return ends[0] + 0.1 * z.real[:, :1, None] * (ends[1] - ends[0])

@@ -14,7 +14,7 @@ from kahlervae.storage import write_table
 
 def test_captions_say_the_means_of_the_tables(results, tmp_path):
     results = results()
-    for name in ("reconstruction", "cost", "samples", "paths", "geodesics", "claims"):
+    for name in ("reconstruction", "cost", "states", "samples", "paths", "geodesics", "claims"):
         results.table(name)
     models = results.frame("reconstruction")[["dataset", "representation", "variant"]]
     volumes = {"gmm:components=10": 0.8, "truncated": 0.4}

@@ -78,7 +78,7 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         ],
     ),
     "score": (
-        {key: value for key, value in EVALUATION.items() if key != "geodesics"}
+        {key: value for key, value in EVALUATION.items() if key not in ("geodesics", "states")}
         | {"sampling": {key: TINY["sampling"][key] for key in ("validation_count", "count")}},
         lambda run, out: [
             *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),
@@ -100,18 +100,24 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         {key: value for key, value in TINY["claims"].items() if key != "choice"},
         lambda run, out: ["--tables", run / "tables", "--out", out / "a"],
     ),
-    "cost": (TINY["cost"], lambda _, out: ["--out", out / "a"]),
+    "cost": (
+        TINY["cost"] | {"candidates": GEOMETRY["potential"]["candidates"]},
+        lambda _, out: ["--out", out / "a"],
+    ),
     "steps": (
         TINY["step_cost"]
         | {"sizes": dict.fromkeys(("a", "b"), TINY["step_cost"]["sizes"]["tiny"])},
         lambda _, out: ["--out", out / "a"],
     ),
 }
+CANDIDATES = {f"candidates.{name}" for name in GEOMETRY["potential"]["candidates"]}
+CANDIDATES |= {f"candidates.holomorphic.size.{name}" for name in ("groups", "rank")}
 # What a stage can do without: it is given more than it uses, or has a default.
 OPTIONAL = {
     "train": {"variant.beta", "variant.regulariser", "variant.regulariser.tie"},
     "claims": {"matched_reconstruction"},
-    "cost": {"sweeps.output_dim", "sweeps.batch"},
+    "cost": {"sweeps.output_dim", "sweeps.batch"} | CANDIDATES,
+    "potential": CANDIDATES,
     "steps": {"sizes.a", "sizes.b"},
     "score": {"oracles"},
     "data": {f"source.{key}" for key in ("image_shape", "count", "classes", "licence", "citation")}

@@ -132,7 +132,10 @@ def test_one_anchor_makes_no_potential(tmp_path: Path) -> None:
     data = write(tmp_path / "data.safetensors", **everywhere(torch.rand(1, 8, 8), TEN[:1]))
     model = trained(data, tmp_path)
     with pytest.raises(InputError, match=r"the posterior potential of complex .* is not finite"):
-        cli.potential(data, model, TINY["geometry"]["potential"], tmp_path / "p.safetensors")
+        cli.potential(
+            *(data, model, TINY["geometry"]["potential"]),
+            *(tmp_path / "p.safetensors", tmp_path / "choice.csv"),
+        )
 
 
 def test_models_that_hold_nan_are_refused_by_every_stage(tmp_path: Path) -> None:
@@ -144,7 +147,7 @@ def test_models_that_hold_nan_are_refused_by_every_stage(tmp_path: Path) -> None
     write_tensors(model, tensors, metadata)
     out = tmp_path / "out.safetensors"
     with pytest.raises(InputError, match=r"model\.safetensors holds values in 'decoder\."):
-        cli.potential(data, model, TINY["geometry"]["potential"], out)
+        cli.potential(data, model, TINY["geometry"]["potential"], out, tmp_path / "choice.csv")
     settings = json.loads(json.dumps(TINY["sampling"] | {"epsilon": 1e-3, "samplers": ["prior"]}))
     with pytest.raises(InputError, match="that are not finite"):
         cli.sample(data, model, settings, out, tmp_path / "d.csv", tmp_path / "s.csv")

@@ -46,7 +46,7 @@ def describe(files: Sequence[Path], name: str | None = None) -> str:
         "seeds": [0, 1, 2],
         "registry": {dataset: source},
         "datasets": {"digits": None, "states": None, dataset: _settings(facts)},
-        "geometry": {"potential": {"probes": 8192, "steps": 2000, "anchors": _anchors(facts)}},
+        "geometry": {"potential": {"probes": 8192, "anchors": _anchors(facts)}},
         "claims": {"minimum_seeds": 3},
     }
     head = [

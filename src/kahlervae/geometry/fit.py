@@ -1,5 +1,6 @@
 """The best Kähler approximant in a class: a potential regressed on given metrics."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -65,9 +66,9 @@ def fit_potential(
         The potential, without gradients.
 
     Raises:
-        InputError: there is no such kind, there are no probes, latents or metrics are not finite
-            or of another shape, metrics are not Hermitian or not positive definite, or the fit
-            diverged.
+        InputError: there is no such kind, its size is another one's, there are no probes, latents
+            or metrics are not finite or of another shape, metrics are not Hermitian or not positive
+            definite, or the fit diverged.
 
     Example:
         The metric of :math:`|z|^2 + \log(1 + |z|^2)`, from its values at 256 points:
@@ -86,6 +87,7 @@ def fit_potential(
         raise InputError(
             f"there is no kind {kind!r} of potentials: take one of {', '.join(KINDS)}."
         )
+    _check_size(kind, size)
     z, metrics = _check_probes(z, metrics)
     scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.double().mean()) / UNIT
     metrics = metrics / scale
@@ -108,6 +110,19 @@ def fit_potential(
             "learning rate."
         )
     return potential.requires_grad_(False).scaled(scale)
+
+
+def _check_size(kind: str, size: Mapping[str, int]) -> None:
+    given = ("latent_dim", "scale", "generator", "dtype")
+    parameters = inspect.signature(KINDS[kind].random).parameters.values()
+    sizes = {p.name: p.default is p.empty for p in parameters if p.name not in given}
+    needed = {name for name, required in sizes.items() if required}
+    if not needed <= set(size) <= set(sizes):
+        raise InputError(
+            f"the size of a {kind} potential consists of {', '.join(map(repr, sizes))}, of which "
+            f"{' and '.join(map(repr, sorted(needed)))} are needed, not of "
+            f"{', '.join(map(repr, size)) or 'nothing'}."
+        )
 
 
 def polish_potential(

@@ -26,7 +26,7 @@ class HolomorphicPotential(Potential):
     .. math::
         K(z) &= z^\dagger A_0 z + \|l f(z)\|^2
               + \sum_m s_m \log\bigl(1 + \|h_m f(z) + e_m\|^2\bigr) \\
-        f &= a \circ W_L \circ \dots \circ a \circ W_1, \qquad a(w) = w + \tfrac14 w^2
+        f &= a \circ W_L \circ \cdots \circ a \circ W_1, \qquad a(w) = w + \tfrac14 w^2
 
     with complex affine W, complex matrices l and h, and s > 0. Every term is plurisubharmonic,
     since log(1 + ‖·‖²) and ‖·‖² are and f is holomorphic; K need not be convex. With J = ∂f,
@@ -36,7 +36,7 @@ class HolomorphicPotential(Potential):
               \bigl[ U_m^T \bar U_m - \rho_m (U_m^T \bar u_m)(U_m^T \bar u_m)^\dagger \bigr]
 
     by d holomorphic tangents and no automatic differentiation. The last term is the covariance of
-    slopes among the components :math:`|u_{m1}|^2, |u_{m2}|^2, \dots, 1`, whose logarithms have no
+    slopes among the components :math:`|u_{m1}|^2, |u_{m2}|^2, \ldots, 1`, whose logarithms have no
     curvature of their own; in K they are a log-sum-exp (docs/theory.md, section 5).
 
     Args:

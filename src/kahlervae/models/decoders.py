@@ -431,8 +431,8 @@ class BornDecoder(nn.Module):
     .. math:: p(x_a = k \mid z) = \frac{|f_{ak}(z)|^2}{\|f_a(z)\|^2}, \qquad
               g = \sum_a \partial\bar\partial \log \|f_a(z)\|^2
 
-    A categorical family with the natural parameters log |f|², which are pluriharmonic where f is
-    not 0; its potential, and with it the metric (Fubini–Study, pulled back by f), has no
+    A categorical family with the natural parameters :math:`\log |f|^2`, which are pluriharmonic
+    where f is not 0; its potential, and with it the metric (Fubini–Study, pulled back by f), has no
     singularity there (docs/theory.md, section 15). For grey levels, labels or tokens.
 
     Args:

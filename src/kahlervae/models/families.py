@@ -305,7 +305,8 @@ def continuous_bernoulli_log_partition(logits: Float[Tensor, "*shape"]) -> Float
     .. math:: A(\eta) = \log\frac{e^\eta - 1}{\eta}
               = \frac\eta2 + \sum_{k \ge 1} \frac{B_{2k}}{2k\,(2k)!}\, \eta^{2k}
 
-    by the series for |η| < 2, and without overflow elsewhere. Twice differentiable by torch.
+    by the series for :math:`|\eta| < 2`, and without overflow elsewhere. Twice differentiable by
+    torch.
 
     Example:
         >>> continuous_bernoulli_log_partition(torch.tensor([0.0, 1.0, 200.0]))
@@ -345,8 +346,8 @@ def continuous_bernoulli_variance(logits: Float[Tensor, "*shape"]) -> Float[Tens
     .. math:: A''(\eta) = \frac1{\eta^2} - \frac1{4 \sinh^2 (\eta/2)}
               = \sum_{k \ge 1} B_{2k} \frac{2k - 1}{(2k)!}\, \eta^{2k-2}
 
-    by the series for |η| < 2, where the difference would lose digits (it is 1/12 at η = 0), and
-    with exponentials that do not overflow elsewhere.
+    by the series for :math:`|\eta| < 2`, where the difference would lose digits (it is 1/12 at
+    η = 0), and with exponentials that do not overflow elsewhere.
 
     Example:
         >>> variance = continuous_bernoulli_variance(torch.tensor([0.0, 1.0, 200.0]))

@@ -32,6 +32,7 @@ __all__ = [
     "Fitted",
     "choose_potential",
     "draw_probes",
+    "fit_candidate",
     "fit_potentials",
     "load_potentials",
     "save_potentials",
@@ -176,8 +177,7 @@ def choose_potential(
         return error
 
     def by_adam(name: str, stage: str, share: float) -> tuple[float, Potential]:
-        steps = max(2, round(share * candidates[name]["steps"]))
-        potential = fit_potential(*fit, **{**candidates[name], "steps": steps}, generator=stream)
+        potential, steps = fit_candidate(*fit, candidates[name], share, stream)
         return judged(name, stage, steps, potential), potential
 
     names = list(candidates)
@@ -192,6 +192,23 @@ def choose_potential(
             potential, chosen = polished, len(rows) - 1
     table = pd.DataFrame(rows)
     return potential, table.assign(chosen=table.index == chosen)
+
+
+def fit_candidate(
+    z: Complex[Tensor, "n d"],
+    metrics: Complex[Tensor, "n d d"],
+    candidate: Mapping[str, Any],
+    share: float,
+    stream: torch.Generator,
+) -> tuple[Potential, int]:
+    """A candidate of ``geometry.potential`` after a share of its steps, and how many these are.
+
+    Raises:
+        InputError: as :func:`~kahlervae.geometry.fit.fit_potential` does.
+    """
+    steps = max(2, round(share * candidate["steps"]))
+    fit = (candidate["kind"], candidate["size"], steps, candidate["learning_rate"], stream)
+    return fit_potential(z, metrics, *fit, candidate["batch"]), steps
 
 
 def save_potentials(
