@@ -263,15 +263,8 @@ EDGES = {
             "flagged": ["v"],
             "paths": {"count": 1, "steps": 2},
             "geodesics": {"count": 1, "points": 1, "steps": 2},
-            "states": {
-                "count": 1,
-                "pairs": 1,
-                "points": 1,
-                "steps": 2,
-                "angle": 1,
-                "tear": 1,
-                "defect": 1,
-            },
+            "states": dict.fromkeys(("pairs", "points", "angle", "tear", "defect"), 1)
+            | {"count": 2, "steps": 2},
         },
         "claims__confidence": 1 - 1e-12,
     },
