@@ -43,7 +43,7 @@ while [[ $# -gt 0 ]]; do
         --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
             --paths | --reconstruction | --gallery | --curves | --efficiency | \\
             --speed | --agreement | --flagged | --hypervolume | \\
-            --chosen) echo "$arguments" > "$2" ;;
+            --chosen | --choice) echo "$arguments" > "$2" ;;
         --out=*) echo "$arguments" > "${1#*=}" ;;
     esac
     shift

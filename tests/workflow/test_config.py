@@ -38,7 +38,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     if value is None:
         del block[key]
     else:
-        block[key] = value
+        block[key] = copy.deepcopy(value)
     return config
 
 

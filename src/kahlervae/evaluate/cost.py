@@ -19,13 +19,13 @@ from kahlervae.geometry import (
     Potential,
     best_constant_metric,
     fisher_metric,
+    fit_potential,
     log_det,
     relative_error,
 )
 from kahlervae.geometry.wirtinger import basis
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.seeding import generator
-from kahlervae.train.potentials import fit_candidate
 
 __all__ = ["jacfwd_metric", "jacrev_metric", "jvp_loop_metric", "run_cost"]
 
@@ -131,8 +131,10 @@ def _measure_classes(settings: Mapping[str, Any], device: torch.device) -> list[
         "constant": MixturePotential.constant(best_constant_metric(probes[1])).to(device)
     }
     for name, candidate in settings["candidates"].items():
-        share = settings["classes"]["share"]
-        potentials[name], _ = fit_candidate(*probes, candidate, share, stream)
+        steps = max(2, round(settings["classes"]["share"] * candidate["steps"]))
+        kind, size, rate = (candidate[key] for key in ("kind", "size", "learning_rate"))
+        batch = candidate["batch"]
+        potentials[name] = fit_potential(*probes, kind, size, steps, rate, stream, batch)
     metrics: dict[str, Callable[[Tensor], Tensor]] = {
         name: potential.metric for name, potential in potentials.items()
     }

@@ -32,7 +32,6 @@ __all__ = [
     "Fitted",
     "choose_potential",
     "draw_probes",
-    "fit_candidate",
     "fit_potentials",
     "load_potentials",
     "save_potentials",
@@ -177,7 +176,10 @@ def choose_potential(
         return error
 
     def by_adam(name: str, stage: str, share: float) -> tuple[float, Potential]:
-        potential, steps = fit_candidate(*fit, candidates[name], share, stream)
+        candidate = candidates[name]
+        steps = max(2, round(share * candidate["steps"]))
+        kind, size, rate = (candidate[key] for key in ("kind", "size", "learning_rate"))
+        potential = fit_potential(*fit, kind, size, steps, rate, stream, candidate["batch"])
         return judged(name, stage, steps, potential), potential
 
     names = list(candidates)
@@ -192,23 +194,6 @@ def choose_potential(
             potential, chosen = polished, len(rows) - 1
     table = pd.DataFrame(rows)
     return potential, table.assign(chosen=table.index == chosen)
-
-
-def fit_candidate(
-    z: Complex[Tensor, "n d"],
-    metrics: Complex[Tensor, "n d d"],
-    candidate: Mapping[str, Any],
-    share: float,
-    stream: torch.Generator,
-) -> tuple[Potential, int]:
-    """A candidate of ``geometry.potential`` after a share of its steps, and how many these are.
-
-    Raises:
-        InputError: as :func:`~kahlervae.geometry.fit.fit_potential` does.
-    """
-    steps = max(2, round(share * candidate["steps"]))
-    fit = (candidate["kind"], candidate["size"], steps, candidate["learning_rate"], stream)
-    return fit_potential(z, metrics, *fit, candidate["batch"]), steps
 
 
 def save_potentials(
