@@ -132,9 +132,9 @@ def _measure_classes(settings: Mapping[str, Any], device: torch.device) -> list[
     }
     for name, candidate in settings["candidates"].items():
         steps = max(2, round(settings["classes"]["share"] * candidate["steps"]))
-        kind, size, rate = (candidate[key] for key in ("kind", "size", "learning_rate"))
+        kind, sizes, rate = (candidate[key] for key in ("kind", "size", "learning_rate"))
         batch = candidate["batch"]
-        potentials[name] = fit_potential(*probes, kind, size, steps, rate, stream, batch)
+        potentials[name] = fit_potential(*probes, kind, sizes, steps, rate, stream, batch)
     metrics: dict[str, Callable[[Tensor], Tensor]] = {
         name: potential.metric for name, potential in potentials.items()
     }
