@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor, nn
 
-from kahlervae.geometry.fit import losses
-from kahlervae.nn.optimiser import Adam
+from kahlervae.geometry.fit import regress
 
 __all__ = ["HermitianRegression"]
 
@@ -73,14 +72,7 @@ class HermitianRegression(nn.Module):
                 layer.weight.data.copy_(normal / layer.in_features**0.5)
                 layer.bias.data.zero_()
         model = model.to(z.device)
-        optimiser = Adam(model.parameters(), lr=learning_rate)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
-        for _ in range(steps):
-            rows = torch.randint(len(z), (batch,), generator=generator)
-            optimiser.zero_grad()
-            losses(model.metric(z[rows]), metrics[rows]).mean().backward()
-            optimiser.step()
-            schedule.step()
+        regress(model, z, metrics, steps, learning_rate, generator, batch)
         return model.requires_grad_(False)
 
     def metric(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:

@@ -21,9 +21,9 @@ from kahlervae.nn.optimiser import Adam
 __all__ = [
     "calibrate_posterior_potential",
     "fit_potential",
-    "losses",
     "polish_potential",
     "potential_error",
+    "regress",
 ]
 
 KINDS: dict[str, Any] = {"mixture": MixturePotential, "holomorphic": HolomorphicPotential}
@@ -95,14 +95,7 @@ def fit_potential(
         z.shape[1], **size, scale=UNIT, generator=generator, dtype=z.dtype
     )
     potential = potential.to(z.device)
-    optimiser = Adam(potential.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
-    for _ in range(steps):
-        rows = torch.randint(len(z), (batch,), generator=generator)
-        optimiser.zero_grad()
-        losses(potential.metric(z[rows]), metrics[rows]).mean().backward()
-        optimiser.step()
-        schedule.step()
+    regress(potential, z, metrics, steps, learning_rate, generator, batch)
     if not all(parameter.isfinite().all() for parameter in potential.parameters()):
         shape = ", ".join(f"{key} {value}" for key, value in size.items())
         raise InputError(
@@ -110,6 +103,48 @@ def fit_potential(
             "learning rate."
         )
     return potential.requires_grad_(False).scaled(scale)
+
+
+def regress(
+    model: Any,
+    z: Complex[Tensor, "n d"],
+    metrics: Complex[Tensor, "n d d"],
+    steps: int,
+    learning_rate: float,
+    generator: torch.Generator,
+    batch: int,
+) -> None:
+    """Train whatever has parameters and a metric, on the objective of :func:`fit_potential`.
+
+    With Adam under a one-cycle rate, on batches drawn with replacement.
+
+    Args:
+        model: a module with ``metric``; it is changed in place.
+        z: probes.
+        metrics: the metric at each of them.
+        steps: of Adam.
+        learning_rate: the largest one.
+        generator: for the batches.
+        batch: probes of a step.
+
+    Example:
+        >>> stream = torch.Generator().manual_seed(0)
+        >>> z = torch.randn(64, 1, dtype=torch.complex64, generator=stream)
+        >>> metrics = 4 * torch.ones(64, 1, 1, dtype=torch.complex64)
+        >>> potential = MixturePotential.random(1, 1, 2, 1.0, stream)
+        >>> before = potential_error(potential, z, metrics)
+        >>> regress(potential, z, metrics, 50, 0.1, stream, batch=16)
+        >>> potential_error(potential, z, metrics) < before
+        True
+    """
+    optimiser = Adam(model.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    for _ in range(steps):
+        rows = torch.randint(len(z), (batch,), generator=generator)
+        optimiser.zero_grad()
+        losses(model.metric(z[rows]), metrics[rows]).mean().backward()
+        optimiser.step()
+        schedule.step()
 
 
 def _check_size(kind: str, size: Mapping[str, int]) -> None:
