@@ -32,7 +32,7 @@ from kahlervae.models import VAE, ComplexGaussian, ComplexPosterior, RealGaussia
 from kahlervae.nn import to_double
 from kahlervae.seeding import generator
 from kahlervae.storage import identified
-from kahlervae.train.potentials import draw_probes
+from kahlervae.train.potentials import draw_fit_probes, draw_probes
 
 __all__ = ["Agreement", "compare_potentials"]
 
@@ -159,8 +159,7 @@ def _control(
 ) -> HermitianRegression:
     """Regressed on the exact metric at probes as those of the fitted potential are drawn."""
     stream = generator(model.identity["seed"], "control")
-    drawn = draw_probes(model, samples, settings["probes"], stream)
-    z = torch.cat([drawn["posterior"], drawn["prior"][::4]])
+    z = draw_fit_probes(model, samples, settings["probes"], stream)
     fit = {key: settings[key] for key in ("width", "steps", "learning_rate")}
     return HermitianRegression.fit(z, fisher_metric(model.decoder, z), **fit, generator=stream)
 

@@ -31,6 +31,7 @@ from kahlervae.seeding import generator, standard_normal
 __all__ = [
     "Fitted",
     "choose_potential",
+    "draw_fit_probes",
     "draw_probes",
     "fit_potentials",
     "load_potentials",
@@ -77,6 +78,17 @@ class Fitted(NamedTuple):
     choice: pd.DataFrame
 
 
+def draw_fit_probes(
+    model: VAE, samples: Num[Tensor, "n *shape"], count: int, stream: torch.Generator
+) -> Complex[Tensor, "m d"]:
+    """Latents to whose metrics something is fitted, m = 5/4 ``count``: four fifths posterior.
+
+    Args: as of :func:`draw_probes`.
+    """
+    probes = draw_probes(model, samples, count, stream)
+    return torch.cat([probes["posterior"], probes["prior"][::4]])
+
+
 def fit_potentials(
     model: VAE, samples: Num[Tensor, "n *shape"], settings: Mapping[str, Any]
 ) -> Fitted:
@@ -96,8 +108,7 @@ def fit_potentials(
         InputError: the metric is singular, or a fit diverged.
     """
     stream = generator(model.identity["seed"], "potentials")
-    probes = draw_probes(model, samples, settings["probes"], stream)
-    z = torch.cat([probes["posterior"], probes["prior"][::4]])
+    z = draw_fit_probes(model, samples, settings["probes"], stream)
     metrics = fisher_metric(model.decoder, z)
     whose = f"{model.identity['variant']} (seed {model.identity['seed']})"
     if singular := int((~log_det(metrics).isfinite()).sum()):
