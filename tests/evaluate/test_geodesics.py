@@ -57,7 +57,8 @@ def test_rows(model, potential, splits, references):
     assert table["curve"].tolist() == ["straight"] * 2 + ["geodesic"] * 2
     assert table["oracle"].tolist() == ["mlp", "cnn"] * 2
     metrics = ["energy", "length", "fisher_energy", "fisher_length"]
-    scores = ["acceleration", *references[0].path_scores(decoded["straight"]), "sharpness"]
+    scores = ["acceleration", "speed_variation", "turning"]
+    scores += [*references[0].path_scores(decoded["straight"]), "sharpness"]
     assert table.columns.tolist() == [*IDENTITY, "curve", "oracle", *metrics, *scores]
     assert table[metrics + scores].notna().all(axis=None)
     assert {name: tuple(paths.shape) for name, paths in decoded.items()} == {

@@ -1,6 +1,7 @@
 """The scoring stage on small models: what the rows mean, files, bad input."""
 
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -198,7 +199,9 @@ def test_rows_of_paths(model, samples, reference, data):
     samples = samples["test"]
     table = score.score_paths(model, samples, images, [reference], SETTINGS["paths"])
     assert table["endpoints"].tolist() == ["posterior", "prior"]
-    scores = ["acceleration", "path_length", "label_flips", "midpoint_outliers"]
+    roughness = ["acceleration", "speed_variation", "turning"]
+    scores = [*roughness, *(f"feature_{name}" for name in roughness)]
+    scores += ["path_length", "label_flips", "midpoint_outliers"]
     scores += ["midpoint_entropy_outliers", "midpoint_mahalanobis_outliers", "sharpness"]
     assert table.columns.tolist() == [*IDENTITY, "endpoints", "oracle", *scores]
     assert table[scores].notna().all(axis=None)
@@ -245,6 +248,17 @@ def test_reconstruction(model, data):
     real = sum(p.numel() for p in model.parameters() if not p.is_complex())
     imaginary = sum(p.numel() for p in model.parameters() if p.is_complex())
     assert scores["parameters"] == real + 2 * imaginary
+
+
+def test_collapsed_latents_are_not_active(model, data, monkeypatch):
+    images = data["test_samples"][:50]
+    means = model.encode(images).mean
+    spread = torch.tensor([1.0] * (means.shape[1] - 1) + [1e-3])
+    phases = torch.exp(2j * math.pi * torch.arange(50) / 50)[:, None]
+    told = SimpleNamespace(mean=spread * phases, variance=torch.ones_like(means.real))
+    monkeypatch.setattr(model, "encode", lambda samples: told)
+    scores = reconstruction_scores(model, images, torch.Generator().manual_seed(0))
+    assert scores["active_latents"] == pytest.approx(1 - 1 / len(spread))
 
 
 def test_stage(tmp_path, data, model, latents):

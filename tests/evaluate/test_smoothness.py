@@ -11,7 +11,9 @@ from kahlervae.evaluate.smoothness import (
     pairs,
     path_length,
     relative_acceleration,
+    speed_variation,
     total_variation,
+    turning,
 )
 
 
@@ -47,6 +49,40 @@ def test_acceleration_of_lines():
     # x = t²: the acceleration is 2 everywhere, the length 1.
     assert relative_acceleration((t**2 * ends[0])[None]).item() == pytest.approx(2)
     assert relative_acceleration(straight[:, :1].expand(1, 17, 3, 4)).item() == 0
+
+
+@pytest.mark.parametrize("angle", [1e-3, 0.3, math.pi, 2 * math.pi])
+@pytest.mark.parametrize("steps", [4, 16, 200])
+def test_an_arc_turns_at_constant_speed(angle, steps):
+    path = arc(angle, steps)
+    assert turning(path).item() == pytest.approx(angle * (steps - 1) / steps, rel=1e-6)
+    assert speed_variation(path).item() == pytest.approx(0, abs=1e-8)
+
+
+def test_a_line_has_changes_of_speed_alone():
+    t = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    direction = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    path = (t**2)[None, :, None] * direction
+    assert turning(path).item() == pytest.approx(0, abs=1e-9)
+    # Speeds 2t: standard deviation 1/√3 to a mean of 1.
+    assert speed_variation(path).item() == pytest.approx(3**-0.5, rel=1e-5)
+    for part in (turning, speed_variation, relative_acceleration):
+        torch.testing.assert_close(part(1e-3 * path), part(path), atol=1e-6, rtol=1e-6)
+
+
+def test_steps_of_no_length_do_not_turn():
+    still = torch.zeros(1, 5, 2)
+    assert turning(still).item() == speed_variation(still).item() == 0
+    pause = torch.tensor([[[0.0, 0], [1, 0], [1, 0], [1, 1]]])
+    assert turning(pause).item() == 0
+
+
+def test_a_reversal_turns_by_pi_and_complex_paths_are_real_ones():
+    back = torch.tensor([[[0.0], [1], [0]]])
+    assert turning(back).item() == pytest.approx(math.pi)
+    path = torch.randn(3, 9, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    for part in (turning, speed_variation):
+        torch.testing.assert_close(part(path), part(torch.view_as_real(path)))
 
 
 def test_path_length_and_label_flips():

@@ -108,13 +108,13 @@ def compare_curves(
             "fisher_energy": curve_energy(fisher, latents).mean().item(),
             "fisher_length": curve_length(fisher, latents).mean().item(),
         }
-        acceleration = smoothness.relative_acceleration(paths).mean().item()
+        roughness = smoothness.roughness(paths)
         sharpness = smoothness.total_variation(midpoints) / real_variation
         rows += [
             model.identity
             | {"curve": name, "oracle": reference.name}
             | geometry
-            | {"acceleration": acceleration}
+            | roughness
             | reference.path_scores(paths)
             | {"sharpness": sharpness}
             for reference in references

@@ -13,6 +13,10 @@ DRAWS, SCORED = 200, 1000
 """Of the importance sampling: draws for every sample, and samples at most."""
 
 
+ACTIVE = 0.1
+"""Least share of the variance of a latent dimension that tells samples apart."""
+
+
 @torch.no_grad()
 def reconstruction_scores(
     model: VAE, samples: Num[Tensor, "n *shape"], generator: torch.Generator
@@ -23,6 +27,9 @@ def reconstruction_scores(
     - ``mse``: squared error of the decoded posterior mean, per value of a view;
     - ``latent_norm``: :math:`E|z_i|^2 = |m_i|^2 + \gamma_i` per latent dimension, 1 under the
       prior; above it, the encoder has left the prior (docs/theory.md, section 9);
+    - ``active_latents``: the share of latent dimensions with
+      :math:`\mathrm{Var}\, m_i / (\mathrm{Var}\, m_i + E\gamma_i)` above :data:`ACTIVE`; the others
+      tell next to nothing about the sample: the posterior has collapsed onto the prior there;
     - ``sigma``: standard deviation of the likelihood;
     - ``parameters``: real parameters of the model, a complex one counting twice;
     - ``nll``: −log p(x) by importance sampling with :data:`DRAWS` draws, nats per sample, of the
@@ -38,12 +45,15 @@ def reconstruction_scores(
     error = model.decode(posterior.mean) - model.form.show(samples)
     parts = torch.view_as_real(error) if error.is_complex() else error
     squares = parts.double().square()
+    told = posterior.mean.var(0, correction=0)
+    active = told > ACTIVE * (told + posterior.variance.mean(0))
     return {
         "elbo": log_likelihood - kl,
         "log_likelihood": log_likelihood,
         "kl": kl,
         "mse": squares.mean().item() * (2 if error.is_complex() else 1),
         "latent_norm": (posterior.mean.abs().square() + posterior.variance).mean().item(),
+        "active_latents": active.double().mean().item(),
         "sigma": torch.exp(0.5 * model.decoder(posterior.mean).log_var).mean().item(),
         "parameters": count_parameters(model),
         "nll": -model.log_evidence(samples[:SCORED], DRAWS, generator).double().mean().item(),

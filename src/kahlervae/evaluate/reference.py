@@ -189,6 +189,8 @@ class Reference:
     def path_scores(self, paths: Num[Tensor, "n points *view"]) -> dict[str, float]:
         """What happens along paths of images, means over the paths.
 
+        - ``feature_acceleration``, ``feature_speed_variation``, ``feature_turning``: those of
+          :func:`~kahlervae.evaluate.smoothness.roughness` in oracle features;
         - ``path_length`` in oracle features, in mean distances between real test images;
         - ``label_flips``: changes of the predicted class;
         - ``midpoint_outliers``, ``midpoint_entropy_outliers``, ``midpoint_mahalanobis_outliers``:
@@ -203,7 +205,8 @@ class Reference:
         length = smoothness.path_length(along.features).mean().item()
         flips = smoothness.label_flips(reading.labels.unflatten(0, (count, points)))
         flags = self.flags(self._see(Reading(*(part[:, points // 2] for part in along))))
-        return {
+        roughness = smoothness.roughness(along.features)
+        return {f"feature_{name}": value for name, value in roughness.items()} | {
             "path_length": length / self.held_out["test"].mean_distance,
             "label_flips": flips.mean().item(),
             "midpoint_outliers": outliers.outlier_share(flags["knn"]),
@@ -248,6 +251,7 @@ IMAGE_SCORES = [
     *("density", "recall", "coverage", "vendi", "mean_distance", "class_entropy", "novelty"),
 ]
 PATH_SCORES = [
+    *("feature_acceleration", "feature_speed_variation", "feature_turning"),
     *("path_length", "label_flips", "midpoint_outliers"),
     *("midpoint_entropy_outliers", "midpoint_mahalanobis_outliers"),
 ]

@@ -269,7 +269,7 @@ def score_paths(
             rows.append(
                 model.identity
                 | {"endpoints": name, "oracle": reference.name}
-                | {"acceleration": smoothness.relative_acceleration(paths).mean().item()}
+                | smoothness.roughness(paths)
                 | scores
                 | {"sharpness": smoothness.total_variation(midpoints) / real_variation}
             )

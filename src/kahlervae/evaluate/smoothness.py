@@ -14,7 +14,10 @@ __all__ = [
     "pairs",
     "path_length",
     "relative_acceleration",
+    "roughness",
+    "speed_variation",
     "total_variation",
+    "turning",
 ]
 
 
@@ -49,15 +52,69 @@ def relative_acceleration(
     in the Euclidean norm of views. It has no unit: neither the contrast of the images nor
     the number of steps nor the scale of the latent space moves it. For a path of constant speed it
     is the angle by which it turns, in radians (θ for an arc of θ of a circle); changes of speed
-    add to it; a straight line at constant speed has 0. A path that does not move has 0.
+    add to it; a straight line at constant speed has 0. A path that does not move has 0. Its two
+    parts by themselves are :func:`speed_variation` and :func:`turning`.
     """
-    parts = torch.view_as_real(paths) if paths.is_complex() else paths
-    points = parts.double().flatten(2)
-    steps = points.shape[1] - 1
-    velocity = points.diff(dim=1)
+    velocity = _velocity(paths)
+    steps = velocity.shape[1]
     length = velocity.norm(dim=2).sum(1)
     acceleration = steps**2 * velocity.diff(dim=1).square().sum(2).mean(1).sqrt()
     return torch.where(length > 0, acceleration / length, 0)
+
+
+def speed_variation(paths: Num[Tensor, "n points *view"]) -> Float[Tensor, " n"]:
+    r"""Coefficient of variation of the speed :math:`s_t = |x_{t+1} - x_t|` along a path.
+
+    .. math:: \sqrt{\tfrac1T \textstyle\sum_t (s_t - \bar s)^2}\, / \,\bar s
+
+    It has no unit and is what a metric of the latent space can govern: 0 where equal steps of z
+    are equal steps of x. A path that does not move has 0.
+
+    Example:
+        >>> t = torch.linspace(0, 1, 101, dtype=torch.float64)
+        >>> round(speed_variation((t**2)[None, :, None]).item(), 3)  # speed 2t: sd 1/√3 to mean 1
+        0.577
+    """
+    speed = _velocity(paths).norm(dim=2)
+    mean = speed.mean(1)
+    return torch.where(mean > 0, speed.std(1, correction=0) / mean, 0)
+
+
+def turning(paths: Num[Tensor, "n points *view"]) -> Float[Tensor, " n"]:
+    r"""Sum of the angles between successive steps of a path, in radians.
+
+    .. math:: \sum_t \angle(x_{t+1} - x_t,\ x_t - x_{t-1})
+
+    The other part of roughness. It belongs to the image of the decoder and not to its
+    parametrisation: no metric of the latent space sees it along a given curve, and it falls with
+    blur. A step of length 0 has no direction and adds nothing.
+
+    Example:
+        >>> turning(torch.tensor([[[0.0, 0], [1, 0], [1, 2], [1, 3]]]))
+        tensor([1.5708], dtype=torch.float64)
+    """
+    velocity = _velocity(paths)
+    speed = velocity.norm(dim=2, keepdim=True)
+    direction = velocity / speed.where(speed > 0, 1)
+    before, after = direction[:, :-1], direction[:, 1:]
+    # Of unit vectors; the arc cosine of their product would be inexact for small angles.
+    angles = 2 * torch.atan2((after - before).norm(dim=2), (after + before).norm(dim=2))
+    moving = (speed > 0).squeeze(2)
+    return (angles * (moving[:, :-1] & moving[:, 1:])).sum(1)
+
+
+def roughness(paths: Num[Tensor, "n points *view"]) -> dict[str, float]:
+    """Relative acceleration and its two parts, means over the paths."""
+    return {
+        "acceleration": relative_acceleration(paths).mean().item(),
+        "speed_variation": speed_variation(paths).mean().item(),
+        "turning": turning(paths).mean().item(),
+    }
+
+
+def _velocity(paths: Num[Tensor, "n points *view"]) -> Float[Tensor, "n steps entries"]:
+    parts = torch.view_as_real(paths) if paths.is_complex() else paths
+    return parts.double().flatten(2).diff(dim=1)
 
 
 def path_length(features: Float[Tensor, "n points features"]) -> Float[Tensor, " n"]:
