@@ -3,13 +3,16 @@ import math
 import pytest
 import torch
 
-from kahlervae.geometry import MixturePotential, fisher_metric
+from kahlervae.geometry import MixturePotential, fisher_form, fisher_metric
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
 from kahlervae.train.regulariser import (
+    FORMS,
     FisherRegulariser,
     PotentialRegulariser,
     build_regulariser,
+    distortion,
+    isometry,
 )
 
 EPSILON = 1e-2
@@ -52,6 +55,70 @@ def test_flatness_does_not_change_with_the_scale_of_the_latents():
         values[form] = (there - here).item()
     assert values["flatness"] == pytest.approx(0, abs=1e-9)
     assert values["volume"] == pytest.approx(-6 * math.log(3))
+
+
+def random_metrics(n=6, d=3):
+    stream = torch.Generator().manual_seed(3)
+    factor = torch.randn(n, d, d, dtype=torch.complex128, generator=stream)
+    return factor @ factor.mH + 0.1 * torch.eye(d)
+
+
+def test_isometry_is_the_distance_from_the_mean_in_its_own_units():
+    metric = random_metrics()
+    # With the square root of the mean in the place of its Cholesky factor.
+    values, vectors = torch.linalg.eigh(metric.mean(0))
+    root = vectors @ torch.diag(values**-0.5).to(vectors) @ vectors.mH
+    off = root @ metric @ root - torch.eye(3)
+    torch.testing.assert_close(isometry(metric), (off @ off).diagonal(0, 1, 2).real.mean())
+    change = torch.randn(3, 3, dtype=torch.complex128, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(isometry(change @ metric @ change.mH), isometry(metric))
+    assert isometry(metric[:1].expand(5, 3, 3)).item() == pytest.approx(0, abs=1e-20)
+    assert isometry(-metric).isnan()
+
+
+def test_distortion_is_least_for_one_multiple_of_the_identity():
+    metric = random_metrics()
+    values = torch.linalg.eigvalsh(metric)
+    expected = 3 * values.square().sum(1).mean() / values.sum(1).mean() ** 2 - 1
+    torch.testing.assert_close(distortion(metric), expected)
+    torch.testing.assert_close(distortion(7 * metric), expected)
+    assert distortion(2.5 * torch.eye(3).expand(4, 3, 3) + 0j).item() == pytest.approx(0, abs=1e-6)
+    # Constant, but not a multiple of the identity: isometric to no flat space as it is.
+    constant = torch.diag(torch.tensor([1.0, 3.0])).expand(4, 2, 2) + 0j
+    assert isometry(constant).item() == pytest.approx(0, abs=1e-6)
+    assert distortion(constant).item() == pytest.approx(2 * 10 / 16 - 1)
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_every_form_regularises_both_metrics_by_their_gradients(form):
+    decoder, potential, z = setting()
+    for regulariser in (
+        FisherRegulariser(form, EPSILON),
+        PotentialRegulariser(potential, form, EPSILON),
+    ):
+        z = z.clone().requires_grad_()
+        value = regulariser(decoder, z, torch.Generator().manual_seed(1)).regulariser
+        (gradient,) = torch.autograd.grad(value, z)
+        step = torch.zeros_like(z)
+        step[2, 1] = 1e-5j
+        with torch.no_grad():
+            ends = [
+                regulariser(decoder, z + sign * step, torch.Generator().manual_seed(1)).regulariser
+                for sign in (1, -1)
+            ]
+        slope = (ends[0] - ends[1]).item() / 2e-5
+        assert gradient[2, 1].imag.item() == pytest.approx(slope, rel=1e-5, abs=1e-9)
+
+
+def test_the_full_tie_compares_with_the_real_fisher_form():
+    decoder, potential, z = setting()
+    regulariser = PotentialRegulariser(potential, "volume", EPSILON, full=True)
+    tie = regulariser(decoder, z, torch.Generator().manual_seed(1)).tie
+    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=z.dtype)
+    u = torch.cat([v.real, v.imag], dim=1)
+    ours = torch.einsum("ni,nij,nj->n", v, potential.metric(z), v.conj()).real
+    theirs = torch.einsum("ni,nij,nj->n", u, fisher_form(decoder, z), u) / 2
+    torch.testing.assert_close(tie, (ours.log() - theirs.log()).square().mean())
 
 
 def test_tie_compares_squared_lengths_of_one_random_vector():
@@ -97,3 +164,14 @@ def test_a_tie_chooses_the_metric_of_a_potential():
     learned = build_regulariser(settings, 3, stream)
     assert isinstance(learned, PotentialRegulariser)
     assert learned.potential.certificate().valid
+    assert not learned.full
+    assert build_regulariser(settings | {"tie_to": "full"}, 3, stream).full
+
+
+def test_one_component_is_a_constant_metric():
+    settings = {"form": "isometry", "epsilon": EPSILON, "tie": 1.0}
+    settings |= {"groups": 1, "components": 1, "scale": 10.0}
+    learned = build_regulariser(settings, 3, torch.Generator().manual_seed(0))
+    z = 10 * torch.randn(5, 3, dtype=torch.complex64)
+    metric = learned.potential.metric(z)
+    torch.testing.assert_close(metric, metric[:1].expand_as(metric))

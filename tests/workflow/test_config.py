@@ -120,7 +120,7 @@ WRONG = [
     (
         f"{DIGITS}/variants/kahlr",
         {},
-        "fisher, holomorphic, pluriharmonic, unconstrained, volume, tie, kahler_beta1.",
+        "fisher, holomorphic, pluriharmonic, unconstrained, volume, tie, kahler_beta1, constant, isometric.",
     ),
     (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
@@ -166,7 +166,11 @@ WRONG = [
     ("claims/choice/score", "density", "claims.choice.score must be one of knn_outliers, entropy_"),
     (f"{DIGITS}/representations", ["fourier"], "representations[0] must be one of pixels, kspace,"),
     (f"{DIGITS}/model/likelihood_variance", 1, "must be one of constant, diagonal, not 1."),
-    (f"{DIGITS}/variants/kahler/regulariser/form", "area", "must be one of volume, flatness, not"),
+    (
+        f"{DIGITS}/variants/kahler/regulariser/form",
+        "area",
+        "must be one of volume, flatness, isometry, distortion, not",
+    ),
     (f"{DIGITS}/variants/beta/beta", 1, "variants.beta.beta must be greater than 1, not 1."),
     (f"{DIGITS}/training/learning_rate", float("nan"), "learning_rate must be a finite number"),
     (f"{DIGITS}/oracle/minimum_accuracy", 95, "minimum_accuracy must be at most 1, not 95."),

@@ -83,6 +83,8 @@ VARIANTS = {
     "volume": Look("Kähler, by volume", "#56B4E9", "<", (0, (4, 1, 1, 1))),
     "tie": Look("Kähler, tie alone", "#8C564B", ">", (0, (2, 1))),
     "kahler_beta1": Look("Kähler, β = 1", "#999933", "p", (0, (1, 2))),
+    "constant": Look("constant metric", "#101010", "X", (0, (4, 2, 1, 2))),
+    "isometric": Look("isometric", "#800000", "d", (0, (2, 1, 1, 1))),
     "holomorphic": Look("holomorphic", "#CC79A7", "P", (0, (3, 1, 1, 1, 1, 1))),
     "pluriharmonic": Look("pluriharmonic", "#400060", "h", (0, (6, 1, 1, 1, 1, 1))),
     "unconstrained": Look("unconstrained", "#6000E0", "*", (0, (1, 1, 3, 1))),

@@ -7,7 +7,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, chunks
+from kahlervae.geometry.memory import MEMORY, chunks, gathered
 from kahlervae.geometry.wirtinger import mixed_hessian
 
 __all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
@@ -70,8 +70,8 @@ def ricci(
     if not len(z):
         return z.new_zeros(0, z.shape[1], z.shape[1])
     rows, _ = chunks(metric, z, memory // 4)  # of which the Hessian keeps what the value makes
-    parts = [mixed_hessian(lambda p: log_det(metric(p)), part) for part in z.split(rows)]
-    return -torch.cat(parts)
+    parts = z.split(rows)
+    return -gathered(lambda part: mixed_hessian(lambda p: log_det(metric(p)), part), parts, len(z))
 
 
 def scalar_curvature(

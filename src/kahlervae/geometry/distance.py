@@ -9,7 +9,7 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.geometry.geodesic import Metric, check_ends, curve_length, geodesics
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, allocated
+from kahlervae.geometry.memory import MEMORY, allocated, gathered
 
 __all__ = ["Along", "distance", "distances", "nearest"]
 
@@ -61,8 +61,10 @@ def distance(
     if not len(a):
         return a.real.new_zeros(0)
     rows = _rows(metric, a, steps, memory)
-    parts = zip(a.split(rows), b.split(rows), strict=True)
-    found = torch.cat([_length(metric, *part, along, steps, points, memory) for part in parts])
+    parts = list(zip(a.split(rows), b.split(rows), strict=True))
+    found = gathered(
+        lambda a, b: _length(metric, a, b, along, steps, points, memory), parts, len(a)
+    )
     if wrong := int((~found.isfinite()).sum()):
         raise InputError(
             f"the length of {wrong} of {len(found)} curves is not finite: the metric is not finite "

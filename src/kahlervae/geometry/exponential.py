@@ -20,7 +20,7 @@ from kahlervae.geometry.exact import exact
 from kahlervae.geometry.fisher import fisher_metric
 from kahlervae.geometry.information import unwrapped
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, allocated
+from kahlervae.geometry.memory import MEMORY, allocated, gathered
 from kahlervae.geometry.wirtinger import has_pushforward, mixed_hessian
 from kahlervae.models.families import (
     Bernoulli,
@@ -195,7 +195,7 @@ def kahler_residual(
         examine(decoder, z)
     # Forward over reverse along one direction holds a few times what a call makes.
     rows = max(1, memory // (4 * allocated(lambda: _natural(decoder, z[:1]))))
-    return torch.cat([_residual(decoder, part, memory) for part in z.split(rows)])
+    return gathered(lambda part: _residual(decoder, part, memory), z.split(rows), len(z))
 
 
 def _residual(decoder: Decoder, z: Tensor, memory: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kahlervae.geometry.decoder import Decoder, derivatives, examine
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY
+from kahlervae.geometry.memory import MEMORY, gathered
 from kahlervae.geometry.relative_entropy import relative_entropy_form
 from kahlervae.geometry.wirtinger import (
     basis,
@@ -100,7 +100,7 @@ def fisher_relation(
 
 
 def fisher_norm(
-    decoder: Decoder, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]
+    decoder: Decoder, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"], full: bool = False
 ) -> Float[Tensor, " n"]:
     r"""Squared length of one vector per point, :math:`g(v, v) = v^T G \bar v`.
 
@@ -115,6 +115,8 @@ def fisher_norm(
         decoder: see :func:`fisher_metric`.
         z: where.
         v: the vectors.
+        full: the squared length in the real Fisher form instead, :math:`\tfrac12 F(v, v)`, with its
+            (2, 0) part; equal to g(v, v) where F is Hermitian. One product.
 
     Example:
         >>> from kahlervae.models import RealGaussian
@@ -126,12 +128,12 @@ def fisher_norm(
         True
     """
     z, v = check_latents(z), check_latents(v, "v")
-    if len(z) and _has_no_information(decoder, z):
-        metric = hermitian_part(relative_entropy_form(decoder, z))
-        return (v.unsqueeze(1) @ metric @ v.conj().unsqueeze(2)).real.flatten()
     if not len(z):
         return z.real.new_zeros(0)
-    tangents = v.unsqueeze(0) if _holomorphic(decoder) else torch.stack([v, 1j * v])
+    alone = full or _holomorphic(decoder)
+    tangents = v.unsqueeze(0) if alone else torch.stack([v, 1j * v])
+    if _has_no_information(decoder, z):
+        return restricted_form(decoder, z, tangents).diagonal(dim1=1, dim2=2).mean(1) / 2
     return _standardised(decoder, z, tangents).square().sum(-1).mean(0) / 2
 
 
@@ -180,8 +182,8 @@ def fisher_form(
     parts = z.split(max(1, CHUNK // (2 * z.shape[1])))
     if _has_constant_variance(decoder) and _has_wide_output(decoder, z):
         gram = _output_gram(decoder)
-        return torch.cat([_form_of_features(decoder, part, gram) for part in parts])
-    return torch.cat([_form(decoder, part) for part in parts])
+        return gathered(lambda part: _form_of_features(decoder, part, gram), parts, len(z))
+    return gathered(lambda part: _form(decoder, part), parts, len(z))
 
 
 def restricted_form(
@@ -205,8 +207,8 @@ def _foreign_form(decoder: Decoder, z: Tensor, memory: int) -> Tensor:
     tangents = max(1, memory // facts.memory)
     parts = z.split(max(1, tangents // (2 * z.shape[1])))
     if facts.information is None:
-        return torch.cat([relative_entropy_form(decoder, part) for part in parts])
-    return torch.cat([_form(decoder, part, tangents) for part in parts])
+        return gathered(lambda part: relative_entropy_form(decoder, part), parts, len(z))
+    return gathered(lambda part: _form(decoder, part, tangents), parts, len(z))
 
 
 def _has_no_information(decoder: Decoder, z: Tensor) -> bool:

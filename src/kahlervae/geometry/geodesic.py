@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, allocated, chunks
+from kahlervae.geometry.memory import MEMORY, allocated, chunks, gathered
 from kahlervae.geometry.wirtinger import wirtinger
 
 __all__ = [
@@ -145,7 +145,7 @@ def geodesics(
     rows = max(1, memory // (4 * steps * allocated(metric, start[:1])))
     parts = [slice(k, k + rows) for k in range(0, len(start), rows)]
     with torch.no_grad():
-        straight = torch.cat([curve_energy(metric, lines[part]) for part in parts])
+        straight = gathered(lambda part: curve_energy(metric, lines[part]), parts, len(start))
     weight = torch.where(straight > 0, 1 / straight, 0)
 
     def curves(free: Tensor, part: slice = slice(None)) -> Tensor:
@@ -200,7 +200,7 @@ def christoffel(
     if not len(z):
         return z.new_zeros(0, *3 * [z.shape[1]])
     rows, directions = chunks(metric, z, memory)
-    return torch.cat([_christoffel(metric, part, directions) for part in z.split(rows)])
+    return gathered(lambda part: _christoffel(metric, part, directions), z.split(rows), len(z))
 
 
 def _christoffel(metric: Metric, z: Tensor, directions: int) -> Tensor:

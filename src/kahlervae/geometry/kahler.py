@@ -9,7 +9,7 @@ from torch import Tensor
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.fisher import fisher_form
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, chunks
+from kahlervae.geometry.memory import MEMORY, chunks, gathered
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, wirtinger
 
 __all__ = ["closedness_defect", "hermitian_defect", "smallest_eigenvalue"]
@@ -71,7 +71,8 @@ def closedness_defect(
     if not len(z):
         return z.real.new_zeros(0)
     rows, directions = chunks(metric, z, memory)
-    return torch.cat([_closedness_defect(metric, part, directions) for part in z.split(rows)])
+    parts = z.split(rows)
+    return gathered(lambda part: _closedness_defect(metric, part, directions), parts, len(z))
 
 
 def _closedness_defect(metric: Callable[[Tensor], Tensor], z: Tensor, directions: int) -> Tensor:

@@ -10,7 +10,7 @@ from kahlervae.errors import InputError
 from kahlervae.geometry.distance import distance
 from kahlervae.geometry.geodesic import Metric, check_ends, geodesics
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, chunks
+from kahlervae.geometry.memory import MEMORY, chunks, gathered
 from kahlervae.geometry.wirtinger import wirtinger
 
 __all__ = ["Manifold"]
@@ -173,8 +173,10 @@ class Manifold(NamedTuple):
     def _connection(self, z: Tensor, u: Tensor, v: Tensor, at_once: tuple[int, int]) -> Tensor:
         """Γ(u, v) at z, for as many points and directions at once."""
         rows, directions = at_once
-        parts = zip(z.split(rows), u.split(rows), v.split(rows), strict=True)
-        return torch.cat([_connection(self.metric, *part, directions) for part in parts])
+        parts = list(zip(z.split(rows), u.split(rows), v.split(rows), strict=True))
+        return gathered(
+            lambda z, u, v: _connection(self.metric, z, u, v, directions), parts, len(z)
+        )
 
 
 def _connection(metric: Metric, z: Tensor, u: Tensor, v: Tensor, directions: int) -> Tensor:

@@ -1,15 +1,16 @@
 """How much at once: chunks of points and directions that follow from a number of bytes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.autograd import forward_ad
+from torch.func import debug_unwrap, jvp
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["MEMORY", "allocated", "chunks"]
+__all__ = ["MEMORY", "allocated", "chunks", "gathered"]
 
 MEMORY = 1 << 30
 """Bytes beyond inputs and results that a function may take, unless its caller says otherwise."""
@@ -61,3 +62,39 @@ def chunks(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> tuple[int, int
     pairs = max(1, memory // allocated(lambda: jvp(f, (row,), (torch.ones_like(row),))))
     directions = 2 * z.shape[1]
     return max(1, pairs // directions), min(pairs, directions)
+
+
+def gathered(f: Callable[..., Tensor], parts: Sequence[Any], rows: int) -> Tensor:
+    """f of all parts in one tensor, as ``torch.cat([f(part) for part in parts])``.
+
+    Into a result that is made beforehand, where nothing is differentiated: results of parts, kept
+    while the next ones are computed, lie between the blocks that their large intermediates leave,
+    and an allocator that cannot join these takes new memory for every part.
+
+    Args:
+        f: of one part; of a tuple with its entries as arguments.
+        parts: at least one.
+        rows: of all results.
+
+    Example:
+        >>> gathered(torch.neg, torch.arange(5).split(2), 5)
+        tensor([ 0, -1, -2, -3, -4])
+    """
+    results = (f(*part) if isinstance(part, tuple) else f(part) for part in parts)
+    first = next(results)
+    if len(parts) == 1 or _followed(first):
+        return torch.cat([first, *results])
+    out = first.new_empty(rows, *first.shape[1:])
+    out[: len(first)] = first
+    start = len(first)
+    del first
+    for result in results:
+        out[start : start + len(result)] = result
+        start += len(result)
+    return out
+
+
+def _followed(tensor: Tensor) -> bool:
+    """Whether autograd or a transformation of functions looks at what is done with it."""
+    differentiated = forward_ad.unpack_dual(debug_unwrap(tensor)).tangent is not None
+    return differentiated or tensor.requires_grad or debug_unwrap(tensor) is not tensor

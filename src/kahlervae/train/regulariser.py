@@ -1,6 +1,6 @@
 """Geometric regularisation of the latent space by the decoder's metric."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -14,14 +14,22 @@ from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.geometry.potential import Potential
 from kahlervae.seeding import standard_normal
 
-__all__ = ["FisherRegulariser", "PotentialRegulariser", "Regularisation", "build_regulariser"]
+__all__ = [
+    "FORMS",
+    "FisherRegulariser",
+    "PotentialRegulariser",
+    "Regularisation",
+    "build_regulariser",
+    "distortion",
+    "isometry",
+]
 
 
 class Regularisation(NamedTuple):
     """Both terms of the regulariser.
 
     Attributes:
-        regulariser: R, on log det of the metric.
+        regulariser: R, on the metric.
         tie: M, which ties the potential to the decoder; 0 where the metric is the decoder's own.
     """
 
@@ -29,10 +37,54 @@ class Regularisation(NamedTuple):
     tie: Float[Tensor, ""]
 
 
-FORMS = {
-    "volume": lambda log_dets: log_dets.mean(),
-    "flatness": lambda log_dets: log_dets.var(),
+def isometry(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, ""]:
+    r"""Distance of metrics from their mean :math:`\bar g = L L^\dagger`, in its own units.
+
+    .. math:: R = \tfrac1d\, E\, \lVert L^{-1} g L^{-\dagger} - I \rVert^2
+
+    0 for a constant metric alone, where flatness asks for a constant volume; the same in latents
+    that are transformed linearly (docs/theory.md, section 9). NaN where the mean is not definite.
+
+    Example:
+        >>> isometry(torch.stack([torch.eye(2), 3 * torch.eye(2)]) + 0j)  # both off by a half
+        tensor(0.2500)
+    """
+    factor, failed = torch.linalg.cholesky_ex(metric.mean(0))
+    half = torch.linalg.solve_triangular(factor, metric, upper=False)
+    white = torch.linalg.solve_triangular(factor, half.mH, upper=False)
+    off = white - torch.eye(len(factor), dtype=metric.dtype, device=metric.device)
+    moment = off.abs().square().sum((1, 2)).mean() / len(factor)
+    return moment.masked_fill(failed > 0, torch.nan)
+
+
+def distortion(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, ""]:
+    r"""Relaxed distortion of Lee, Yoon, Son & Park (2022), less its least value.
+
+    .. math:: R = d\, E\,\mathrm{tr}\, g^2 / (E\,\mathrm{tr}\, g)^2 - 1
+
+    0 for :math:`g = c I` alone, with one c for all points: a scaled isometry of the flat latent
+    space (docs/theory.md, section 9).
+
+    Example:
+        >>> distortion(torch.stack([torch.eye(2), 3 * torch.eye(2)]) + 0j)  # 2 · 10 / 4² − 1
+        tensor(0.2500)
+    """
+    trace = metric.diagonal(dim1=1, dim2=2).real.sum(1).mean()
+    return metric.shape[1] * metric.abs().square().sum((1, 2)).mean() / trace**2 - 1
+
+
+FORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "volume": lambda metric: log_det(metric).mean(),
+    "flatness": lambda metric: log_det(metric).var(),
+    "isometry": isometry,
+    "distortion": distortion,
 }
+"""What is kept small, of Hermitian metrics (n, d, d), by name."""
+
+
+def _moment(form: str, metric: Tensor, epsilon: float) -> Tensor:
+    identity = torch.eye(metric.shape[1], dtype=metric.dtype, device=metric.device)
+    return FORMS[form](metric + epsilon * identity)
 
 
 class PotentialRegulariser(nn.Module):
@@ -43,13 +95,16 @@ class PotentialRegulariser(nn.Module):
         R = \mathrm{Var}\,\log\det(g_K + \epsilon I) \ \text{(flatness)}, \qquad
         M = E\,(\log g_K(v, v) - \log g(v, v))^2
 
-    with one random direction v per point, so that M costs two Jacobian-vector products of the
-    decoder whatever the dimensions; its gradient reaches the decoder (docs/theory.md, section 9).
+    or R of another of the :data:`FORMS` of :math:`g_K + \epsilon I`, with one random direction v
+    per point, so that M costs two Jacobian-vector products of the decoder whatever the dimensions;
+    its gradient reaches the decoder (docs/theory.md, section 9).
 
     Args:
         potential: K.
-        form: ``volume`` or ``flatness``.
+        form: one of :data:`FORMS`.
         epsilon: ε, in the units of the metric.
+        full: whether M compares with the real Fisher form, :math:`\tfrac12 F(v, v)`, in the place
+            of its Hermitian part g: one product, and it asks the metric to be Hermitian.
 
     Example:
         A constant potential is flat; it is tied where the decoder has the same metric:
@@ -65,11 +120,12 @@ class PotentialRegulariser(nn.Module):
         (True, True)
     """
 
-    def __init__(self, potential: Potential, form: str, epsilon: float) -> None:
+    def __init__(self, potential: Potential, form: str, epsilon: float, full: bool = False) -> None:
         super().__init__()
         self.potential = potential
         self.form = form
         self.epsilon = epsilon
+        self.full = full
 
     def forward(
         self, decoder: Decoder, z: Complex[Tensor, "n d"], generator: torch.Generator
@@ -77,15 +133,15 @@ class PotentialRegulariser(nn.Module):
         metric = self.potential.metric(z)
         v = standard_normal(z, generator)
         proxy = ((metric @ v.conj().unsqueeze(-1)).squeeze(-1) * v).sum(-1).real
-        tie = (proxy.log() - fisher_norm(decoder, z, v).log()).square().mean()
-        return Regularisation(FORMS[self.form](log_det(metric, self.epsilon)), tie)
+        tie = (proxy.log() - fisher_norm(decoder, z, v, self.full).log()).square().mean()
+        return Regularisation(_moment(self.form, metric, self.epsilon), tie)
 
 
 class FisherRegulariser(nn.Module):
     """R on the decoder's exact Fisher metric: what :class:`PotentialRegulariser` replaces.
 
     Args:
-        form: ``volume`` or ``flatness``.
+        form: one of :data:`FORMS`.
         epsilon: ε, in the units of the metric.
 
     Example:
@@ -106,8 +162,8 @@ class FisherRegulariser(nn.Module):
     def forward(
         self, decoder: Decoder, z: Complex[Tensor, "n d"], generator: torch.Generator
     ) -> Regularisation:
-        log_dets = log_det(fisher_metric(decoder, z), self.epsilon)
-        return Regularisation(FORMS[self.form](log_dets), log_dets.new_zeros(()))
+        moment = _moment(self.form, fisher_metric(decoder, z), self.epsilon)
+        return Regularisation(moment, torch.zeros_like(moment))
 
 
 def build_regulariser(
@@ -131,4 +187,4 @@ def build_regulariser(
     potential = MixturePotential.random(
         latent_dim, settings["groups"], settings["components"], settings["scale"], generator
     )
-    return PotentialRegulariser(potential, form, epsilon)
+    return PotentialRegulariser(potential, form, epsilon, settings.get("tie_to") == "full")
