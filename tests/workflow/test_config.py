@@ -120,7 +120,7 @@ WRONG = [
     (
         f"{DIGITS}/variants/kahlr",
         {},
-        "fisher, holomorphic, pluriharmonic, unconstrained, volume, tie, kahler_beta1, constant, isometric.",
+        "unconstrained, volume, tie, kahler_beta1, constant, isometric.",
     ),
     (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
