@@ -319,6 +319,7 @@ def score(
     flagged: Out,
     paths: Out,
     reconstruction: Out,
+    flatness: Out,
     gallery: Out,
     device: Device = "cpu",
 ) -> None:
@@ -326,7 +327,7 @@ def score(
     from kahlervae.device import resolve_device
     from kahlervae.evaluate.score import score_model
 
-    outputs = (out, agreement, sheet, flagged, paths, reconstruction, gallery)
+    outputs = (out, agreement, sheet, flagged, paths, reconstruction, flatness, gallery)
     score_model(data, model, samples, oracle, settings, *outputs, resolve_device(device))
 
 

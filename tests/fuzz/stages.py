@@ -83,7 +83,7 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                     *(data, model, samples, oracles, evaluation | {"sampling": config["sampling"]}),
                     *(part("samples", name), part("score_agreement", name)),
                     *(folder / f"{name}.{kind}.safetensors" for kind in ("sheet", "flagged")),
-                    *(part("paths", name), part("reconstruction", name)),
+                    *(part(kind, name) for kind in ("paths", "reconstruction", "flatness")),
                     folder / f"{name}.gallery.safetensors",
                 )
     for table, files in parts.items():

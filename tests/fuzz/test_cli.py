@@ -85,6 +85,7 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
             *("--samples", run / "kahler0.samples.safetensors"),
             *("--oracle", run / "mlp.safetensors", "--out", out / "a", "--sheet", out / "b"),
             *("--paths", out / "c", "--reconstruction", out / "d", "--gallery", out / "e"),
+            *("--flatness", out / "h"),
             *("--agreement", out / "f", "--flagged", out / "g"),
         ],
     ),

@@ -41,7 +41,7 @@ arguments="$*"
 while [[ $# -gt 0 ]]; do
     case $1 in
         --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
-            --paths | --reconstruction | --gallery | --curves | --efficiency | \\
+            --paths | --reconstruction | --flatness | --gallery | --curves | --efficiency | \\
             --speed | --agreement | --flagged | --hypervolume | \\
             --chosen | --choice) echo "$arguments" > "$2" ;;
         --out=*) echo "$arguments" > "${1#*=}" ;;

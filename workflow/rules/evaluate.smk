@@ -48,6 +48,7 @@ rule score:
         flagged="<model>/flagged.safetensors",
         paths="<model>/paths.csv",
         reconstruction="<model>/reconstruction.csv",
+        flatness="<model>/flatness.csv",
         gallery="<model>/gallery.safetensors",
     log:
         "<logs>/score/<each>.log",
@@ -74,7 +75,8 @@ rule score:
         " {params.oracles:q} --settings {params.settings:q}"
         " --out {output.scores:q} --agreement {output.agreement:q} --sheet {output.sheet:q}"
         " --flagged {output.flagged:q} --paths {output.paths:q}"
-        " --reconstruction {output.reconstruction:q} --gallery {output.gallery:q} > {log:q} 2>&1"
+        " --reconstruction {output.reconstruction:q} --flatness {output.flatness:q}"
+        " --gallery {output.gallery:q} > {log:q} 2>&1"
 
 
 rule geodesics:
@@ -226,6 +228,7 @@ rule sounds:
 GATHERED = {
     "history": of_models("history.csv"),
     "reconstruction": of_models("reconstruction.csv"),
+    "flatness": of_models("flatness.csv"),
     "potentials": of_models("potentials.csv", METRIC),
     "agreement": of_models("agreement.csv", METRIC),
     "identities": of_models("identities.csv", METRIC),

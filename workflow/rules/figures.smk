@@ -175,6 +175,7 @@ SHOWN = {
     "samples": "5 Evaluation",
     "score_agreement": "5 Evaluation",
     "paths": "5 Evaluation",
+    "flatness": "5 Evaluation",
     "geodesics": "5 Evaluation",
     "chosen": "5 Evaluation",
     "reference": "5 Evaluation",
