@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kahlervae.geometry.distance import Along, distances
-from kahlervae.geometry.geodesic import Metric
 from kahlervae.geometry.latents import to_complex, to_real
 from kahlervae.geometry.memory import MEMORY
+from kahlervae.geometry.metric import Metric
 
 __all__ = ["DistanceTransformer", "to_rows"]
 

@@ -66,8 +66,8 @@ def test_log_variance_is_broadcast(shape):
     weight, z = torch.randn(2, 192, generator=torch.Generator().manual_seed(0)), single()
 
     def decoder(z, shape=shape):
-        log_var = torch.full(shape, 0.3)
-        return RealGaussian(z.real @ weight, log_var[: len(z)] if shape[:1] == (5,) else log_var)
+        rows = (len(z), *shape[1:]) if shape[:1] == (5,) else shape
+        return RealGaussian(z.real @ weight, torch.full(rows, 0.3))
 
     expected = fisher_metric(
         lambda z: RealGaussian(z.real @ weight, torch.full((len(z), 192), 0.3)), z
@@ -198,7 +198,7 @@ BAD = {
         lambda z: dist.Normal(nn.functional.dropout(z.real), 1.0),
         "dropout, which is random",
     ),
-    "noise": (lambda z: dist.Normal(z.real + torch.randn(z.shape), 1.0), "asked again"),
+    "noise": (lambda z: dist.Normal(z.real + torch.randn(z.shape), 1.0), "draws random numbers"),
     "other precision": (lambda z: dist.Normal(nn.Linear(4, 3).double()(reals(z)), 1.0), "dtype"),
     "wrong width": (normal(nn.Linear(6, 3)), "fails at latents of shape"),
     "an error of its own": (lambda z: {}["key"], "fails at latents of shape .* .*key"),

@@ -5,9 +5,19 @@ import torch
 from geometry.decoders import points
 from geometry.test_curvature import ball, fubini_study
 from geometry.test_geodesic import MODEL_SPACES, mixture
+from torch import distributions as dist
 
 from kahlervae.errors import InputError
-from kahlervae.geometry import distance, distances, nearest
+from kahlervae.geometry import (
+    Manifold,
+    closedness_defect,
+    distance,
+    distances,
+    geodesics,
+    nearest,
+    ricci,
+)
+from kahlervae.geometry.geodesic import christoffel
 
 
 @pytest.mark.parametrize("d", [1, 2])
@@ -82,5 +92,29 @@ def test_bad_input():
         distance(metric, z, z, steps=0)
     with pytest.raises(InputError, match="no 4 nearest of 3 points"):
         nearest(metric, z, z, 4)
+
+    def with_hole(z):
+        return torch.where(z.abs().sum(1) < 1e-3, torch.nan, 1.0)[:, None, None] * metric(z)
+
     with pytest.raises(InputError, match="of 3 curves is not finite"):
-        distance(lambda z: torch.nan * mixture(2).metric(z), z, -z)
+        distance(with_hole, z, -z, steps=3)
+    for bad, words in (
+        (lambda z: torch.nan * metric(z), "metric is not finite at"),
+        (lambda z: -metric(z), "has the eigenvalue -"),
+        (lambda z: metric(z) + torch.triu(torch.ones(2, 2), 1), "not Hermitian at"),
+        (lambda z: metric(z)[:1], r"returns the shape \(1, 2, 2\) for latents \(2, 2\)"),
+        (lambda z: metric(z).real, "is float64 where the latents are complex128"),
+        (lambda z: dist.Normal(z.real, 1.0), r"of a decoder give functools.partial"),
+        (mixture(2), "give its method metric"),
+        (lambda z: z @ torch.ones(3, 3), r"fails at latents of shape \(2, 2\) \("),
+    ):
+        for function in (
+            lambda m: distance(m, z, -z),
+            lambda m: geodesics(m, z, -z, 4, 3),
+            lambda m: closedness_defect(m, z),
+            lambda m: ricci(m, z),
+            lambda m: christoffel(m, z),
+            lambda m: Manifold(m).exp(z, z),
+        ):
+            with pytest.raises(InputError, match=words):
+                function(bad)

@@ -138,7 +138,8 @@ def decoder_of(name: str, latent_dim: int):
 def test_every_registered_class_is_tested():
     z = points(1, 2)
     tested = {type(unwrapped(decoder_of(name, 2)(z))) for name in FAMILIES}
-    assert set(registered()) - tested == set()
+    ours = {kind for kind in registered() if kind.__module__.startswith(("torch", "kahlervae"))}
+    assert ours - tested == set()
 
 
 @pytest.mark.parametrize("d", [1, 3])

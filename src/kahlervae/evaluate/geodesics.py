@@ -12,7 +12,8 @@ from kahlervae.errors import InputError
 from kahlervae.evaluate import smoothness
 from kahlervae.evaluate.reference import Reference, Unjudged
 from kahlervae.geometry import Potential, fisher_metric
-from kahlervae.geometry.geodesic import Metric, curve_energy, curve_length, geodesics
+from kahlervae.geometry.geodesic import curve_energy, curve_length, geodesics
+from kahlervae.geometry.metric import Metric
 from kahlervae.models import VAE
 from kahlervae.seeding import generator
 

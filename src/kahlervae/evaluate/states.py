@@ -30,7 +30,8 @@ from kahlervae.geometry.fubini_study import (
     fubini_study_geodesic,
     states_around,
 )
-from kahlervae.geometry.geodesic import Metric, curve_length, geodesics
+from kahlervae.geometry.geodesic import curve_length, geodesics
+from kahlervae.geometry.metric import Metric
 from kahlervae.geometry.wirtinger import basis
 from kahlervae.models import VAE
 from kahlervae.nn import to_double

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, chunks, gathered
+from kahlervae.geometry.metric import check_metric
 from kahlervae.geometry.wirtinger import mixed_hessian
 
 __all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
@@ -69,6 +70,7 @@ def ricci(
     z = check_latents(z)
     if not len(z):
         return z.new_zeros(0, z.shape[1], z.shape[1])
+    check_metric(metric, z)
     rows, _ = chunks(metric, z, memory // 4)  # of which the Hessian keeps what the value makes
     parts = z.split(rows)
     return -gathered(lambda part: mixed_hessian(lambda p: log_det(metric(p)), part), parts, len(z))
@@ -94,5 +96,6 @@ def scalar_curvature(
         [2.0, 2.0]
     """
     z = check_latents(z)
-    ratio = torch.linalg.solve(metric(z), ricci(metric, z, memory))
+    curvature = ricci(metric, z, memory)
+    ratio = torch.linalg.solve(metric(z), curvature)
     return ratio.diagonal(dim1=-2, dim2=-1).sum(-1).real

@@ -2,12 +2,15 @@
 
 import contextlib
 import functools
+import math
+import random
 import re
 import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy
 import torch
 from jaxtyping import Complex
 from torch import Tensor
@@ -20,8 +23,8 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_u
 
 from kahlervae.errors import InputError, out_of_memory
 from kahlervae.geometry.exact import exact
-from kahlervae.geometry.information import Information, information, kl, unwrapped
-from kahlervae.geometry.memory import allocated
+from kahlervae.geometry.information import Information, information, kl, revision, unwrapped
+from kahlervae.geometry.memory import MEMORY, allocated
 from kahlervae.geometry.wirtinger import has_pushforward
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
@@ -58,14 +61,16 @@ class Derivatives(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What one row tells of a decoder.
+    """What a few rows tell of a decoder.
 
     Attributes:
+        kind: the class of its distribution.
         information: how the Fisher information of its distribution is found; None if it is not
             registered.
         memory: bytes that the derivative of one row along one tangent takes, at most.
     """
 
+    kind: type
     information: Information | None
     memory: int
 
@@ -104,11 +109,18 @@ def derivatives(
         known = information(likelihood)
         assert known is not None
         return Derivatives(likelihood, change, known.whiten)
-    known = examine(decoder, z).information
+    facts = examine(decoder, z)
+    known = facts.information
     assert known is not None
 
     def parameters(point: Tensor) -> tuple[Tensor, ...]:
         likelihood = unwrapped(ask(decoder, point))
+        if type(likelihood) is not facts.kind:
+            raise InputError(
+                f"the decoder returns a {type(likelihood).__name__} where it returned a "
+                f"{facts.kind.__name__} before: let it have one distribution at all latents, and "
+                "make another decoder for another one."
+            )
         return tuple(getattr(likelihood, name).resolve_conj() for name in known.parameters)
 
     with explained(decoder, z):
@@ -140,9 +152,10 @@ def examine(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Facts:
     """What has to be known of a decoder before a derivative of it is believed; once for each.
 
     At the first row: what it returns; whether rows depend on each other, on chance or on a state;
-    whether forward and reverse differentiation agree, and if z is being differentiated itself,
-    whether second derivatives by forward over forward and by reverse over forward agree with those
-    by reverse over reverse, the composition that torch holds against finite differences.
+    whether forward differentiation agrees with finite differences and with reverse differentiation,
+    and if z is being differentiated itself, whether second derivatives by forward over forward and
+    by reverse over forward agree with those by reverse over reverse, the composition that torch
+    holds against finite differences.
 
     Raises:
         InputError: one of these is wrong; names the operation where it is known.
@@ -154,7 +167,10 @@ def examine(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Facts:
     with contextlib.suppress(TypeError):  # neither hashable nor weakly referable: examined anew
         kept = _EXAMINED.setdefault(owner, kept)
     differentiable = differentiated or torch.is_grad_enabled()
-    key = (getattr(decoder, "__name__", ""), z.dtype, z.device, z.shape[-1])
+    # What the decoder is may have changed since: which method, its modules' modes, the registry.
+    modules = owner.modules() if isinstance(owner, torch.nn.Module) else ()
+    state = (getattr(decoder, "__func__", None), tuple(m.training for m in modules), revision())
+    key = (*state, z.dtype, z.device, z.shape[-1])
     kind = (differentiated, differentiable)
     if (*key, *kind) not in kept:
         with temporarily_clear_interpreter_stack(), _disable_current_modes():
@@ -172,32 +188,64 @@ def _plain(z: Tensor) -> tuple[Tensor, bool]:
 def _examined(decoder: Decoder, row: Tensor, differentiated: bool, differentiable: bool) -> Facts:
     row = torch.where(row.isfinite(), row, 0)
     with torch.enable_grad(), explained(decoder, row):
-        with _Stateless(row):
+        with _Stateless(row), _without_chance():
             likelihood = unwrapped(ask(decoder, row[:1]))
         known = information(likelihood)
         if known is None:
             kl(likelihood, likelihood)  # refused if that is not known, either
         names = known.parameters if known else _differentiable(likelihood)
 
+        def separate(x: Tensor, asked: Callable[[Decoder, Tensor], Any] = ask) -> list[Tensor]:
+            """Every parameter of rows as real vectors, of real coordinates."""
+            inner = unwrapped(asked(decoder, torch.complex(*x.chunk(2, dim=-1))))
+            return [_real(getattr(inner, name)).flatten(1) for name in names]
+
         def parameters(x: Tensor) -> Tensor:
-            """All parameters of rows as real vectors, of real coordinates."""
-            inner = unwrapped(ask(decoder, torch.complex(*x.chunk(2, dim=-1))))
-            values = [getattr(inner, name) for name in names]
-            return torch.cat([_real(value).flatten(1) for value in values], dim=1)
+            return torch.cat(separate(x), dim=1)
 
         x = torch.cat([row.real, row.imag], dim=-1)
         memory = allocated(lambda: jvp(parameters, (x[:1],), (torch.ones_like(x[:1]),)))
         alone = parameters(x[:1])
-        _check_rows(parameters, x, alone)
         learned = alone.requires_grad or debug_unwrap(alone) is not alone
-        _check_derivatives(parameters, x[:1], differentiated or (differentiable and learned))
+        # Next to the row, for at a latent such as 0 a function may be as nowhere else.
+        beside = x[:1] + 1e-3 * _draw(x[:1], torch.Generator().manual_seed(1)) * (1 + x[:1].abs())
+        count = min(COMPANY, max(2, MEMORY // memory))
+        elsewhere = x[:1] + _draw(x[:1], torch.Generator().manual_seed(5))
+        _check_rows(parameters, x[:1], count)
+        _check_rows(parameters, elsewhere, count + 1)  # nothing kept by shape serves both
+        _check_derivatives(
+            _in_equal_units(separate, beside),
+            beside,
+            differentiated or (differentiable and learned),
+        )
+        _check_values(separate, beside)
         if known is None:
             _check_minimum(decoder, x[:1])
-    return Facts(known, memory)
+    return Facts(type(likelihood), known, memory)
 
 
 def _real(value: Tensor) -> Tensor:
     return torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+
+
+@contextlib.contextmanager
+def _without_chance() -> Iterator[None]:
+    """Refuses what draws from a generator that all share, be it on one of many calls."""
+
+    def states() -> list[Any]:
+        shared = [torch.get_rng_state().numpy().tobytes(), random.getstate()]
+        shared.append(repr(numpy.random.get_state()))  # noqa: NPY002 - what others draw from
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            shared += [state.cpu().numpy().tobytes() for state in torch.cuda.get_rng_state_all()]
+        return shared
+
+    before = states()
+    yield
+    if before != states():
+        raise InputError(
+            "the decoder draws random numbers: call .eval() on it, return the distribution in the "
+            "place of a draw, and let constants come from a torch.Generator of their own."
+        )
 
 
 class _Stateless(TorchDispatchMode):
@@ -233,19 +281,27 @@ def _differentiable(likelihood: Any) -> tuple[str, ...]:
     return tuple(name for name, value in values.items() if value.is_floating_point())
 
 
-def _check_rows(parameters: Callable[[Tensor], Tensor], x: Tensor, alone: Tensor) -> None:
+COMPANY = 32
+"""Rows among which one is looked for."""
+
+
+def _check_rows(parameters: Callable[[Tensor], Tensor], x: Tensor, count: int) -> None:
+    alone = parameters(x)
     finite = bool(alone.isfinite().all())
-    scale = alone.abs().amax().clamp_min(torch.finfo(x.dtype).tiny)
+    scale = _largest(alone).clamp_min(torch.finfo(x.dtype).tiny)
     rounding = torch.finfo(x.dtype).eps ** 0.5  # some operations differ in the last digits
-    if finite and not (alone - parameters(x[:1])).abs().amax() <= rounding * scale:
+    if finite and not _largest(alone - parameters(x)) <= rounding * scale:
         raise InputError(
             "the decoder gives another distribution when it is asked again, so that it draws "
             "random numbers or keeps a state: call .eval() on it, and return the distribution "
             "instead of a draw."
         )
-    company = x[1:] if len(x) > 1 else 0.9 * x
-    together = parameters(torch.cat([x[:1], company]))[:1]
-    if finite and not (alone - together).abs().amax() <= _tolerance(x) * scale:
+    # Behind rows like it, which take its place, and before rows unlike it, which shift statistics.
+    stream = torch.Generator().manual_seed(2)
+    like = x + 1e-3 * torch.cat([_draw(x, stream) for _ in range(count // 2)])
+    unlike = 1.5 * (x + torch.cat([_draw(x, stream) for _ in range(count - count // 2)]))
+    together = parameters(torch.cat([like, x, unlike]))[len(like) : len(like) + 1]
+    if finite and not _largest(alone - together) <= _tolerance(x) * scale:
         raise InputError(
             "the decoder's rows depend on each other: a latent gets another distribution in other "
             "company, as by batch statistics; make it a function of each row alone."
@@ -262,18 +318,91 @@ def _check_minimum(decoder: Decoder, x: Tensor) -> None:
     likelihood = ask(decoder, torch.complex(*x.chunk(2, dim=-1)))
     slope = grad(entropy)(x)
     curvature = jvp(grad(entropy), (x,), (torch.ones_like(x),))[1]
-    if not slope.abs().amax() ** 2 <= _tolerance(x) * (curvature.abs().amax() + slope.abs().amax()):
+    v = _draw(x, torch.Generator().manual_seed(4)) * (1 + x.abs())
+    around = torch.stack([entropy(x + h * v).detach() for h in (-0.1, -1e-3, 1e-3, 0.1)])
+    if not around.isfinite().all() or not slope.abs().amax() ** 2 <= _tolerance(x) * (
+        curvature.abs().amax() + slope.abs().amax()
+    ):
         raise InputError(
             f"the relative entropy of {type(unwrapped(likelihood)).__name__} has no minimum at "
             "its base point, since its support depends on the latent: it has no Fisher information."
         )
 
 
+def _check_values(separate: Callable[..., list[Tensor]], x: Tensor) -> None:
+    """What is differentiated has the decoder's own values, and the slope of these values."""
+    for ours, own in zip(
+        separate(x), separate(x, lambda f, z: _broadcast(f(z), f, len(z))), strict=True
+    ):
+        scale = _largest(own)
+        if own.isfinite().all() and not _largest(ours - own) <= _tolerance(x) * scale:
+            raise InputError(
+                "the decoder has other values where fused functions of torch are written out: "
+                "write its norms, activations and determinants in elementary operations, and "
+                "without results that go into given tensors."
+            )
+    v = _draw(x, torch.Generator().manual_seed(3))
+    slopes = jvp(lambda x: tuple(separate(x)), (x,), (v,))[1]
+    differences = [_difference(separate, x, v, h) for h in _steps(x, v)]
+    for slope, value, *found in zip(slopes, separate(x), *differences, strict=True):
+        if _contradicted(slope, value, found, _steps(x, v)):
+            raise InputError(
+                "the decoder's derivative is not the slope of its values: a part of it is "
+                "detached, computed without gradients or outside of torch, kept from an earlier "
+                "call, or rounded with a gradient of its own; let every step be differentiable."
+            )
+
+
+def _steps(x: Tensor, v: Tensor) -> list[float]:
+    """Of central differences, from where their own error is small to where rounding is not yet."""
+    eps = torch.finfo(x.dtype).eps
+    unit = float((1 + _largest(x)) / _largest(v))
+    return [unit * eps**power for power in (1 / 4, 1 / 3, 2 / 5, 1 / 2)]
+
+
+def _difference(
+    separate: Callable[[Tensor], list[Tensor]], x: Tensor, v: Tensor, h: float
+) -> list[Tensor]:
+    ends = zip(separate(x + h * v), separate(x - h * v), strict=True)
+    return [((above - below) / (2 * h)).detach() for above, below in ends]
+
+
+def _contradicted(
+    slope: Tensor, value: Tensor, differences: list[Tensor], steps: list[float]
+) -> bool:
+    """Whether differences tell, and tell of another slope.
+
+    At kinks two steps give two slopes, and a short one gives rounding errors.
+    """
+    size = torch.linalg.vector_norm
+    eps = torch.finfo(value.dtype).eps
+    for far, near, h in zip(differences[:-1], differences[1:], steps[1:], strict=True):
+        total = size(slope) + size(near)
+        rounding = eps * size(value) / h
+        certain = size(far - near) <= 0.02 * total and rounding <= 0.02 * total
+        if certain and not size(slope - near) <= 0.1 * total:
+            return True
+    return False
+
+
+def _in_equal_units(
+    separate: Callable[[Tensor], list[Tensor]], x: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """The parameters as one vector, each by its own size and slope, so that none hides another."""
+    slopes = jvp(lambda x: tuple(separate(x)), (x,), (torch.ones_like(x),))[1]
+    sizes = [float(torch.linalg.vector_norm(slope.detach())) for slope in slopes]
+    units = [size if 0 < size < math.inf else 1.0 for size in sizes]
+
+    def parameters(x: Tensor) -> Tensor:
+        parts = zip(separate(x), units, strict=True)
+        return torch.cat([part / unit for part, unit in parts], dim=1)
+
+    return parameters
+
+
 def _check_derivatives(parameters: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> None:
-    # Next to the row, for at a latent such as 0 a function may have a kink as nowhere else.
-    beside = x + 1e-3 * _draw(x, torch.Generator().manual_seed(1)) * (1 + x.abs())
-    if found := _disagreement(parameters, beside, twice):
-        name = _culprit(parameters, beside, twice) or "a custom or scripted function"
+    if found := _disagreement(parameters, x, twice):
+        name = _culprit(parameters, x, twice) or "a custom or scripted function"
         raise InputError(
             f"torch gives two different {found} of the decoder, since it differentiates {name} "
             "wrong: write that out in elementary operations."
@@ -313,6 +442,10 @@ def _disagreement(f: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> str 
 
 PROBES = 3
 """Random directions along which derivatives by different modes are compared."""
+
+
+def _largest(tensor: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(tensor, torch.inf)
 
 
 def _draw(like: Tensor, stream: torch.Generator) -> Tensor:

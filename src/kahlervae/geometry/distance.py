@@ -7,9 +7,10 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.geodesic import Metric, check_ends, curve_length, geodesics
+from kahlervae.geometry.geodesic import check_ends, curve_length, geodesics
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, gathered
+from kahlervae.geometry.metric import Metric, check_metric
 
 __all__ = ["Along", "distance", "distances", "nearest"]
 
@@ -60,6 +61,7 @@ def distance(
     a, b = check_ends(a, b, ("a", "b"))
     if not len(a):
         return a.real.new_zeros(0)
+    check_metric(metric, a)
     rows = _rows(metric, a, steps, memory)
     parts = list(zip(a.split(rows), b.split(rows), strict=True))
     found = gathered(

@@ -10,7 +10,7 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, derivative_memory
 from kahlervae.geometry.fisher import restricted_form
-from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.latents import check_latents, latent_unit
 from kahlervae.geometry.memory import MEMORY
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, pushforward
 
@@ -149,7 +149,7 @@ def _closedness(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectE
     estimate = _root_of_ratio(derivative - derivative.transpose(1, 2), derivative)
     # A metric that is constant to working precision is closed, as in closedness_defect.
     rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * _norm(value)
-    constant = _norm(derivative) <= rounding
+    constant = latent_unit(z) * _norm(derivative) <= rounding
     return DefectEstimate(*(part.masked_fill(constant, 0.0) for part in estimate))
 
 

@@ -9,6 +9,7 @@ elementary operations, which are right to any order and in any composition of mo
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from torch.utils import checkpoint
 
 from kahlervae.errors import InputError
 
-__all__ = ["exact"]
+__all__ = ["exact", "exactly"]
 
 Function = TypeVar("Function", bound=Callable)
 SUBSTITUTES: dict[Callable, Callable] = {}
@@ -41,13 +42,30 @@ def _stands_in_for(*functions: Callable) -> Callable[[Function], Function]:
     return register
 
 
+def _in_place(substitute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Of a function with the argument ``inplace``, which writes its result into its input."""
+
+    @functools.wraps(substitute)
+    def write(input: Tensor, *args: Any, inplace: bool = False, **kwargs: Any) -> Tensor:
+        if not inplace:
+            return substitute(input, *args, **kwargs)
+        return input.copy_(substitute(input.clone(), *args, **kwargs))
+
+    return write
+
+
 class _Exact(TorchFunctionMode):
     """Puts a substitute, where there is one, in the place of every function that is called."""
 
     def __torch_function__(
         self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        return SUBSTITUTES.get(func, func)(*args, **(kwargs or {}))
+        kwargs = dict(kwargs or {})
+        if func not in SUBSTITUTES:
+            return func(*args, **kwargs)
+        out = kwargs.pop("out", None)
+        result = SUBSTITUTES[func](*args, **kwargs)
+        return result if out is None else out.copy_(result)
 
 
 @contextlib.contextmanager
@@ -73,6 +91,23 @@ def exact() -> Iterator[None]:
             yield
     finally:
         hook.remove()
+
+
+def exactly(f: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    """A function that runs within :func:`exact`.
+
+    Example:
+        >>> from torch.func import grad
+        >>> grad(grad(exactly(lambda x: x.abs() ** 2)))(torch.tensor(0.0))
+        tensor(2.)
+    """
+
+    @functools.wraps(f, assigned=())
+    def within(z: Tensor) -> Any:
+        with exact():
+            return f(z)
+
+    return within
 
 
 def _refuse_training(module: nn.Module, inputs: Any) -> None:
@@ -192,12 +227,9 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = False, inplace: bool = 
 
 
 @_stands_in_for(functional.rrelu)
+@_in_place
 def _rrelu(
-    input: Tensor,
-    lower: float = 1 / 8,
-    upper: float = 1 / 3,
-    training: bool = False,
-    inplace: bool = False,
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False
 ) -> Tensor:
     if training:
         raise InputError("the decoder applies a random ReLU: call .eval() on it first.")
@@ -211,18 +243,82 @@ def _glu(x: Tensor, dim: int = -1) -> Tensor:
 
 
 @_stands_in_for(functional.hardsigmoid)
-def _hardsigmoid(x: Tensor, inplace: bool = False) -> Tensor:
-    return functional.hardtanh(x / 6 + 0.5, 0.0, 1.0)
+@_in_place
+def _hardsigmoid(input: Tensor) -> Tensor:
+    return functional.hardtanh(input / 6 + 0.5, 0.0, 1.0)
 
 
 @_stands_in_for(functional.silu)
-def _silu(input: Tensor, inplace: bool = False) -> Tensor:
+@_in_place
+def _silu(input: Tensor) -> Tensor:
     return input * torch.sigmoid(input)
 
 
 @_stands_in_for(functional.mish)
-def _mish(input: Tensor, inplace: bool = False) -> Tensor:
+@_in_place
+def _mish(input: Tensor) -> Tensor:
     return input * torch.tanh(functional.softplus(input))
+
+
+@_stands_in_for(*(torch.abs, torch.absolute, Tensor.abs, Tensor.absolute, Tensor.__abs__))
+def _abs(input: Tensor) -> Tensor:
+    """Its square is smooth at 0, where torch's second derivative of the square is 0, not 2."""
+    if input.is_complex():
+        return _root(input.real.square() + input.imag.square())
+    if not input.is_floating_point():
+        return torch.abs(input)
+    return torch.where(input == 0, _root(input.square()), torch.abs(input))
+
+
+@_stands_in_for(torch.linalg.vector_norm)
+def _vector_norm(
+    x: Tensor,
+    ord: Any = 2,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    if ord != 2:
+        return torch.linalg.vector_norm(x, ord, dim, keepdim, dtype=dtype)
+    x = x if dtype is None else x.to(dtype)
+    squares = x.real.square() + x.imag.square() if x.is_complex() else x.square()
+    dims = tuple(range(x.dim())) if dim is None else dim
+    return _root(squares.sum(dims, keepdim=keepdim))
+
+
+@_stands_in_for(torch.norm, Tensor.norm)
+def _norm(
+    input: Tensor,
+    p: Any = "fro",
+    dim: Any = None,
+    keepdim: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    if p in (2, "fro", None):
+        return _vector_norm(input, 2, dim, keepdim, dtype=dtype)
+    return torch.norm(input, p, dim, keepdim, dtype=dtype)
+
+
+@_stands_in_for(torch.linalg.norm)
+def _linalg_norm(
+    A: Tensor,
+    ord: Any = None,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    axes = A.dim() if dim is None else 1 if isinstance(dim, int) else len(dim)
+    if ord in (None, "fro") or (ord == 2 and axes == 1):
+        return _vector_norm(A, 2, dim, keepdim, dtype=dtype)
+    return torch.linalg.norm(A, ord, dim, keepdim, dtype=dtype)
+
+
+def _root(squares: Tensor) -> Tensor:
+    """√u, with so small a number for 0 that three derivatives are finite and u² keeps its own."""
+    least = 1e-15 if squares.dtype == torch.float32 else 1e-40
+    return (squares + least * (squares.detach() == 0)).sqrt()
 
 
 @_stands_in_for(torch.linalg.slogdet)

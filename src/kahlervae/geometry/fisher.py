@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, derivatives, examine
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, gathered
@@ -128,6 +129,10 @@ def fisher_norm(
         True
     """
     z, v = check_latents(z), check_latents(v, "v")
+    if v.shape != z.shape:
+        raise InputError(
+            f"v has the shape {tuple(v.shape)} and z {tuple(z.shape)}: give a vector for every row."
+        )
     if not len(z):
         return z.real.new_zeros(0)
     alone = full or _holomorphic(decoder)

@@ -1,7 +1,6 @@
 """Geodesics of a Hermitian metric between given ends, and what tells them independently."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, chunks, gathered
+from kahlervae.geometry.metric import Metric, check_metric
 from kahlervae.geometry.wirtinger import wirtinger
 
 __all__ = [
@@ -22,9 +22,6 @@ __all__ = [
     "curve_length",
     "geodesics",
 ]
-
-Metric = Callable[[Tensor], Tensor]
-"""Points (n, d) to Hermitian matrices (n, d, d), row by row."""
 
 
 def curve_energy(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float[Tensor, " n"]:
@@ -60,7 +57,9 @@ def curve_length(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float
         >>> curve_length(flat, torch.tensor([[[0j], [1j], [3j]]]))
         tensor([6.])
     """
-    return _squares(metric, curves).clamp(min=0).sqrt().sum(1)
+    squares = _squares(metric, curves)
+    rounding = torch.finfo(squares.dtype).eps ** 0.5 * squares.abs().amax(1, keepdim=True)
+    return squares.clamp(min=0).sqrt().masked_fill(squares < -rounding, torch.nan).sum(1)
 
 
 def check_ends(
@@ -135,6 +134,7 @@ def geodesics(
     start, end = check_ends(start, end, ("start", "end"))
     if not len(start):
         return start.new_zeros(0, steps + 1, start.shape[1])
+    check_metric(metric, start)
     t = torch.linspace(0, 1, steps + 1, dtype=start.real.dtype, device=start.device)[:, None]
     lines = (1 - t) * start[:, None] + t * end[:, None]
     k = torch.arange(1, points + 1, dtype=t.dtype, device=t.device)
@@ -146,6 +146,11 @@ def geodesics(
     parts = [slice(k, k + rows) for k in range(0, len(start), rows)]
     with torch.no_grad():
         straight = gathered(lambda part: curve_energy(metric, lines[part]), parts, len(start))
+    if wrong := int((~straight.isfinite()).sum()):
+        raise InputError(
+            f"the metric is not finite along {wrong} of {len(straight)} straight lines: choose "
+            "ends between which it is defined."
+        )
     weight = torch.where(straight > 0, 1 / straight, 0)
 
     def curves(free: Tensor, part: slice = slice(None)) -> Tensor:
@@ -199,6 +204,7 @@ def christoffel(
     z = check_latents(z)
     if not len(z):
         return z.new_zeros(0, *3 * [z.shape[1]])
+    check_metric(metric, z)
     rows, directions = chunks(metric, z, memory)
     return gathered(lambda part: _christoffel(metric, part, directions), z.split(rows), len(z))
 

@@ -12,7 +12,7 @@ construction. All expectations are exact.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,6 +47,8 @@ class Information(NamedTuple):
 
 
 _REGISTRY: dict[type, Information] = {}
+_REVISIONS: list[type] = []
+"""What was registered, in this order."""
 
 
 def register_fisher(distribution: type, *parameters: str) -> Callable[[Function], Function]:
@@ -76,6 +78,7 @@ def register_fisher(distribution: type, *parameters: str) -> Callable[[Function]
 
     def register(whiten: Function) -> Function:
         _REGISTRY[distribution] = Information(parameters, whiten)
+        _REVISIONS.append(distribution)
         return whiten
 
     return register
@@ -91,8 +94,15 @@ def registered() -> dict[type, Information]:
     return dict(_REGISTRY)
 
 
+def revision() -> int:
+    """Grows whenever something is registered."""
+    return len(_REVISIONS)
+
+
 def information(likelihood: Any) -> Information | None:
     """That of the nearest class which is registered; None where there is none.
+
+    None, too, for a class that inherits from it with a density of its own.
 
     Example:
         >>> information(dist.Normal(0.0, 1.0)).parameters
@@ -100,7 +110,18 @@ def information(likelihood: Any) -> Information | None:
         >>> information(dist.StudentT(3.0)) is None
         True
     """
-    return next((_REGISTRY[kind] for kind in type(likelihood).__mro__ if kind in _REGISTRY), None)
+    kind = _nearest(type(likelihood), _REGISTRY)
+    return None if kind is None else _REGISTRY[kind]
+
+
+def _nearest(kind: type, known: Container[type]) -> type | None:
+    """The nearest class above one that is known and has the same density."""
+    for parent in kind.__mro__:
+        if parent in known:
+            return parent
+        if "log_prob" in vars(parent):
+            return None
+    return None
 
 
 def unwrapped(likelihood: Any) -> Any:
@@ -122,12 +143,27 @@ def unwrapped(likelihood: Any) -> Any:
 
 
 def _is_fixed_bijection(transform: dist.Transform) -> bool:
-    if isinstance(transform, dist.ComposeTransform):
-        return all(_is_fixed_bijection(part) for part in transform.parts)
-    if isinstance(transform, dist.IndependentTransform):
-        return _is_fixed_bijection(transform.base_transform)
-    state = vars(transform).values()
-    return transform.bijective and not any(isinstance(x, Tensor | torch.nn.Module) for x in state)
+    return transform.bijective and not any(
+        isinstance(x, Tensor | torch.nn.Module) for x in _held(transform, set())
+    )
+
+
+def _held(thing: Any, seen: set[int]) -> Iterator[Any]:
+    """All that transforms hold, in each other, in lists and in what they are the inverse of."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, dist.Transform):
+        parts = list(vars(thing).values())
+    elif isinstance(thing, list | tuple | set | frozenset):
+        parts = list(thing)
+    elif isinstance(thing, Mapping):
+        parts = list(thing.values())
+    else:
+        yield thing
+        return
+    for part in parts:
+        yield from _held(part, seen)
 
 
 def kl(p: Any, q: Any) -> Float[Tensor, " n *shape"]:
@@ -150,6 +186,8 @@ def kl(p: Any, q: Any) -> Float[Tensor, " n *shape"]:
     if isinstance(p, dist.TransformedDistribution) and (
         kind is dist.TransformedDistribution or (kind, kind) not in _KL_REGISTRY
     ):
+        raise InputError(_unknown(kind))
+    if _nearest(kind, {first for first, _ in _KL_REGISTRY}) is None:
         raise InputError(_unknown(kind))
     try:
         return dist.kl_divergence(p, q)

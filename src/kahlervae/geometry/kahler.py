@@ -8,8 +8,9 @@ from torch import Tensor
 
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.fisher import fisher_form
-from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.latents import check_latents, latent_unit
 from kahlervae.geometry.memory import MEMORY, chunks, gathered
+from kahlervae.geometry.metric import check_metric
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, wirtinger
 
 __all__ = ["closedness_defect", "hermitian_defect", "smallest_eigenvalue"]
@@ -46,8 +47,9 @@ def closedness_defect(
     r""":math:`\|\partial_k g_{i\bar j} - \partial_i g_{k\bar j}\| / \|\partial_k g_{i\bar j}\|`.
 
     Zero where the Kähler form is closed. Every metric is closed at d = 1. Where the metric is
-    constant to working precision, :math:`\|\partial g\| \le \epsilon^{1/3} \|g\|` with the rounding
-    unit ε, the quotient is noise over noise and the defect is 0 by definition.
+    constant to working precision, :math:`\ell\,\|\partial g\| \le \epsilon^{1/3} \|g\|` with the
+    rounding unit ε and the :func:`~kahlervae.geometry.latents.latent_unit` ℓ, the quotient is noise
+    over noise and the defect is 0 by definition.
 
     Args:
         metric: maps (n, d) to Hermitian matrices (n, d, d), row by row.
@@ -70,17 +72,21 @@ def closedness_defect(
     z = check_latents(z)
     if not len(z):
         return z.real.new_zeros(0)
+    check_metric(metric, z)
     rows, directions = chunks(metric, z, memory)
     parts = z.split(rows)
-    return gathered(lambda part: _closedness_defect(metric, part, directions), parts, len(z))
+    unit = latent_unit(z)
+    return gathered(lambda part: _closedness_defect(metric, part, directions, unit), parts, len(z))
 
 
-def _closedness_defect(metric: Callable[[Tensor], Tensor], z: Tensor, directions: int) -> Tensor:
+def _closedness_defect(
+    metric: Callable[[Tensor], Tensor], z: Tensor, directions: int, unit: float
+) -> Tensor:
     value, derivative, _ = wirtinger(metric, z, directions)  # [n, i, j, k] = ∂_k g_ij̄
     defect = (derivative - derivative.transpose(1, 3)).flatten(1).norm(dim=1)
     size = derivative.flatten(1).norm(dim=1)
     rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * torch.linalg.matrix_norm(value)
-    return torch.where(size > rounding, defect / size, 0.0)
+    return torch.where(unit * size > rounding, defect / size, 0.0)
 
 
 def smallest_eigenvalue(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 
-__all__ = ["check_latents", "complexify", "to_complex", "to_real"]
+__all__ = ["check_latents", "complexify", "latent_unit", "to_complex", "to_real"]
 
 COMPLEX = (torch.complex64, torch.complex128)
 
@@ -62,6 +62,17 @@ of real latents u as complexify(decoder) and give to_complex(u).
             "them diverge."
         )
     return z.resolve_conj().resolve_neg().contiguous()
+
+
+def latent_unit(z: Complex[Tensor, "n d"]) -> float:
+    """Root mean square of the entries of latents, the unit of length of a batch; 1 if all are 0.
+
+    Example:
+        >>> latent_unit(torch.tensor([[3j, 0j], [4 + 0j, 0j]]))  # √(25/4)
+        2.5
+    """
+    size = float(torch.linalg.vector_norm(z)) / math.sqrt(z.numel())
+    return size if 0 < size < math.inf else 1.0
 
 
 def to_complex(u: Float[Tensor, "*batch 2*d"]) -> Complex[Tensor, "*batch d"]:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.distance import distance
-from kahlervae.geometry.geodesic import Metric, check_ends, geodesics
+from kahlervae.geometry.geodesic import check_ends, geodesics
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, chunks, gathered
+from kahlervae.geometry.metric import Metric, check_metric
 from kahlervae.geometry.wirtinger import wirtinger
 
 __all__ = ["Manifold"]
@@ -58,6 +59,7 @@ class Manifold(NamedTuple):
     def norm(self, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         r"""Length :math:`\sqrt{v^T G(z) \bar v}` of tangent vectors."""
         z, v = check_ends(z, v, ("z", "v"))
+        check_metric(self.metric, z)
         return torch.einsum("ni,nij,nj->n", v, self.metric(z), v.conj()).real.sqrt()
 
     def exp(self, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d"]:
@@ -72,6 +74,7 @@ class Manifold(NamedTuple):
         z, v = check_ends(z, v, ("z", "v"))
         if not len(z):
             return z
+        check_metric(self.metric, z)
         h, at_once = 1 / self.steps, chunks(self.metric, z, self.memory)
 
         def force(z: Tensor, v: Tensor) -> Tensor:
@@ -156,6 +159,7 @@ class Manifold(NamedTuple):
         flat = check_latents(curves.flatten(0, 1), "curves", finite=True)
         curves = flat.unflatten(0, curves.shape[:2])
         _, v = check_ends(curves[:, 0], v, ("the starts of curves", "v"))
+        check_metric(self.metric, curves[:, 0])
         if not len(v):
             return v
         at_once = chunks(self.metric, curves[:, 0], self.memory)

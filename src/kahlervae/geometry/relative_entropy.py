@@ -3,6 +3,7 @@
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, ask, examine, explained
 from kahlervae.geometry.exact import exact
 from kahlervae.geometry.information import kl
@@ -24,7 +25,7 @@ def relative_entropy(
         z: where.
 
     Raises:
-        InputError: it is not known.
+        InputError: it is not known, or base and z differ in shape.
 
     Example:
         >>> import torch
@@ -34,7 +35,13 @@ def relative_entropy(
         >>> relative_entropy(decoder, torch.tensor([[0j]]), torch.tensor([[1 + 2j]]))  # |z − z₀|²
         tensor([5.])
     """
-    return _relative_entropy(decoder, check_latents(base, "base"), check_latents(z))
+    base, z = check_latents(base, "base"), check_latents(z)
+    if base.shape != z.shape:
+        raise InputError(
+            f"base has the shape {tuple(base.shape)} and z {tuple(z.shape)}: give one base for "
+            "every row of z."
+        )
+    return _relative_entropy(decoder, base, z) if len(z) else z.real.new_zeros(0)
 
 
 def _relative_entropy(decoder: Decoder, base: Tensor, z: Tensor) -> Tensor:
@@ -71,7 +78,10 @@ def relative_entropy_metric(
         >>> torch.allclose(relative_entropy_metric(decoder, z), fisher_metric(decoder, z))
         True
     """
-    return hermitian_part(relative_entropy_form(decoder, check_latents(z)))
+    z = check_latents(z)
+    if not len(z):
+        return z.new_zeros(0, z.shape[1], z.shape[1])
+    return hermitian_part(relative_entropy_form(decoder, z))
 
 
 def relative_entropy_form(

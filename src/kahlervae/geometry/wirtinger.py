@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
+from kahlervae.geometry.exact import exactly
+
 __all__ = [
     "basis",
     "has_pushforward",
@@ -82,6 +84,7 @@ def pushforward(
     """
     if has_pushforward(f):
         return f.pushforward(z, tangents)  # type: ignore[attr-defined]
+    f = exactly(f)
     derivative = vmap(lambda v: jvp(f, (z,), (v,))[1], chunk_size=at_once, randomness="same")
     return f(z), derivative(tangents)
 
@@ -137,6 +140,8 @@ def real_hessian(
         tensor([[[2., 0.],
                  [0., 6.]]])
     """
+
+    f = exactly(f)
 
     def gradient(x: Tensor) -> Tensor:
         return grad(lambda x: f(torch.complex(*x.chunk(2, dim=-1))).sum())(x)

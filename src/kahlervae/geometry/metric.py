@@ -1,0 +1,98 @@
+"""Metrics at the door: any function of latents that returns Hermitian matrices."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Complex
+from torch import Tensor
+
+from kahlervae.errors import InputError, out_of_memory
+
+__all__ = ["Metric", "check_metric"]
+
+Metric = Callable[[Tensor], Tensor]
+"""Points (n, d) to Hermitian matrices (n, d, d), row by row."""
+
+
+def check_metric(metric: Metric, z: Complex[Tensor, "n d"]) -> None:
+    """Look at the matrices of a metric at the first two latents, or say what is wrong.
+
+    Every public function that takes a metric calls this once, on latents that are checked.
+
+    Raises:
+        InputError: it fails, returns something else than Hermitian matrices of the latents'
+            precision for every row, or some that are not finite or not positive semidefinite.
+
+    Example:
+        >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
+        >>> check_metric(lambda z: -torch.eye(2, dtype=z.dtype).expand(len(z), 2, 2), z)
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: the metric has the eigenvalue -1 at [1+2j, 0.5-1j]: it is none.
+    """
+    rows = z[:2].detach()
+    if not len(rows):
+        return
+    if callable(getattr(metric, "metric", None)):
+        raise InputError(
+            f"a {type(metric).__name__} is given where its metric is asked for: give its method "
+            "metric."
+        )
+    try:
+        with torch.no_grad():
+            value = metric(rows)
+    except InputError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"the metric fails at latents of shape {tuple(rows.shape)} ({reason})."
+        ) from error
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"the metric returns a {type(value).__name__} in the place of matrices: of a decoder "
+            "give functools.partial(fisher_metric, decoder)."
+        )
+    expected = (*rows.shape, rows.shape[1])
+    if value.shape != expected:
+        raise InputError(
+            f"the metric returns the shape {tuple(value.shape)} for latents {tuple(rows.shape)}, "
+            f"not {expected}: let it have a matrix for every row."
+        )
+    if value.dtype != rows.dtype:
+        raise InputError(
+            f"the metric is {_name(value)} where the latents are {_name(rows)}: give it their type."
+        )
+    _check_matrices(value, rows)
+
+
+def _check_matrices(value: Tensor, rows: Tensor) -> None:
+    double = value.to(torch.complex128)
+    if not value.isfinite().all():
+        bad = int((~double.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise InputError(f"the metric is not finite at {_point(rows[bad])}.")
+    size = double.flatten(1).norm(dim=1)
+    rounding = torch.finfo(value.dtype).eps ** 0.5 * size
+    skew = (double - double.mH).flatten(1).norm(dim=1)
+    if (skew > rounding).any():
+        raise InputError(
+            f"the metric is not Hermitian at {_point(rows[int((skew - rounding).argmax())])}: "
+            "return matrices with g = g.mH."
+        )
+    least = torch.linalg.eigvalsh(double)[:, 0]
+    if (least < -rounding).any():
+        bad = int((least + rounding).argmin())
+        raise InputError(
+            f"the metric has the eigenvalue {least[bad]:.3g} at {_point(rows[bad])}: it is none."
+        )
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _point(z: Tensor) -> str:
+    numbers = [f"{x.real:.3g}{x.imag:+.3g}j" for x in z.tolist()[:4]]
+    return f"[{', '.join([*numbers, '...'] if len(z) > 4 else numbers)}]"

@@ -1,0 +1,362 @@
+"""Decoders that are not what they seem: the right number, or one sentence; never a wrong one."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from geometry.decoders import points
+from torch import distributions as dist
+from torch import nn
+
+from kahlervae.errors import InputError
+from kahlervae.geometry import (
+    closedness_defect,
+    complexify,
+    fisher_form,
+    fisher_metric,
+    fisher_norm,
+    kahler_residual,
+    register_fisher,
+    relative_entropy,
+    relative_entropy_metric,
+    ricci,
+    scalar_curvature,
+)
+from kahlervae.geometry.information import _REGISTRY
+
+WEIGHT = torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+Z = points(4, 2)
+
+
+def hidden(z):
+    return torch.cat([z.real, z.imag], dim=-1) @ WEIGHT.to(z.real.dtype)
+
+
+def form_by_differences(decoder, z, h=1e-4):
+    """JᵀJ of a decoder with unit variance, by central differences of the decoder alone."""
+    x = torch.cat([z.real, z.imag], dim=-1)
+    columns = []
+    for step in h * torch.eye(x.shape[1], dtype=x.dtype):
+        ends = [decoder(torch.complex(*(x + s * step).chunk(2, -1))).mean for s in (-2, -1, 1, 2)]
+        columns.append((ends[0] - 8 * ends[1] + 8 * ends[2] - ends[3]).flatten(1) / (12 * h))
+    jacobian = torch.stack(columns, dim=-1)
+    return jacobian.mT @ jacobian
+
+
+IN_PLACE = {
+    "silu": lambda h: F.silu(h, inplace=True),
+    "mish": lambda h: F.mish(h, inplace=True),
+    "hardsigmoid": lambda h: F.hardsigmoid(h, inplace=True),
+    "rrelu": lambda h: F.rrelu(h, inplace=True),
+    "SiLU": nn.SiLU(inplace=True),
+    "leaky relu": lambda h: F.leaky_relu_(h),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_what_is_written_in_place_counts(name):
+    def decoder(z):
+        h = hidden(z)
+        IN_PLACE[name](h)
+        return dist.Normal(h, 1.0)
+
+    torch.testing.assert_close(
+        fisher_form(decoder, Z), form_by_differences(decoder, Z), rtol=1e-8, atol=1e-8
+    )
+
+
+SQUARES = {
+    "abs": lambda z: z.abs() ** 2,
+    "operator": lambda z: abs(z) ** 2,
+    "parts": lambda z: z.real.abs() ** 2 + z.imag.abs() ** 2,
+    "norm": lambda z: z.unsqueeze(-1).norm(dim=-1) ** 2,
+    "vector norm": lambda z: torch.linalg.vector_norm(z.unsqueeze(-1), dim=-1).square(),
+    "linalg norm": lambda z: torch.linalg.norm(torch.view_as_real(z), dim=-1) ** 2,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("name", SQUARES)
+def test_squares_of_moduli_are_smooth_at_the_origin(name, dtype):
+    """The mean of the prior, where the modulus itself has a kink."""
+    origin = torch.zeros(2, 2, dtype=dtype)
+
+    def decoder(square):
+        def decode(z):
+            s = square(z)
+            return dist.Normal(torch.cat([s + z.real, s[:, :1] * z.real + z.imag], dim=1), 1.0)
+
+        return decode
+
+    plain = decoder(lambda z: z.real**2 + z.imag**2)
+    curved = decoder(SQUARES[name])
+    for measure in (ricci, closedness_defect):
+        found, right = (
+            measure(lambda z, f=f: fisher_metric(f, z), origin) for f in (curved, plain)
+        )
+        torch.testing.assert_close(found, right)
+
+    def logits(square):
+        return lambda z: dist.Bernoulli(logits=square(z) + z.real)
+
+    residual = kahler_residual(logits(SQUARES[name]), origin)
+    right = kahler_residual(logits(lambda z: z.real**2 + z.imag**2), origin)
+    torch.testing.assert_close(residual, right)
+
+    def sphere(z):
+        return ((1 + SQUARES[name](z)) ** -2).to(z.dtype).unsqueeze(-1)
+
+    curvature = scalar_curvature(sphere, origin[:, :1])
+    torch.testing.assert_close(curvature, torch.full_like(curvature, 2.0))
+
+
+class Memo(nn.Module):
+    """Keeps what it has computed, by shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = {}
+
+    def forward(self, z):
+        if z.shape not in self.kept:
+            self.kept[z.shape] = torch.tanh(hidden(z)).detach()
+        return dist.Normal(self.kept[z.shape], 1.0)
+
+
+def straight_through(z):
+    h = hidden(z)
+    return dist.Normal(h + (h.round() - h).detach(), 1.0)
+
+
+@torch.no_grad()
+def without_gradient(z):
+    return dist.Normal(torch.tanh(hidden(z)), 1.0)
+
+
+DETACHED = {
+    "detach": lambda z: dist.Normal(hidden(z).detach(), 1.0),
+    "data": lambda z: dist.Normal(hidden(z.data), 1.0),
+    "a factor": lambda z: dist.Normal(hidden(z).tanh() * hidden(z).detach(), 1.0),
+    "list": lambda z: dist.Normal(torch.tensor(z.real.tolist(), dtype=z.real.dtype), 1.0),
+    "straight through": straight_through,
+    "scale": lambda z: dist.Normal(hidden(z), hidden(z).exp().detach()),
+    "memo": Memo(),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("name", DETACHED)
+def test_derivatives_that_are_not_slopes_are_refused(name, dtype):
+    decoder = Memo() if name == "memo" else DETACHED[name]
+    with pytest.raises(InputError, match=r"not the slope of its values|rows depend"):
+        fisher_metric(decoder, Z.to(dtype))
+
+
+def test_kinks_and_jumps_of_the_slope_are_no_reason_to_refuse():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(4, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 9)
+    )
+    net.requires_grad_(False)
+    for seed in range(10):
+        z = points(2, 2, seed).to(torch.complex64)
+        decoder = lambda z: dist.Normal(net(torch.cat([z.real, z.imag], 1)), 1.0)  # noqa: E731
+        assert fisher_metric(decoder, z).isfinite().all()
+
+
+def batch_statistics(z):
+    h = hidden(z)
+    h = h - h.mean(0)
+    return dist.Normal(h / torch.sqrt(h.var(0, unbiased=False) + 1e-5), 1.0)
+
+
+def by_the_largest(z):
+    h = hidden(z)
+    return dist.Normal(h / h.abs().max(), 1.0)
+
+
+def experts_of_limited_capacity(z, capacity=4):
+    chosen = (hidden(z)[:, :4]).argmax(-1)
+    rank = torch.zeros_like(chosen)
+    for k in range(4):
+        rank[chosen == k] = torch.arange(int((chosen == k).sum()))
+    return dist.Normal(torch.tanh(hidden(z)) * (rank < capacity)[:, None], 1.0)
+
+
+def by_position(z):
+    table = torch.linspace(1, 2, 1000, dtype=z.real.dtype)
+    return dist.Normal(hidden(z) * table[: len(z), None], 1.0)
+
+
+@pytest.mark.parametrize(
+    "decoder", [batch_statistics, by_the_largest, experts_of_limited_capacity, by_position]
+)
+@pytest.mark.parametrize("where", ["origin", "anywhere", "one large row"])
+def test_rows_that_depend_on_each_other_are_refused(decoder, where):
+    z = Z.clone()
+    if where == "origin":
+        z = torch.zeros_like(z)
+    elif where == "one large row":
+        z[0] *= 50
+    with pytest.raises(InputError, match="rows depend on each other"):
+        fisher_metric(lambda z: decoder(z), z)
+
+
+def test_what_is_random_now_and_then_is_refused():
+    class StochasticDepth(nn.Module):
+        def forward(self, z):
+            h = hidden(z)
+            return dist.Normal(h if torch.rand(()) < 0.01 else h + torch.tanh(h), 1.0)
+
+    def dropping(z):
+        h = F.dropout2d(hidden(z).view(-1, 8, 1, 1), 0.01, training=True)
+        return dist.Normal(h.flatten(1), 1.0)
+
+    for seed in range(5):
+        torch.manual_seed(seed)
+        for decoder in (StochasticDepth(), lambda z: dropping(z)):
+            with pytest.raises(InputError, match=r"draws random numbers|rows depend"):
+                fisher_metric(decoder, Z)
+
+
+def test_facts_do_not_outlive_what_they_are_of():
+    class Switching(nn.Module):
+        kind = dist.Normal
+
+        def forward(self, z):
+            return self.kind((z**2).real, torch.exp(z.imag))
+
+    model = Switching()
+    fisher_metric(model, Z)
+    model.kind = dist.Laplace
+    with pytest.raises(InputError, match="returns a Laplace where it returned a Normal"):
+        fisher_metric(model, Z)
+
+    class Noisy(nn.Module):
+        def forward(self, z):
+            mean = (z**2).real
+            return dist.Normal(mean * (1 + torch.randn_like(mean)) if self.training else mean, 1.0)
+
+    noisy = Noisy().eval()
+    fisher_metric(noisy, Z)
+    noisy.train()
+    with pytest.raises(InputError, match="draws random numbers"):
+        fisher_metric(noisy, Z)
+
+    def decorated(f):
+        def wrapper(*arguments):
+            return f(*arguments)
+
+        return wrapper
+
+    class Two:
+        @decorated
+        def first(self, z):
+            return dist.Normal((z**2).real, torch.exp(z.imag))
+
+        @decorated
+        def second(self, z):
+            return dist.Laplace((z**2).real, torch.exp(z.imag))
+
+    two = Two()
+    fisher_metric(two.first, Z)
+    alone = fisher_metric(lambda z: dist.Laplace((z**2).real, torch.exp(z.imag)), Z)
+    torch.testing.assert_close(fisher_metric(two.second, Z), alone)
+
+
+def test_what_is_registered_again_is_taken_at_once():
+    class Rayleigh(dist.Distribution):
+        arg_constraints = {"scale": dist.constraints.positive}  # noqa: RUF012
+
+        def __init__(self, scale):
+            self.scale = scale
+            super().__init__(scale.shape)
+
+    try:
+        register_fisher(Rayleigh, "scale")(lambda at, d: d.scale / at.scale)
+        decoder = lambda z: Rayleigh(torch.exp(z.real))  # noqa: E731
+        before = fisher_metric(decoder, Z)
+        register_fisher(Rayleigh, "scale")(lambda at, d: 2 * d.scale / at.scale)
+        torch.testing.assert_close(fisher_metric(decoder, Z), 4 * before)
+    finally:
+        del _REGISTRY[Rayleigh]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("unit", [1.0, 30.0, 255.0, 1e4])
+def test_a_wrong_derivative_does_not_hide_behind_large_numbers(unit):
+    """A traced layer norm in the variance, beside a mean of 0 to 255."""
+    norm = torch.jit.trace(nn.LayerNorm(8), torch.zeros(1, 8))
+
+    def decoder(z):
+        h = hidden(z)
+        return dist.Normal(unit * torch.sin(h), torch.exp(norm(torch.tanh(h))))
+
+    with pytest.raises(InputError, match=r"second derivatives.*native_layer_norm"):
+        closedness_defect(lambda z: fisher_metric(decoder, z), Z.to(torch.complex64))
+
+
+def test_transforms_with_parameters_anywhere_are_not_taken_for_fixed():
+    def shifted(z):
+        return dist.transforms.AffineTransform(z.real.sum(1, keepdim=True), 2.0)
+
+    def base(z):
+        return dist.Normal(torch.zeros(len(z), 1, dtype=z.real.dtype), 1.0)
+
+    def stacked(z):
+        parts = [dist.transforms.AffineTransform(x[:, 0], 2.0) for x in (z.real, z.imag)]
+        return dist.TransformedDistribution(
+            dist.Normal(torch.zeros(len(z), 2, dtype=z.real.dtype), 1.0),
+            [dist.transforms.StackTransform(parts, dim=1)],
+        )
+
+    for decoder in (
+        lambda z: dist.TransformedDistribution(base(z), [shifted(z).inv]),
+        lambda z: dist.TransformedDistribution(base(z), [shifted(z).inv.inv]),
+        stacked,
+    ):
+        with pytest.raises(InputError, match="TransformedDistribution is known"):
+            fisher_metric(decoder, Z)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_supports_that_move_are_refused(dtype):
+    one = torch.ones(())
+    for decoder in (
+        lambda z: dist.Uniform(z.real - 1, z.real + 1),
+        lambda z: dist.Uniform(0 * z.real, 1e3 + z.real),
+        lambda z: dist.Pareto(1e5 + z.real, one),
+    ):
+        with pytest.raises(InputError, match="support depends on the latent"):
+            fisher_metric(decoder, Z.to(dtype))
+
+
+def test_a_density_of_its_own_is_not_that_of_the_parent():
+    class Heavy(dist.Normal):
+        def log_prob(self, x):
+            return dist.StudentT(1.0, self.loc, self.scale).log_prob(x)
+
+    with pytest.raises(InputError, match="of Heavy is known"):
+        fisher_metric(lambda z: Heavy(z.real, 1.0), Z)
+
+    class Named(dist.Normal):
+        """Only a name."""
+
+    torch.testing.assert_close(
+        fisher_metric(lambda z: Named(z.real, 1.0), Z),
+        fisher_metric(lambda z: dist.Normal(z.real, 1.0), Z),
+    )
+
+
+def test_shapes_that_do_not_go_together_are_refused():
+    decoder = lambda z: dist.Normal(z.real, 1.0)  # noqa: E731
+    with pytest.raises(InputError, match=r"base has the shape \(4, 2\) and z \(1, 2\)"):
+        relative_entropy(decoder, Z, Z[:1])
+    with pytest.raises(InputError, match=r"v has the shape \(1, 2\) and z \(4, 2\)"):
+        fisher_norm(decoder, Z, Z[:1])
+    assert relative_entropy(decoder, Z[:0], Z[:0]).shape == (0,)
+    assert relative_entropy_metric(decoder, Z[:0]).shape == (0, 2, 2)
+
+
+def test_behind_complexify_all_is_seen_as_well():
+    with pytest.raises(InputError, match="derivative is not the slope"):
+        fisher_metric(complexify(lambda u: dist.Normal(u.detach(), 1.0)), Z)
