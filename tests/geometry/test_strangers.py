@@ -9,11 +9,15 @@ from torch import nn
 
 from kahlervae.errors import InputError
 from kahlervae.geometry import (
+    check_decoder,
     closedness_defect,
     complexify,
+    estimate_closedness_defect,
+    estimate_hermitian_defect,
     fisher_form,
     fisher_metric,
     fisher_norm,
+    hermitian_defect,
     kahler_residual,
     register_fisher,
     relative_entropy,
@@ -355,6 +359,60 @@ def test_shapes_that_do_not_go_together_are_refused():
         fisher_norm(decoder, Z, Z[:1])
     assert relative_entropy(decoder, Z[:0], Z[:0]).shape == (0,)
     assert relative_entropy_metric(decoder, Z[:0]).shape == (0, 2, 2)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_determinants_of_singular_matrices_have_derivatives(size):
+    generator = torch.Generator().manual_seed(1)
+    table = torch.randn(4, size * size, dtype=torch.float64, generator=generator)
+
+    def decoder(z):
+        x = torch.cat([z.real, z.imag], dim=1) @ table
+        return dist.Normal(torch.linalg.det(x.unflatten(1, (size, size)))[:, None], 1.0)
+
+    z = torch.cat([Z, torch.zeros(1, 2)])
+    expected = form_by_differences(decoder, z, 1e-3)
+    torch.testing.assert_close(fisher_form(decoder, z), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_one_number_a_latent_needs_no_axis_of_its_own():
+    def flat(z):
+        return dist.Bernoulli(logits=z.real[:, 0] ** 2 + z.imag[:, 1])
+
+    def deep(z):
+        return dist.Bernoulli(logits=flat(z).logits[:, None])
+
+    for measure in (fisher_metric, hermitian_defect, kahler_residual, relative_entropy_metric):
+        torch.testing.assert_close(measure(flat, Z), measure(deep, Z))
+    assert check_decoder(flat, Z).passed
+
+
+def test_categories_that_never_are_do_not_count():
+    never = torch.tensor([False, False, True])
+
+    def masked(z):
+        logits = torch.cat([z.real, 0 * z.real[:, :1]], dim=1)
+        return dist.Categorical(logits=logits.masked_fill(never, -torch.inf))
+
+    def without(z):
+        return dist.Categorical(logits=z.real)
+
+    for measure in (fisher_metric, hermitian_defect, kahler_residual):
+        torch.testing.assert_close(measure(masked, Z), measure(without, Z))
+
+
+def test_a_constant_decoder_has_no_defect():
+    def constant(z):
+        return dist.Normal(0 * z.real, 1.0)
+
+    for found in (
+        hermitian_defect(constant, Z),
+        kahler_residual(constant, Z),
+        closedness_defect(lambda z: fisher_metric(constant, z), Z),
+        *estimate_hermitian_defect(constant, Z),
+        *estimate_closedness_defect(constant, Z),
+    ):
+        assert (found == 0).all()
 
 
 def test_behind_complexify_all_is_seen_as_well():

@@ -198,7 +198,7 @@ def _examined(decoder: Decoder, row: Tensor, differentiated: bool, differentiabl
         def separate(x: Tensor, asked: Callable[[Decoder, Tensor], Any] = ask) -> list[Tensor]:
             """Every parameter of rows as real vectors, of real coordinates."""
             inner = unwrapped(asked(decoder, torch.complex(*x.chunk(2, dim=-1))))
-            return [_real(getattr(inner, name)).flatten(1) for name in names]
+            return [_real(getattr(inner, name)).reshape(len(x), -1) for name in names]
 
         def parameters(x: Tensor) -> Tensor:
             return torch.cat(separate(x), dim=1)

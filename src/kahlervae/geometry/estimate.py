@@ -175,6 +175,9 @@ def _root_of_ratio(numerator: Tensor, denominator: Tensor) -> DefectEstimate:
         total - sum(s.movedim(a, 1).flatten(2).sum(2) for a in range(1, axes + 1))
         for s, total in zip(squares, totals, strict=True)
     ]
+    # A constant decoder has a metric of 0, and no defect.
+    totals[1] = totals[1].where(totals[1] > 0, 1)
+    without[1] = without[1].where(without[1] > 0, 1)
     whole = (totals[0] / totals[1]).clamp_min(0).sqrt()
     parts = (without[0] / without[1]).clamp_min(0).sqrt()
     mean = parts.mean(1)

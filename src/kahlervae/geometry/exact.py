@@ -343,6 +343,15 @@ def _logdet(input: Tensor) -> Tensor:
 
 @_stands_in_for(torch.linalg.det)
 def _det(A: Tensor) -> Tensor:
+    """Polynomials for small matrices, which singular ones have derivatives of, too."""
+    if A.shape[-1] == 1:
+        return A[..., 0, 0]
+    if A.shape[-1] == 2:
+        return A[..., 0, 0] * A[..., 1, 1] - A[..., 0, 1] * A[..., 1, 0]
+    if A.shape[-1] == 3:
+        first, second, third = A.unbind(-2)
+        minors = second.roll(-1, -1) * third.roll(-2, -1) - second.roll(-2, -1) * third.roll(-1, -1)
+        return (first * minors).sum(-1)
     permutation, _, upper = torch.linalg.lu(A)
     return torch.linalg.det(permutation) * upper.diagonal(dim1=-2, dim2=-1).prod(-1)
 

@@ -19,6 +19,7 @@ from kahlervae.geometry.decoder import Decoder, ask, examine, explained
 from kahlervae.geometry.exact import exact
 from kahlervae.geometry.fisher import fisher_metric
 from kahlervae.geometry.information import unwrapped
+from kahlervae.geometry.kahler import relative_size
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, gathered
 from kahlervae.geometry.wirtinger import has_pushforward, mixed_hessian
@@ -202,12 +203,13 @@ def _residual(decoder: Decoder, z: Tensor, memory: int) -> Tensor:
     statistics = mean_statistics(ask(decoder, z))
 
     def contracted(point: Tensor) -> Tensor:
-        return (statistics * _natural(decoder, point)).flatten(1).sum(1)
+        natural = _natural(decoder, point).masked_fill(statistics == 0, 0)  # −∞ of what never is
+        return (statistics * natural).reshape(len(point), -1).sum(1)
 
     with explained(decoder, z):
         term = mixed_hessian(contracted, z)
     metric = fisher_metric(decoder, z, memory)
-    return torch.linalg.matrix_norm(term) / torch.linalg.matrix_norm(metric)
+    return relative_size(term, metric)
 
 
 def _natural(decoder: Decoder, z: Tensor) -> Tensor:

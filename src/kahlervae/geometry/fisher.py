@@ -296,7 +296,7 @@ def _standardised(
     parts = [features] if isinstance(features, Tensor) else list(features)
     if _has_constant_variance(decoder) or _holomorphic(decoder):
         parts = parts[:1]  # the variance does not depend on z
-    flat = [part.flatten(2) for part in parts]
+    flat = [part.reshape(*part.shape[:2], -1) for part in parts]
     return torch.cat(flat, dim=-1) if len(flat) > 1 else flat[0]
 
 

@@ -13,7 +13,7 @@ from kahlervae.geometry.memory import MEMORY, chunks, gathered
 from kahlervae.geometry.metric import check_metric
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, wirtinger
 
-__all__ = ["closedness_defect", "hermitian_defect", "smallest_eigenvalue"]
+__all__ = ["closedness_defect", "hermitian_defect", "relative_size", "smallest_eigenvalue"]
 
 
 def hermitian_defect(
@@ -38,7 +38,7 @@ def hermitian_defect(
     """
     form = fisher_form(decoder, z, memory)
     relation, metric = holomorphic_part(form), hermitian_part(form)
-    return torch.linalg.matrix_norm(relation) / torch.linalg.matrix_norm(metric)
+    return relative_size(relation, metric)
 
 
 def closedness_defect(
@@ -87,6 +87,20 @@ def _closedness_defect(
     size = derivative.flatten(1).norm(dim=1)
     rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * torch.linalg.matrix_norm(value)
     return torch.where(unit * size > rounding, defect / size, 0.0)
+
+
+def relative_size(
+    part: Complex[Tensor, "n d d"], metric: Complex[Tensor, "n d d"]
+) -> Float[Tensor, " n"]:
+    """Norm of a part of a metric over that of the metric; 0 where there is nothing of either.
+
+    Example:
+        >>> one = torch.ones(1, 1, 1)
+        >>> relative_size(one, 4 * one), relative_size(0 * one, 0 * one)
+        (tensor([0.2500]), tensor([0.]))
+    """
+    sizes = torch.linalg.matrix_norm(part), torch.linalg.matrix_norm(metric)
+    return torch.where(sizes[0] > 0, sizes[0] / sizes[1], 0.0)
 
 
 def smallest_eigenvalue(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:
