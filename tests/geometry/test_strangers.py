@@ -418,3 +418,18 @@ def test_a_constant_decoder_has_no_defect():
 def test_behind_complexify_all_is_seen_as_well():
     with pytest.raises(InputError, match="derivative is not the slope"):
         fisher_metric(complexify(lambda u: dist.Normal(u.detach(), 1.0)), Z)
+
+
+def test_places_that_nobody_asks_for_need_no_value():
+    """A decoder of the unit ball, and one whose weights grow exponentially."""
+
+    def ball(z):
+        rest = 1 - (z.real**2 + z.imag**2).sum(1, keepdim=True)
+        return dist.Normal(z.real, rest.log().neg().rsqrt())
+
+    def steep(z):
+        return dist.Normal(hidden(z), torch.exp(8 * hidden(z)))
+
+    inside = 0.9 * Z / Z.norm(dim=1, keepdim=True)
+    assert fisher_metric(ball, inside).isfinite().all()
+    assert fisher_metric(steep, Z.to(torch.complex64)).isfinite().all()

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import math
 import random
 import re
@@ -67,12 +68,16 @@ class Facts(NamedTuple):
         kind: the class of its distribution.
         information: how the Fisher information of its distribution is found; None if it is not
             registered.
+        parameters: the names of its parameters that may depend on latents.
         memory: bytes that the derivative of one row along one tangent takes, at most.
+        learned: whether they depend on what is being differentiated besides latents.
     """
 
     kind: type
     information: Information | None
+    parameters: tuple[str, ...]
     memory: int
+    learned: bool
 
 
 def ask(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Any:
@@ -161,21 +166,24 @@ def examine(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Facts:
         InputError: one of these is wrong; names the operation where it is known.
     """
     plain, differentiated = _plain(z)
-    row = plain.reshape(-1, z.shape[-1])[:2]
+    row = plain.reshape(-1, z.shape[-1])[:1]
     owner = getattr(decoder, "__self__", decoder)
     kept: dict[Any, Facts] = {}
     with contextlib.suppress(TypeError):  # neither hashable nor weakly referable: examined anew
         kept = _EXAMINED.setdefault(owner, kept)
-    differentiable = differentiated or torch.is_grad_enabled()
     # What the decoder is may have changed since: which method, its modules' modes, the registry.
     modules = owner.modules() if isinstance(owner, torch.nn.Module) else ()
     state = (getattr(decoder, "__func__", None), tuple(m.training for m in modules), revision())
     key = (*state, z.dtype, z.device, z.shape[-1])
-    kind = (differentiated, differentiable)
-    if (*key, *kind) not in kept:
-        with temporarily_clear_interpreter_stack(), _disable_current_modes():
-            kept[(*key, *kind)] = _examined(decoder, row, *kind)
-    return kept[(*key, *kind)]
+    with temporarily_clear_interpreter_stack(), _disable_current_modes():
+        if key not in kept:
+            kept[key] = _examined(decoder, row)
+        facts = kept[key]
+        twice = differentiated or (torch.is_grad_enabled() and facts.learned)
+        if twice and (*key, "twice") not in kept:
+            _examine_twice(decoder, row, facts)
+            kept[(*key, "twice")] = facts
+    return facts
 
 
 def _plain(z: Tensor) -> tuple[Tensor, bool]:
@@ -185,43 +193,65 @@ def _plain(z: Tensor) -> tuple[Tensor, bool]:
     return plain.detach(), plain is not z or z.requires_grad or tangent is not None
 
 
-def _examined(decoder: Decoder, row: Tensor, differentiated: bool, differentiable: bool) -> Facts:
-    row = torch.where(row.isfinite(), row, 0)
+def _examined(decoder: Decoder, row: Tensor) -> Facts:
+    x, beside = _places(row)
     with torch.enable_grad(), explained(decoder, row):
-        with _Stateless(row), _without_chance():
-            likelihood = unwrapped(ask(decoder, row[:1]))
+        with _Stateless(x), _without_chance():
+            likelihood = unwrapped(ask(decoder, torch.complex(*x.chunk(2, dim=-1))))
         known = information(likelihood)
         if known is None:
             kl(likelihood, likelihood)  # refused if that is not known, either
         names = known.parameters if known else _differentiable(likelihood)
-
-        def separate(x: Tensor, asked: Callable[[Decoder, Tensor], Any] = ask) -> list[Tensor]:
-            """Every parameter of rows as real vectors, of real coordinates."""
-            inner = unwrapped(asked(decoder, torch.complex(*x.chunk(2, dim=-1))))
-            return [_real(getattr(inner, name)).reshape(len(x), -1) for name in names]
+        separate = functools.partial(_separate, decoder, names)
 
         def parameters(x: Tensor) -> Tensor:
             return torch.cat(separate(x), dim=1)
 
-        x = torch.cat([row.real, row.imag], dim=-1)
-        memory = allocated(lambda: jvp(parameters, (x[:1],), (torch.ones_like(x[:1]),)))
-        alone = parameters(x[:1])
+        memory = allocated(lambda: jvp(parameters, (x,), (torch.ones_like(x),)))
+        alone = parameters(x)
         learned = alone.requires_grad or debug_unwrap(alone) is not alone
-        # Next to the row, for at a latent such as 0 a function may be as nowhere else.
-        beside = x[:1] + 1e-3 * _draw(x[:1], torch.Generator().manual_seed(1)) * (1 + x[:1].abs())
         count = min(COMPANY, max(2, MEMORY // memory))
-        elsewhere = x[:1] + _draw(x[:1], torch.Generator().manual_seed(5))
-        _check_rows(parameters, x[:1], count)
+        _check_rows(parameters, x, count)
+        elsewhere = x + _draw(x, torch.Generator().manual_seed(5))
         _check_rows(parameters, elsewhere, count + 1)  # nothing kept by shape serves both
-        _check_derivatives(
-            _in_equal_units(separate, beside),
-            beside,
-            differentiated or (differentiable and learned),
-        )
+        _check_derivatives(_in_equal_units(separate, beside), beside, twice=False)
         _check_values(separate, beside)
         if known is None:
-            _check_minimum(decoder, x[:1])
-    return Facts(type(likelihood), known, memory)
+            _check_minimum(decoder, x)
+    return Facts(type(likelihood), known, names, memory, learned)
+
+
+def _examine_twice(decoder: Decoder, row: Tensor, facts: Facts) -> None:
+    _, beside = _places(row)
+    with torch.enable_grad(), explained(decoder, row):
+        separate = functools.partial(_separate, decoder, facts.parameters)
+        _check_derivatives(_in_equal_units(separate, beside), beside, twice=True)
+
+
+def _places(row: Tensor) -> tuple[Tensor, Tensor]:
+    """Real coordinates of a row, and next to it, for at 0 a function may be as nowhere else."""
+    row = torch.where(row.isfinite(), row, 0)
+    x = torch.cat([row.real, row.imag], dim=-1)
+    return x, x + 1e-3 * _draw(x, torch.Generator().manual_seed(1)) * (1 + x.abs())
+
+
+def _separate(
+    decoder: Decoder,
+    names: tuple[str, ...],
+    x: Tensor,
+    asked: Callable[[Decoder, Tensor], Any] = ask,
+) -> list[Tensor]:
+    """Every parameter of rows as real vectors, of real coordinates."""
+    inner = unwrapped(asked(decoder, torch.complex(*x.chunk(2, dim=-1))))
+    return [_real(getattr(inner, name)).reshape(len(x), -1) for name in names]
+
+
+def _if_defined(f: Callable[[Tensor], Any], x: Tensor) -> Any:
+    """f(x); None where the decoder has no value, at a place that nobody but us has asked for."""
+    try:
+        return f(x)
+    except InputError:
+        return None
 
 
 def _real(value: Tensor) -> Tensor:
@@ -286,11 +316,12 @@ COMPANY = 32
 
 
 def _check_rows(parameters: Callable[[Tensor], Tensor], x: Tensor, count: int) -> None:
-    alone = parameters(x)
-    finite = bool(alone.isfinite().all())
+    alone = _if_defined(parameters, x)
+    if alone is None or not alone.isfinite().all():
+        return
     scale = _largest(alone).clamp_min(torch.finfo(x.dtype).tiny)
     rounding = torch.finfo(x.dtype).eps ** 0.5  # some operations differ in the last digits
-    if finite and not _largest(alone - parameters(x)) <= rounding * scale:
+    if not _largest(alone - parameters(x)) <= rounding * scale:
         raise InputError(
             "the decoder gives another distribution when it is asked again, so that it draws "
             "random numbers or keeps a state: call .eval() on it, and return the distribution "
@@ -300,8 +331,10 @@ def _check_rows(parameters: Callable[[Tensor], Tensor], x: Tensor, count: int) -
     stream = torch.Generator().manual_seed(2)
     like = x + 1e-3 * torch.cat([_draw(x, stream) for _ in range(count // 2)])
     unlike = 1.5 * (x + torch.cat([_draw(x, stream) for _ in range(count - count // 2)]))
-    together = parameters(torch.cat([like, x, unlike]))[len(like) : len(like) + 1]
-    if finite and not _largest(alone - together) <= _tolerance(x) * scale:
+    companies = (torch.cat(parts) for parts in ([like, x, unlike], [like, x]))
+    batches = (_if_defined(parameters, company) for company in companies)
+    together = next((batch[len(like)] for batch in batches if batch is not None), alone)
+    if not _largest(alone - together) <= _tolerance(x) * scale:
         raise InputError(
             "the decoder's rows depend on each other: a latent gets another distribution in other "
             "company, as by batch statistics; make it a function of each row alone."
@@ -319,10 +352,10 @@ def _check_minimum(decoder: Decoder, x: Tensor) -> None:
     slope = grad(entropy)(x)
     curvature = jvp(grad(entropy), (x,), (torch.ones_like(x),))[1]
     v = _draw(x, torch.Generator().manual_seed(4)) * (1 + x.abs())
-    around = torch.stack([entropy(x + h * v).detach() for h in (-0.1, -1e-3, 1e-3, 0.1)])
-    if not around.isfinite().all() or not slope.abs().amax() ** 2 <= _tolerance(x) * (
-        curvature.abs().amax() + slope.abs().amax()
-    ):
+    around = [_if_defined(entropy, x + h * v) for h in (-0.1, -1e-3, 1e-3, 0.1)]
+    infinite = any(value is not None and value.isinf() for value in around)
+    sizes = _largest(slope), _largest(curvature)
+    if infinite or not sizes[0] ** 2 <= _tolerance(x) * (sizes[1] + sizes[0]):
         raise InputError(
             f"the relative entropy of {type(unwrapped(likelihood)).__name__} has no minimum at "
             "its base point, since its support depends on the latent: it has no Fisher information."
@@ -343,9 +376,10 @@ def _check_values(separate: Callable[..., list[Tensor]], x: Tensor) -> None:
             )
     v = _draw(x, torch.Generator().manual_seed(3))
     slopes = jvp(lambda x: tuple(separate(x)), (x,), (v,))[1]
-    differences = [_difference(separate, x, v, h) for h in _steps(x, v)]
-    for slope, value, *found in zip(slopes, separate(x), *differences, strict=True):
-        if _contradicted(slope, value, found, _steps(x, v)):
+    tried = {h: _difference(separate, x, v, h) for h in _steps(x, v)}
+    steps = {h: difference for h, difference in tried.items() if difference is not None}
+    for k, (slope, value) in enumerate(zip(slopes, separate(x), strict=True)):
+        if _contradicted(slope, value, {h: steps[h][k] for h in steps}):
             raise InputError(
                 "the decoder's derivative is not the slope of its values: a part of it is "
                 "detached, computed without gradients or outside of torch, kept from an earlier "
@@ -362,24 +396,23 @@ def _steps(x: Tensor, v: Tensor) -> list[float]:
 
 def _difference(
     separate: Callable[[Tensor], list[Tensor]], x: Tensor, v: Tensor, h: float
-) -> list[Tensor]:
-    ends = zip(separate(x + h * v), separate(x - h * v), strict=True)
-    return [((above - below) / (2 * h)).detach() for above, below in ends]
+) -> list[Tensor] | None:
+    above, below = (_if_defined(separate, x + step * v) for step in (h, -h))
+    if above is None or below is None:
+        return None
+    return [((a - b) / (2 * h)).detach() for a, b in zip(above, below, strict=True)]
 
 
-def _contradicted(
-    slope: Tensor, value: Tensor, differences: list[Tensor], steps: list[float]
-) -> bool:
-    """Whether differences tell, and tell of another slope.
+def _contradicted(slope: Tensor, value: Tensor, differences: dict[float, Tensor]) -> bool:
+    """Whether differences, by their steps, tell, and tell of another slope.
 
     At kinks two steps give two slopes, and a short one gives rounding errors.
     """
     size = torch.linalg.vector_norm
     eps = torch.finfo(value.dtype).eps
-    for far, near, h in zip(differences[:-1], differences[1:], steps[1:], strict=True):
+    for (_, far), (h, near) in itertools.pairwise(differences.items()):
         total = size(slope) + size(near)
-        rounding = eps * size(value) / h
-        certain = size(far - near) <= 0.02 * total and rounding <= 0.02 * total
+        certain = size(far - near) <= 0.02 * total and eps * size(value) / h <= 0.02 * total
         if certain and not size(slope - near) <= 0.1 * total:
             return True
     return False
