@@ -1,7 +1,7 @@
 """The best Kähler approximant in a class: a potential regressed on given metrics."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from kahlervae.geometry.potential import Potential
 from kahlervae.nn.optimiser import Adam
 
 __all__ = [
+    "calibrate_anchor_potential",
     "calibrate_posterior_potential",
     "fit_potential",
     "polish_potential",
@@ -357,19 +358,68 @@ def calibrate_posterior_potential(
         True
     """
     z, metrics = _check_probes(z, metrics)
-    candidates = []
+    units = [MixturePotential.from_posterior(mean, scale * variance) for scale in TEMPERATURES]
+    return _calibrated(units, z, metrics)
+
+
+def calibrate_anchor_potential(
+    anchors: Complex[Tensor, "components d"],
+    anchor_metrics: Complex[Tensor, "components d d"],
+    z: Complex[Tensor, "n d"],
+    metrics: Complex[Tensor, "n d d"],
+) -> MixturePotential:
+    """The potential of metrics at anchors at the rate and strength that suit other metrics best.
+
+    :meth:`~kahlervae.geometry.mixture.MixturePotential.from_metrics` for every rate of
+    :data:`RATES`, with the strength of :func:`calibrate_posterior_potential`: K exact metrics, two
+    numbers, and nothing else is fitted.
+
+    Args:
+        anchors: a_k.
+        anchor_metrics: the metric at each of them.
+        z: probes that are no anchors.
+        metrics: the metric at each of these.
+
+    Returns:
+        The potential, without gradients.
+
+    Raises:
+        InputError: as :func:`fit_potential` does.
+
+    Example:
+        Metrics of such a potential give it back:
+
+        >>> a = torch.tensor([[1 + 0j], [-1 + 0j]])
+        >>> own = torch.tensor([[[2 + 0j]], [[4 + 0j]]])
+        >>> z = torch.tensor([[0j], [1 + 1j], [-2j]])
+        >>> metrics = MixturePotential.from_metrics(a, own, 0.4).scaled(0.5).metric(z).detach()
+        >>> potential = calibrate_anchor_potential(a, own, z, metrics)
+        >>> torch.allclose(potential.metric(z), metrics)
+        True
+    """
+    z, metrics = _check_probes(z, metrics)
+    anchors, anchor_metrics = _check_probes(anchors, anchor_metrics)
+    units = [MixturePotential.from_metrics(anchors, anchor_metrics, rate) for rate in RATES]
+    return _calibrated(units, z, metrics)
+
+
+def _calibrated(units: Iterable[MixturePotential], z: Tensor, metrics: Tensor) -> MixturePotential:
+    """That of the potentials which, at its best strength, has the least error."""
     norms = torch.linalg.matrix_norm(metrics)
-    for temperature in TEMPERATURES:
-        unit = MixturePotential.from_posterior(mean, temperature * variance).to(z.device).metric(z)
-        unit = unit.detach()
-        inner = (unit * metrics.conj()).sum((-2, -1)).real / norms.square()
-        square = torch.linalg.matrix_norm(unit).square() / norms.square()
+    best: tuple[float, MixturePotential] | None = None
+    for unit in units:
+        potential = unit.to(z.device).requires_grad_(False)
+        metric = potential.metric(z)
+        inner = (metric * metrics.conj()).sum((-2, -1)).real / norms.square()
+        square = torch.linalg.matrix_norm(metric).square() / norms.square()
         strength = float(inner.sum() / square.sum())
-        loss = float((torch.linalg.matrix_norm(strength * unit - metrics) / norms).square().mean())
-        candidates.append((loss, temperature, strength))
-    _, temperature, strength = min(candidates)
-    potential = MixturePotential.from_posterior(mean, temperature * variance, strength)
-    return potential.to(z.device).requires_grad_(False)
+        errors = torch.linalg.matrix_norm(strength * metric - metrics) / norms
+        loss = errors.square().mean().item()
+        if best is None or loss < best[0]:
+            best = loss, potential.scaled(strength)
+    assert best is not None
+    return best[1]
 
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+RATES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

@@ -42,7 +42,7 @@ __all__ = [
 POTENTIALS = ("fitted", "posterior", "constant")
 
 CALIBRATION = 12
-"""Every how many-th probe calibrates the posterior potential."""
+"""Every how many-th probe calibrates two numbers of a potential that is not fitted."""
 
 HELD_BACK = 10
 """Every how many-th probe judges the candidates and fits none."""
