@@ -57,9 +57,10 @@ $(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
 	$(VENV)-peers/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-peers: $(VENV)-peers/.installed ## compare with pythae on MNIST, into results/peers/ (see comparison/README.md)
-	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors
+peers: $(VENV)-peers/.installed ## compare with pythae on MNIST and with stochman on the digits, into results/peers/ (see comparison/README.md)
+	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors results/paper/digits/pixels/complex/seed=0/potential.safetensors
 	$(VENV)-peers/bin/python comparison/pythae_peers.py
+	$(VENV)-peers/bin/python comparison/stochman_geodesics.py
 
 # What the weights are tried on: oracles, and potentials of models.
 WEIGHED = $(foreach dataset,digits mnist,\
