@@ -21,6 +21,7 @@ from kahlervae.nn.optimiser import Adam
 __all__ = [
     "calibrate_anchor_potential",
     "calibrate_posterior_potential",
+    "continue_fit",
     "fit_potential",
     "polish_potential",
     "potential_error",
@@ -85,18 +86,56 @@ def fit_potential(
         >>> potential.certificate().valid
         True
     """
-    potential = random_potential(kind, size, z.shape[1], UNIT, generator, z.dtype).to(z.device)
     z, metrics = _check_probes(z, metrics)
-    scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.double().mean()) / UNIT
-    metrics = metrics / scale
-    regress(potential, z, metrics, steps, learning_rate, generator, batch)
-    if not all(parameter.isfinite().all() for parameter in potential.parameters()):
-        shape = ", ".join(f"{key} {value}" for key, value in size.items())
+    start = random_potential(kind, size, z.shape[1], UNIT, generator, z.dtype).to(z.device)
+    start = start.scaled(_scale(metrics))
+    return continue_fit(start, z, metrics, steps, learning_rate, generator, batch)
+
+
+def continue_fit(
+    potential: Potential,
+    z: Complex[Tensor, "n d"],
+    metrics: Complex[Tensor, "n d d"],
+    steps: int,
+    learning_rate: float,
+    generator: torch.Generator,
+    batch: int = 256,
+) -> Potential:
+    """The potential after further steps of :func:`fit_potential`, which takes the other arguments.
+
+    The rate rises and falls once more: a fit in two parts is as good as one of a few more steps.
+
+    Args:
+        potential: where to start; it stays as it is.
+
+    Raises:
+        InputError: as :func:`fit_potential` does.
+
+    Example:
+        >>> stream = torch.Generator().manual_seed(0)
+        >>> z = torch.randn(256, 1, dtype=torch.complex64, generator=stream)
+        >>> metrics = 1 + (1 + z * z.conj()).unsqueeze(-1) ** -2
+        >>> size = {"groups": 2, "components": 8}
+        >>> start = fit_potential(z, metrics, "mixture", size, 50, 0.1, stream)
+        >>> potential = continue_fit(start, z, metrics, 100, 0.1, stream)
+        >>> potential_error(potential, z, metrics) < potential_error(start, z, metrics)
+        True
+    """
+    z, metrics = _check_probes(z, metrics)
+    scale = _scale(metrics)
+    fitted = potential.scaled(1 / scale).requires_grad_(True)
+    regress(fitted, z, metrics / scale, steps, learning_rate, generator, batch)
+    if not all(parameter.isfinite().all() for parameter in fitted.parameters()):
         raise InputError(
-            f"the fit of a {kind} potential ({shape}) to {len(z)} metrics diverged: lower the "
+            f"the fit of a {type(potential).__name__} to {len(z)} metrics diverged: lower the "
             "learning rate."
         )
-    return potential.requires_grad_(False).scaled(scale)
+    return fitted.requires_grad_(False).scaled(scale)
+
+
+def _scale(metrics: Tensor) -> float:
+    """What metrics are to be divided by."""
+    return metrics.diagonal(dim1=-2, dim2=-1).real.double().mean().item() / UNIT
 
 
 def regress(
@@ -225,7 +264,7 @@ def polish_potential(
         True
     """
     z, metrics = _check_probes(z, metrics)
-    scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.double().mean()) / UNIT
+    scale = _scale(metrics)
     metrics = metrics / scale
     polished = potential.scaled(1 / scale).requires_grad_(True)
     reals = [
