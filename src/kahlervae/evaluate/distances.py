@@ -58,7 +58,7 @@ def compare_distances(
         One row per model and metric. ``spearman``: rank correlation with the exact lengths;
         ``seeds_spearman``: mean rank correlation with the same metric of the other models, NaN
         where there are none; ``accuracy_<n>``: see :func:`few_shot_accuracy`, NaN without labels;
-        ``microseconds_per_pair``: on this machine.
+        ``microseconds_per_pair``: CPU time, so that other work on the machine does not count.
 
     Raises:
         InputError: there are fewer than two test samples, or a length is not finite.
@@ -193,9 +193,9 @@ def _measure_all(
 def _measure(model: VAE, lengths: Lengths, chosen: _Chosen) -> _Measured:
     first, second = (model.encode(samples).mean for samples in chosen.pairs)
     lengths(first[:WARM], second[:WARM])
-    start = time.perf_counter()
+    start = time.process_time()
     found = lengths(first, second)
-    microseconds = 1e6 * (time.perf_counter() - start) / len(first)
+    microseconds = 1e6 * (time.process_time() - start) / len(first)
     if chosen.labels is None:
         return _Measured(found, None, microseconds)
     a, b = (model.encode(samples).mean for samples in (chosen.queries, chosen.labelled))
