@@ -15,6 +15,7 @@ from kahlervae.geometry import (
     MixtureDecoder,
     Potential,
     affine_invariant_distance,
+    calibrate_anchor_potential,
     closedness_defect,
     fisher_metric,
     hermitian_defect,
@@ -26,7 +27,6 @@ from kahlervae.geometry import (
     smallest_eigenvalue,
 )
 from kahlervae.geometry.decoder import Decoder
-from kahlervae.geometry.fit import calibrate_anchor_potential
 from kahlervae.geometry.log_partition_potential import KahlerDecoder
 from kahlervae.geometry.wirtinger import basis, pushforward
 from kahlervae.models import VAE, ComplexGaussian, ComplexPosterior, RealGaussian
