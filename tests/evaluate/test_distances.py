@@ -125,6 +125,6 @@ def test_bad_input(models, splits):
     broken = MixturePotential.constant(torch.eye(2, dtype=torch.complex64))
     broken.background.mul_(torch.nan)
     with pytest.raises(
-        InputError, match=r"distances of complex \(seed 0\) cannot be measured: the length of"
+        InputError, match=r"distances of complex \(seed 0\) cannot be measured: the metric is not"
     ):
         compare_distances(models, [{"fitted": broken}] * 3, train, test, SETTINGS)

@@ -116,6 +116,8 @@ def test_bad_input():
         distance(metric, z, z, along="geodesic", steps=4, points=4)
     with pytest.raises(InputError, match="0 steps joins nothing"):
         distance(metric, z, z, steps=0)
+    with pytest.raises(InputError, match="0 steps joins nothing"):
+        distances(metric, z, steps=0)
     with pytest.raises(InputError, match="no 4 nearest of 3 points"):
         nearest(metric, z, z, 4)
 

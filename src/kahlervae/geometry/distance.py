@@ -103,6 +103,7 @@ def distances(
                 [2., 0., 4.],
                 [6., 4., 0.]])
     """
+    _check_curve(along, steps, points)
     symmetric = b is None
     a = check_latents(a, "a", finite=True)
     b = a if b is None else check_latents(b, "b", finite=True)
@@ -111,6 +112,7 @@ def distances(
     found = a.real.new_zeros(len(a), len(b))
     if not found.numel():
         return found
+    check_metric(metric, a)
     # Pairs are numbered row by row, so that no more than a block of them is ever held.
     pairs = _rows(metric, a, steps, memory)
     for start in range(0, found.numel(), pairs):
