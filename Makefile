@@ -84,7 +84,7 @@ test-gpu: $(INSTALLED) ## hold the GPU of this machine against its CPU, and run 
 test-slurm: $(INSTALLED) ## run the smoke workflow through a Slurm on this machine, installed if need be (Debian, root), that loses a node
 	pytest -m 'slurm and not long and not peers' --numprocesses=0 -rs tests/slurm
 
-test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, in the environment of `make peers`
+test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, and geodesics with stochman, in the environment of `make peers`
 	$(VENV)-peers/bin/python -m pytest -m 'peers' --numprocesses=0 -rs tests/test_peers.py
 
 verify: ## what has to hold for a release besides what `.ci/run` holds for every commit
