@@ -57,9 +57,10 @@ $(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
 	$(VENV)-peers/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-peers: $(VENV)-peers/.installed ## compare with pythae on MNIST, into results/peers/ (see comparison/README.md)
-	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors
+peers: $(VENV)-peers/.installed ## compare with pythae on MNIST and with stochman on the digits, into results/peers/ (see comparison/README.md)
+	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors results/paper/digits/pixels/complex/seed=0/potential.safetensors
 	$(VENV)-peers/bin/python comparison/pythae_peers.py
+	$(VENV)-peers/bin/python comparison/stochman_geodesics.py
 
 # What the weights are tried on: oracles, and potentials of models.
 WEIGHED = $(foreach dataset,digits mnist,\
@@ -83,7 +84,7 @@ test-gpu: $(INSTALLED) ## hold the GPU of this machine against its CPU, and run 
 test-slurm: $(INSTALLED) ## run the smoke workflow through a Slurm on this machine, installed if need be (Debian, root), that loses a node
 	pytest -m 'slurm and not long and not peers' --numprocesses=0 -rs tests/slurm
 
-test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, in the environment of `make peers`
+test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, and geodesics with stochman, in the environment of `make peers`
 	$(VENV)-peers/bin/python -m pytest -m 'peers' --numprocesses=0 -rs tests/test_peers.py
 
 verify: ## what has to hold for a release besides what `.ci/run` holds for every commit

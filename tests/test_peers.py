@@ -1,6 +1,6 @@
-"""What makes the comparison with pythae fair, and the geometry of its decoders.
+"""What makes the comparison with pythae fair, the geometry of its decoders, and stochman's curves.
 
-pythae itself is needed by what is marked so, and by nothing else.
+pythae and stochman themselves are needed by what is marked so, and by nothing else.
 """
 
 import importlib.util
@@ -15,13 +15,17 @@ import yaml
 from scipy import optimize, stats
 from torch import nn
 
+from kahlervae import cli
+from kahlervae.config import data_sources
 from kahlervae.data import Form
 from kahlervae.data.datasets import Split
 from kahlervae.evaluate.reconstruction import reconstruction_scores
-from kahlervae.models import build_model
+from kahlervae.geometry import MixturePotential
+from kahlervae.models import build_model, save_model
 from kahlervae.models.posteriors import RealPosterior
 from kahlervae.models.vae import count_parameters
 from kahlervae.train import train
+from kahlervae.train.potentials import POTENTIALS, save_potentials
 
 ROOT = Path(__file__).parents[1]
 MNIST = yaml.safe_load((ROOT / "config/paper.yaml").read_text())["datasets"]["mnist"]
@@ -205,3 +209,29 @@ def test_geometry_of_a_model_that_pythae_has_trained(capsys, tmp_path, monkeypat
     exec(GEOMETRY, scope)
     assert isinstance(scope["model"].decoder(torch.zeros(1, 4)).reconstruction, torch.Tensor)
     hold(capsys.readouterr().out)
+
+
+@pytest.mark.peers
+def test_stochman_and_the_project_find_curves_of_one_length(comparison, tmp_path):
+    if importlib.util.find_spec("stochman") is None:
+        pytest.skip("NOTHING TESTED, NO STOCHMAN: call `make test-peers`, which installs it")
+    torch.manual_seed(0)
+    identity = {"dataset": "digits", "representation": "pixels", "variant": "complex", "seed": 0}
+    model = build_model(identity, Form((8, 8)), "complex", latent_dim=2, width=8, depth=2)
+    for parameter in model.parameters():
+        parameter.data *= 1.5  # so that posterior means lie apart
+    save_model(tmp_path / "model.safetensors", model)
+    flat = torch.eye(2, dtype=torch.complex64)
+    potentials = {name: MixturePotential.constant(flat) for name in POTENTIALS}
+    save_potentials(tmp_path / "potential.safetensors", potentials, identity)
+    split = {"oracle": 500, "validation": 100, "test": 100, "seed": 0}
+    settings = {"source": data_sources({})["digits"], "split": split}
+    cli.data("digits", settings, tmp_path / "data.safetensors", tmp_path / "data.json")
+    script = comparison("stochman_geodesics")
+    table = script.compare(tmp_path, tmp_path / "data.safetensors", 10, 16).set_index("method")
+    lengths = table["decoded_length"]
+    assert lengths["stochman"] == pytest.approx(lengths["whole form"], abs=5e-3)
+    assert lengths["whole form"] < lengths["Hermitian part"]
+    assert lengths["straight"] == pytest.approx(1)
+    assert lengths["fitted potential"] == pytest.approx(1, abs=1e-4)  # a constant
+    assert table["hermitian_length"].idxmin() == "Hermitian part"

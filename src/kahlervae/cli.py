@@ -51,7 +51,11 @@ Settings = Annotated[
 Dataset = Annotated[str, typer.Option(help="Name of the data set.")]
 Data = Annotated[Path, typer.Option(help="What `kahlervae data` wrote.")]
 Model = Annotated[Path, typer.Option(help="What `kahlervae train` wrote.")]
+Models = Annotated[list[Path], typer.Option(help="What `kahlervae train` wrote; repeatable.")]
 Potentials = Annotated[Path, typer.Option(help="What `kahlervae potential` wrote.")]
+AllPotentials = Annotated[
+    list[Path], typer.Option(help="Potentials of the models, in the same order.")
+]
 Samples = Annotated[Path, typer.Option(help="What `kahlervae sample` wrote.")]
 Oracles = Annotated[
     list[Path],
@@ -285,8 +289,8 @@ def sample(
 
 @app.command(name="sampler-cost")
 def sampler_cost(
-    model: Annotated[list[Path], typer.Option(help="What `kahlervae train` wrote; repeatable.")],
-    potential: Annotated[list[Path], typer.Option(help="Their potentials, in the same order.")],
+    model: Models,
+    potential: AllPotentials,
     settings: Settings,
     out: Out,
 ) -> None:
@@ -359,6 +363,26 @@ def geodesics(
     table, decoded = compare_curves(vae, fitted, test, references, settings)
     write_table(out, table)
     write_tensors(curves, decoded, vae.identity)
+
+
+@app.command()
+def distances(
+    data: Data, model: Models, potential: AllPotentials, settings: Settings, out: Out
+) -> None:
+    """Hold distances of one variant, by every metric, against exact ones and across seeds."""
+    from kahlervae.data import load_split
+    from kahlervae.evaluate.distances import compare_distances
+    from kahlervae.models import load_model
+    from kahlervae.storage import write_table
+    from kahlervae.train.potentials import load_potentials
+
+    models = [load_model(path) for path in model]
+    potentials = [
+        load_potentials(fitted, vae.latent_dim)
+        for fitted, vae in zip(potential, models, strict=True)
+    ]
+    train, test = (load_split(data, name) for name in ("train", "test"))
+    write_table(out, compare_distances(models, potentials, train, test, settings))
 
 
 @app.command()

@@ -63,6 +63,15 @@ def test_a_trained_holomorphic_decoder_is_kahler(tmp_path):
     assert exact["closedness_defect"].max() < 1e-10
 
 
+def test_what_potentials_are_held_against_is_in_the_table_alone(tmp_path):
+    tables = compared("complex", tmp_path, "pixels")
+    assert {"anchors", "hermitian"} < set(tables.agreement["potential"])
+    anchors = tables.agreement.query("potential == 'anchors'")
+    assert (anchors["min_eigenvalue"] > 0).all()
+    assert anchors["within_share"].between(0, 1).all()
+    assert not {"anchors", "hermitian"} & set(tables.probes["potential"])
+
+
 def test_a_decoder_that_only_says_it_is_holomorphic_fails_the_control(tmp_path, monkeypatch):
     monkeypatch.setattr(ComplexDecoder, "holomorphic", True)
     errors = compared("complex", tmp_path).identities.set_index("identity_name")

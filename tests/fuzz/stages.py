@@ -77,6 +77,10 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                         *(data, model, potential, oracles, settings_curves),
                         *(part("geodesics", name), folder / f"{name}.geodesics.safetensors"),
                     )
+                    cli.distances(
+                        *(data, [model], [potential], evaluation["distances"]),
+                        part("distances", name),
+                    )
                 tables = [part("sampler_diagnostics", name), folder / f"{name}.speed.csv"]
                 cli.sample(data, model, settings, samples, *tables, potential)
                 cli.score(

@@ -69,6 +69,13 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
             *("--oracle", run / "mlp.safetensors", "--out", out / "a", "--curves", out / "b"),
         ],
     ),
+    "distances": (
+        EVALUATION["distances"],
+        lambda run, out: [
+            *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),
+            *("--potential", run / "kahler0.potential.safetensors", "--out", out / "a"),
+        ],
+    ),
     "sample": (
         TINY["sampling"] | {"epsilon": GEOMETRY["epsilon"]},
         lambda run, out: [
@@ -78,7 +85,11 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         ],
     ),
     "score": (
-        {key: value for key, value in EVALUATION.items() if key not in ("geodesics", "states")}
+        {
+            key: value
+            for key, value in EVALUATION.items()
+            if key not in ("geodesics", "distances", "states")
+        }
         | {"sampling": {key: TINY["sampling"][key] for key in ("validation_count", "count")}},
         lambda run, out: [
             *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),

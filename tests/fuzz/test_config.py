@@ -263,6 +263,7 @@ EDGES = {
             "flagged": ["v"],
             "paths": {"count": 1, "steps": 2},
             "geodesics": {"count": 1, "points": 1, "steps": 2},
+            "distances": {"pairs": 2, "steps": 1, "queries": 1, "shots": [1]},
             "states": dict.fromkeys(("pairs", "points", "angle", "tear", "defect"), 1)
             | {"count": 2, "steps": 2},
         },

@@ -8,6 +8,7 @@ from geometry.test_geodesic import MODEL_SPACES, mixture
 from torch import distributions as dist
 
 from kahlervae.errors import InputError
+from kahlervae.evaluate.cost import _peak_memory
 from kahlervae.geometry import (
     Manifold,
     closedness_defect,
@@ -68,6 +69,31 @@ def test_nearest(memory):
     assert twice.tolist() == [[0, 1]] * 6
 
 
+def flat(z):
+    return torch.eye(z.shape[1], dtype=z.dtype).expand(len(z), -1, -1)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_beside_the_result_all_pairs_take_no_more_than_their_memory(symmetric):
+    a, memory = points(200, 2), 1 << 17
+    b = None if symmetric else points(200, 2, seed=1)
+
+    def call():
+        return distances(flat, a, b, steps=1, memory=memory)
+
+    result = 200 * 200 * 8
+    assert _peak_memory(call, torch.device("cpu")) < result + memory
+
+
+def test_neighbours_take_no_more_than_their_memory():
+    a, b, memory = points(200, 2), points(200, 2, seed=1), 1 << 17
+
+    def call():
+        return nearest(flat, a, b, 3, steps=1, memory=memory)
+
+    assert _peak_memory(call, torch.device("cpu")) < 2 * memory < 200 * 200 * 8
+
+
 def test_no_points():
     none, z = points(0, 2), points(3, 2)
     metric = mixture(2).metric
@@ -90,6 +116,8 @@ def test_bad_input():
         distance(metric, z, z, along="geodesic", steps=4, points=4)
     with pytest.raises(InputError, match="0 steps joins nothing"):
         distance(metric, z, z, steps=0)
+    with pytest.raises(InputError, match="0 steps joins nothing"):
+        distances(metric, z, steps=0)
     with pytest.raises(InputError, match="no 4 nearest of 3 points"):
         nearest(metric, z, z, 4)
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from geometry.decoders import points
 
 from kahlervae.errors import InputError
 from kahlervae.geometry import (
@@ -11,6 +12,7 @@ from kahlervae.geometry import (
     potential_error,
     relative_error,
 )
+from kahlervae.geometry.fit import _Target
 
 FLOOR = 1 / 9
 """The least largest relative error of any convex potential (docs/theory.md, section 5)."""
@@ -111,6 +113,23 @@ def test_bfgs_leaves_its_start_and_lowers_the_objective():
     scaled = polish_potential(start.scaled(1e6), z, 1e6 * fubini_study(z), 30)
     error = relative_error(scaled.metric(z), 1e6 * polished.metric(z))
     assert error.max() < 1e-3
+
+
+def test_the_objective_and_its_gradient_against_automatic_differentiation():
+    root, other = (points(30, 9, seed).reshape(30, 3, 3) for seed in range(2))
+    metrics, metric = root @ root.mH + torch.eye(3), (other @ other.mH).requires_grad_()
+    errors = torch.linalg.matrix_norm(metric - metrics) / torch.linalg.matrix_norm(metrics)
+    volumes = torch.linalg.slogdet(metric)[1] - torch.linalg.slogdet(metrics)[1]
+    values = errors.square() + 0.05 * volumes.square()
+    (gradient,) = torch.autograd.grad(values.sum(), metric)
+    found = _Target.of(metrics).objective(metric.detach())
+    torch.testing.assert_close(found.values, values.detach())
+    torch.testing.assert_close(found.gradient, gradient)
+    some = _Target.of(metrics).objective(metric.detach()[::2], slice(None, None, 2))
+    torch.testing.assert_close(some.gradient, gradient[::2])
+    singular = _Target.of(metrics).objective(-metrics)
+    assert singular.values.isnan().all()
+    assert singular.gradient.isnan().all()
 
 
 def test_an_unknown_kind_is_refused():

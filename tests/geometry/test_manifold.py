@@ -12,6 +12,7 @@ from geometry.test_geodesic import MODEL_SPACES, mixture
 from kahlervae.errors import InputError
 from kahlervae.geometry import Manifold, curve_length, fisher_metric
 from kahlervae.geometry.geodesic import christoffel
+from kahlervae.models import RealGaussian
 
 
 def homogeneous(z, v, sign):
@@ -45,14 +46,14 @@ def test_exponential_maps_of_the_model_spaces(metric, sign, d):
 @pytest.mark.parametrize(("metric", "sign"), SPACES)
 def test_logarithms_of_the_model_spaces(metric, sign, d):
     z, v = 0.3 * points(6, d) / d, 0.3 * points(6, d, seed=1) / d
-    found = Manifold(metric).log(z, homogeneous(z, v, sign))
+    found = Manifold(metric, steps=16).log(z, homogeneous(z, v, sign))
     torch.testing.assert_close(found, v, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("metric", "exact"), MODEL_SPACES)
 def test_distances_of_the_model_spaces(metric, exact):
     z, w = 0.2 * points(5, 2), 0.2 * points(5, 2, seed=1)
-    manifold = Manifold(metric)
+    manifold = Manifold(metric, steps=16)
     torch.testing.assert_close(manifold.distance(z, w), exact(z, w), rtol=1e-3, atol=0)
     speed = manifold.norm(z, manifold.log(z, w))
     torch.testing.assert_close(speed, exact(z, w), rtol=1e-5, atol=0)
@@ -80,7 +81,8 @@ def exact_metric():
 
     def decoder(z):
         u = torch.cat([z.real, z.imag], dim=1)
-        return torch.distributions.Normal((u @ weight).sin() + 0.3 * u @ other, 0.5)
+        mean = (u @ weight).sin() + 0.3 * u @ other
+        return RealGaussian(mean, torch.full_like(mean, 2 * math.log(0.5)))
 
     return partial(fisher_metric, decoder)
 
@@ -92,7 +94,7 @@ METRICS = {"exact": exact_metric, "potential": lambda: mixture(2).metric}
 def test_transport_keeps_products_and_tangents(name):
     metric = METRICS[name]()
     z, v = 0.3 * points(4, 2), 0.3 * points(4, 2, seed=1)
-    manifold = Manifold(metric, steps=64)
+    manifold = Manifold(metric, steps=32)
     curve = manifold.geodesic(z, z + v)
     first, second = points(4, 2, seed=2), points(4, 2, seed=3)
     end = curve[:, -1]
@@ -104,8 +106,8 @@ def test_transport_keeps_products_and_tangents(name):
     before, after = product(z, first, second), product(end, *moved)
     scale = manifold.norm(z, first) * manifold.norm(z, second)
     assert ((after - before).abs() / scale).max() < 2e-3
-    start = 64 * (-1.5 * curve[:, 0] + 2 * curve[:, 1] - 0.5 * curve[:, 2])
-    velocity = 64 * (1.5 * curve[:, -1] - 2 * curve[:, -2] + 0.5 * curve[:, -3])
+    start = 32 * (-1.5 * curve[:, 0] + 2 * curve[:, 1] - 0.5 * curve[:, 2])
+    velocity = 32 * (1.5 * curve[:, -1] - 2 * curve[:, -2] + 0.5 * curve[:, -3])
     torch.testing.assert_close(manifold.transport(curve, start), velocity, rtol=2e-2, atol=5e-3)
 
 
@@ -114,13 +116,13 @@ def test_logarithms_point_along_shortest_curves(name):
     """Shots by the connection end where minimisers of the energy do, at their length."""
     metric = METRICS[name]()
     z, w = 0.2 * points(4, 2), 0.2 * points(4, 2, seed=1)
-    manifold = Manifold(metric, steps=16)
+    manifold = Manifold(metric, steps=8)
     v = manifold.log(z, w)
     torch.testing.assert_close(manifold.exp(z, v), w, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(manifold.norm(z, v), manifold.distance(z, w), rtol=5e-3, atol=0)
+    torch.testing.assert_close(manifold.norm(z, v), manifold.distance(z, w), rtol=1e-3, atol=0)
     middle = manifold.exp(z, v / 2)
     curve = manifold.geodesic(z, w)
-    assert ((middle - curve[:, 8]).norm(dim=1) / (w - z).norm(dim=1)).max() < 5e-3
+    assert ((middle - curve[:, 4]).norm(dim=1) / (w - z).norm(dim=1)).max() < 1e-3
     torch.testing.assert_close(curve_length(metric, curve), manifold.distance(z, w))
 
 

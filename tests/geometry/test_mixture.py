@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kahlervae.errors import InputError
 from kahlervae.geometry import (
     MixturePotential,
+    best_constant_metric,
     closedness_defect,
     fisher_metric,
     log_det,
@@ -19,7 +20,11 @@ from kahlervae.geometry import (
     smallest_eigenvalue,
 )
 from kahlervae.geometry import potential as potential_module
-from kahlervae.geometry.fit import calibrate_posterior_potential, fit_potential
+from kahlervae.geometry.fit import (
+    calibrate_anchor_potential,
+    calibrate_posterior_potential,
+    fit_potential,
+)
 from kahlervae.models import ComplexGaussian
 from kahlervae.nn import to_double
 
@@ -321,6 +326,8 @@ def test_what_cannot_be_fitted_is_said(name):
     for function in (
         lambda z, g: quick_fit(z, g),
         lambda z, g: calibrate_posterior_potential(mean, variance, z, g),
+        lambda z, g: calibrate_anchor_potential(z, g, *probes_of_a_decoder()),
+        lambda z, g: calibrate_anchor_potential(*probes_of_a_decoder(), z, g),
     ):
         with pytest.raises(InputError, match=words):
             function(*change(*probes_of_a_decoder()))
@@ -394,4 +401,18 @@ def test_anchors_that_lie_apart_have_their_metrics():
     assert relative_error(potential.metric(anchors), metrics).max() < 1e-10
     expected = mixed_hessian(potential.potential, z)
     assert relative_error(potential.metric(z), expected).max() < 1e-10
+    assert potential.certificate().valid
+
+
+def test_metrics_at_anchors_tell_those_between_them_better_than_a_constant():
+    """Of a slowly varying metric, at probes that neither made nor calibrated the potential."""
+
+    def metric(z):
+        return torch.diag_embed(1 + z.real.square() + z.imag.square()).to(z.dtype)
+
+    anchors, z, probes = points(200, 1), points(80, 1, seed=1), points(300, 1, seed=2)
+    potential = calibrate_anchor_potential(anchors, metric(anchors), z, metric(z))
+    constant = best_constant_metric(metric(z)).expand(300, 1, 1)
+    errors = [relative_error(g, metric(probes)) for g in (potential.metric(probes), constant)]
+    assert errors[0].square().mean() < 0.9 * errors[1].square().mean()
     assert potential.certificate().valid

@@ -20,7 +20,7 @@ from kahlervae.geometry import (
     smallest_eigenvalue,
 )
 from kahlervae.geometry import potential as potential_module
-from kahlervae.geometry.geodesic import geodesics
+from kahlervae.geometry.geodesic import curve_length, geodesics
 from kahlervae.storage import write_tensors
 
 
@@ -118,6 +118,32 @@ def test_chunks_change_nothing(potential, monkeypatch):
     for method, expected in zip(methods, whole, strict=True):
         torch.testing.assert_close(method(z), expected)
         assert len(method(z[:0])) == 0
+
+
+def test_squared_norms_are_those_of_the_metric(potential, monkeypatch):
+    z, v = points(9, 3, seed=1), points(9, 3, seed=2)
+    expected = torch.einsum("ni,nij,nj->n", v, potential.metric(z), v.conj()).real
+    torch.testing.assert_close(potential.squared_norm(z, v), expected, rtol=1e-12, atol=1e-12)
+    monkeypatch.setattr(potential_module, "CHUNK", 1)
+    torch.testing.assert_close(potential.squared_norm(z, v), expected, rtol=1e-12, atol=1e-12)
+    assert potential.squared_norm(z[:0], v[:0]).shape == (0,)
+    with pytest.raises(InputError, match="give one vector for every point"):
+        potential.squared_norm(z, v[:1])
+
+
+def test_curves_are_as_long_and_geodesics_the_same_without_matrices(potential):
+    """A metric that is not known to be a potential's own is taken at its matrices."""
+    start, end = points(4, 3, seed=1), points(4, 3, seed=2)
+
+    def metric(z):
+        return potential.metric(z)
+
+    curves = torch.stack([start, end, 2 * start], dim=1)
+    torch.testing.assert_close(
+        curve_length(potential.metric, curves), curve_length(metric, curves), rtol=1e-12, atol=0
+    )
+    joined = [geodesics(g, start, end, steps=6, points=3) for g in (potential.metric, metric)]
+    torch.testing.assert_close(*joined, rtol=1e-6, atol=1e-6)
 
 
 def test_a_factor_is_one_of_the_metric(potential):

@@ -3,9 +3,11 @@ import math
 import pytest
 import torch
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import MixturePotential, fisher_form, fisher_metric
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
+from kahlervae.nn.optimiser import Adam
 from kahlervae.train.regulariser import (
     FORMS,
     FisherRegulariser,
@@ -175,3 +177,31 @@ def test_one_component_is_a_constant_metric():
     z = 10 * torch.randn(5, 3, dtype=torch.complex64)
     metric = learned.potential.metric(z)
     torch.testing.assert_close(metric, metric[:1].expand_as(metric))
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("mixture", {"groups": 2, "components": 4, "rank": 1}),
+        ("holomorphic", {"width": 6, "layers": 2, "groups": 2, "rank": 3}),
+    ],
+)
+def test_a_potential_of_any_class_is_tied_to_the_decoder(kind, size):
+    """Steps on the tie alone bring it nearer to the metric, by gradients of all parameters."""
+    decoder, _, z = setting()
+    settings = {"form": "flatness", "epsilon": EPSILON, "tie": 1.0, "scale": 10.0, "kind": kind}
+    stream = torch.Generator().manual_seed(0)
+    learned = to_double(build_regulariser(settings | size, 3, stream))
+    optimiser = Adam(learned.parameters(), lr=0.02)
+    ties = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        tie = learned(decoder, z, torch.Generator().manual_seed(1)).tie
+        tie.backward()
+        optimiser.step()
+        ties.append(tie.item())
+    assert all(parameter.grad is not None for parameter in learned.parameters())
+    assert ties[-1] < 0.5 * ties[0]
+    assert learned.potential.certificate().valid
+    with pytest.raises(InputError, match="size of a mixture potential"):
+        build_regulariser(settings | {"kind": "mixture", "width": 6}, 3, stream)

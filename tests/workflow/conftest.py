@@ -32,6 +32,7 @@ PROMPT = ("--max-jobs-per-timespan", "100/1s")
 # What measures time differs between any two runs, and what tells of it.
 TIMES = (
     *("benchmarks", "logs", "cost", "steps", "sampler_speed", "sampler_cost"),
+    "distances",
     *("tradeoff", "efficiency", "runtime", "provenance"),
 )
 

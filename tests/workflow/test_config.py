@@ -171,6 +171,16 @@ WRONG = [
         "area",
         "must be one of volume, flatness, isometry, distortion, not",
     ),
+    (
+        f"{DIGITS}/variants/kahler/regulariser/kind",
+        "holomorphic",
+        "kahler.regulariser.width is missing; needed here: width, layers.",
+    ),
+    (
+        f"{DIGITS}/variants/kahler/regulariser/layers",
+        2,
+        "kahler.regulariser.layers is not a known key",
+    ),
     (f"{DIGITS}/variants/beta/beta", 1, "variants.beta.beta must be greater than 1, not 1."),
     (f"{DIGITS}/training/learning_rate", float("nan"), "learning_rate must be a finite number"),
     (f"{DIGITS}/oracle/minimum_accuracy", 95, "minimum_accuracy must be at most 1, not 95."),

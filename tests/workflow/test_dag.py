@@ -31,7 +31,7 @@ def test_default_plan(project: Project) -> None:
     known = len(config["datasets"]["states"]["variants"])
     assert plan["states"] == plan["train"] - plan["sample"] == known
     assert plan["potential"] == plan["agreement"] + known
-    assert plan["slice"] == plan["atlas"] == plan["page"] == variants - 2
+    assert plan["slice"] == plan["atlas"] == plan["page"] == plan["distances"] == variants - 2
     assert plan["oracle"] == 2
     assert plan["cost"] == plan["step_cost"] == plan["pareto"] == plan["claims"] == 1
     assert set(plan) > FIGURES

@@ -15,7 +15,7 @@ from .conftest import TINY, Project
 # What computes, as opposed to what draws.
 COMPUTING = {
     "data", "oracle", "train", "potential", "agreement", "slice", "atlas", "sample", "score",
-    "geodesics",
+    "geodesics", "distances",
     "pareto", "claims", "cost", "step_cost",
 }  # fmt: skip
 

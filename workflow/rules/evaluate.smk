@@ -119,6 +119,56 @@ rule geodesics:
         " --out {output.scores:q} --curves {output.curves:q} > {log:q} 2>&1"
 
 
+def of_all_seeds(name):
+    """That file of all models of a variant."""
+
+    def files(wildcards):
+        return of_models(
+            name,
+            [
+                model
+                for model in METRIC
+                if all(model[key] == value for key, value in wildcards.items())
+            ],
+        )
+
+    return files
+
+
+rule distances:
+    """Distances by each metric: against exact ones, across seeds, and as neighbours with few labels."""
+    input:
+        data="<results>/{dataset}/data.safetensors",
+        models=of_all_seeds("model.safetensors"),
+        potentials=of_all_seeds("potential.safetensors"),
+        code=code("distances"),
+    output:
+        "<results>/{dataset}/{representation}/{variant}/distances.csv",
+    log:
+        "<logs>/distances/{dataset}/{representation}/{variant}.log",
+    benchmark:
+        "<benchmarks>/distances/{dataset}/{representation}/{variant}.tsv"
+    wildcard_constraints:
+        variant="|".join(COMPLEX),
+    group:
+        "gather"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=compact(config["evaluation"]["distances"]),
+        models=lambda wildcards, input: [f"--model={path}" for path in input.models],
+        potentials=lambda wildcards, input: [
+            f"--potential={path}" for path in input.potentials
+        ],
+    shell:
+        "kahlervae distances --data {input.data:q} {params.models:q}"
+        " {params.potentials:q} --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule states:
     """Lengths, distances, volumes and curvature of a model of states, against the known ones."""
     input:
@@ -239,6 +289,14 @@ GATHERED = {
     "score_agreement": of_models("score_agreement.csv", JUDGED),
     "paths": of_models("paths.csv"),
     "geodesics": of_models("geodesics.csv", METRIC),
+    "distances": list(
+        dict.fromkeys(
+            "<results>/{dataset}/{representation}/{variant}/distances.csv".format(
+                **model
+            )
+            for model in METRIC
+        )
+    ),
     "states": of_models("states.csv", CONTROLS),
     "reference": of_oracles(".csv"),
 } | ({"sweep": SWEPT} if SWEPT else {})

@@ -177,6 +177,7 @@ SHOWN = {
     "paths": "5 Evaluation",
     "flatness": "5 Evaluation",
     "geodesics": "5 Evaluation",
+    "distances": "5 Evaluation",
     "chosen": "5 Evaluation",
     "reference": "5 Evaluation",
     "claims": "6 Claims",

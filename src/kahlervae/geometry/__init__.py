@@ -26,7 +26,9 @@ from kahlervae.geometry.exponential import (
 )
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, fisher_norm, fisher_relation
 from kahlervae.geometry.fit import (
+    calibrate_anchor_potential,
     calibrate_posterior_potential,
+    continue_fit,
     fit_potential,
     polish_potential,
     potential_error,
@@ -60,10 +62,12 @@ __all__ = [
     "Potential",
     "affine_invariant_distance",
     "best_constant_metric",
+    "calibrate_anchor_potential",
     "calibrate_posterior_potential",
     "check_decoder",
     "closedness_defect",
     "complexify",
+    "continue_fit",
     "curve_energy",
     "curve_length",
     "distance",

@@ -103,19 +103,29 @@ def distances(
                 [2., 0., 4.],
                 [6., 4., 0.]])
     """
+    _check_curve(along, steps, points)
+    symmetric = b is None
     a = check_latents(a, "a", finite=True)
-    if b is None:
-        first, second = torch.triu_indices(len(a), len(a), 1, device=a.device)
-        between = distance(metric, a[first], a[second], along, steps, points, memory)
-        result = between.new_zeros(len(a), len(a))
-        result[first, second] = between
-        return result + result.T
-    b = check_latents(b, "b", finite=True)
+    b = a if b is None else check_latents(b, "b", finite=True)
     if a.shape[1] != b.shape[1]:
         raise InputError(f"a has {a.shape[1]} dimensions and b has {b.shape[1]}: give equal ones.")
-    first = a.repeat_interleave(len(b), 0)
-    second = b.repeat(len(a), 1)
-    return distance(metric, first, second, along, steps, points, memory).view(len(a), len(b))
+    found = a.real.new_zeros(len(a), len(b))
+    if not found.numel():
+        return found
+    check_metric(metric, a)
+    # Pairs are numbered row by row, so that no more than a block of them is ever held.
+    pairs = _rows(metric, a, steps, memory)
+    for start in range(0, found.numel(), pairs):
+        index = torch.arange(start, min(start + pairs, found.numel()), device=a.device)
+        first, second = index // len(b), index % len(b)
+        if symmetric:
+            above = first < second
+            first, second = first[above], second[above]
+        between = distance(metric, a[first], b[second], along, steps, points, memory)
+        found[first, second] = between
+        if symmetric:
+            found[second, first] = between
+    return found
 
 
 def nearest(
@@ -130,7 +140,8 @@ def nearest(
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
     """Distances to the k nearest b of every a, ascending, and which they are.
 
-    Of equally near ones the first come first. The full matrix is never held.
+    Of equally near ones the first come first. Rows are taken by as many as the memory admits, so
+    that the full matrix is never held.
 
     Args:
         metric: see :func:`distance`, which takes the other arguments, too.
@@ -149,13 +160,15 @@ def nearest(
     a, b = check_latents(a, "a", finite=True), check_latents(b, "b", finite=True)
     if not 1 <= k <= len(b):
         raise InputError(f"there are no {k} nearest of {len(b)} points: take 1 to {len(b)}.")
-    rows = max(1, memory // (16 * len(b) * a.shape[1] * a.element_size()))
+    # A row of distances, the same sorted, and their order; distances have the other half.
+    rows = max(1, memory // 2 // (len(b) * (2 * a.real.element_size() + 8)))
     values, indices = [a.real.new_zeros(0, k)], [torch.zeros(0, k, dtype=torch.long).to(a.device)]
     for part in a.split(rows):
-        matrix = distances(metric, part, b, along, steps, points, memory)
+        matrix = distances(metric, part, b, along, steps, points, memory // 2)
         ascending, order = matrix.sort(dim=1, stable=True)
-        values.append(ascending[:, :k])
-        indices.append(order[:, :k])
+        # Copies: views would keep the whole rows.
+        values.append(ascending[:, :k].clone())
+        indices.append(order[:, :k].clone())
     return torch.cat(values), torch.cat(indices)
 
 

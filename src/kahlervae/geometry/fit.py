@@ -1,8 +1,8 @@
 """The best Kähler approximant in a class: a potential regressed on given metrics."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -15,14 +15,17 @@ from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.mixture import MixturePotential
-from kahlervae.geometry.potential import Potential
+from kahlervae.geometry.potential import Potential, inverse_and_log_det
 from kahlervae.nn.optimiser import Adam
 
 __all__ = [
+    "calibrate_anchor_potential",
     "calibrate_posterior_potential",
+    "continue_fit",
     "fit_potential",
     "polish_potential",
     "potential_error",
+    "random_potential",
     "regress",
 ]
 
@@ -83,26 +86,56 @@ def fit_potential(
         >>> potential.certificate().valid
         True
     """
-    if kind not in KINDS:
-        raise InputError(
-            f"there is no kind {kind!r} of potentials: take one of {', '.join(KINDS)}."
-        )
-    _check_size(kind, size)
     z, metrics = _check_probes(z, metrics)
-    scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.double().mean()) / UNIT
-    metrics = metrics / scale
-    potential: Potential = KINDS[kind].random(
-        z.shape[1], **size, scale=UNIT, generator=generator, dtype=z.dtype
-    )
-    potential = potential.to(z.device)
-    regress(potential, z, metrics, steps, learning_rate, generator, batch)
-    if not all(parameter.isfinite().all() for parameter in potential.parameters()):
-        shape = ", ".join(f"{key} {value}" for key, value in size.items())
+    start = random_potential(kind, size, z.shape[1], UNIT, generator, z.dtype).to(z.device)
+    start = start.scaled(_scale(metrics))
+    return continue_fit(start, z, metrics, steps, learning_rate, generator, batch)
+
+
+def continue_fit(
+    potential: Potential,
+    z: Complex[Tensor, "n d"],
+    metrics: Complex[Tensor, "n d d"],
+    steps: int,
+    learning_rate: float,
+    generator: torch.Generator,
+    batch: int = 256,
+) -> Potential:
+    """The potential after further steps of :func:`fit_potential`, which takes the other arguments.
+
+    The rate rises and falls once more: a fit in two parts is as good as one of a few more steps.
+
+    Args:
+        potential: where to start; it stays as it is.
+
+    Raises:
+        InputError: as :func:`fit_potential` does.
+
+    Example:
+        >>> stream = torch.Generator().manual_seed(0)
+        >>> z = torch.randn(256, 1, dtype=torch.complex64, generator=stream)
+        >>> metrics = 1 + (1 + z * z.conj()).unsqueeze(-1) ** -2
+        >>> size = {"groups": 2, "components": 8}
+        >>> start = fit_potential(z, metrics, "mixture", size, 50, 0.1, stream)
+        >>> potential = continue_fit(start, z, metrics, 100, 0.1, stream)
+        >>> potential_error(potential, z, metrics) < potential_error(start, z, metrics)
+        True
+    """
+    z, metrics = _check_probes(z, metrics)
+    scale = _scale(metrics)
+    fitted = potential.scaled(1 / scale).requires_grad_(True)
+    regress(fitted, z, metrics / scale, steps, learning_rate, generator, batch)
+    if not all(parameter.isfinite().all() for parameter in fitted.parameters()):
         raise InputError(
-            f"the fit of a {kind} potential ({shape}) to {len(z)} metrics diverged: lower the "
+            f"the fit of a {type(potential).__name__} to {len(z)} metrics diverged: lower the "
             "learning rate."
         )
-    return potential.requires_grad_(False).scaled(scale)
+    return fitted.requires_grad_(False).scaled(scale)
+
+
+def _scale(metrics: Tensor) -> float:
+    """What metrics are to be divided by."""
+    return metrics.diagonal(dim1=-2, dim2=-1).real.double().mean().item() / UNIT
 
 
 def regress(
@@ -139,15 +172,52 @@ def regress(
     """
     optimiser = Adam(model.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+    target = _Target.of(metrics)
     for _ in range(steps):
         rows = torch.randint(len(z), (batch,), generator=generator)
         optimiser.zero_grad()
-        losses(model.metric(z[rows]), metrics[rows]).mean().backward()
+        metric = model.metric(z[rows])
+        metric.backward(target.objective(metric.detach(), rows).gradient / batch)
         optimiser.step()
         schedule.step()
 
 
-def _check_size(kind: str, size: Mapping[str, int]) -> None:
+def random_potential(
+    kind: str,
+    size: Mapping[str, int],
+    latent_dim: int,
+    scale: float,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.complex64,
+) -> Potential:
+    """A random potential of any class: where a fit starts, or a training that ties one along.
+
+    Args:
+        kind: see :func:`fit_potential`, which takes the size, too.
+        size: what the ``random`` of the class takes.
+        latent_dim: d.
+        scale: of the metric.
+        generator: for the parameters.
+        dtype: of the latents.
+
+    Raises:
+        InputError: there is no such kind, or its size is another one's.
+
+    Example:
+        >>> stream = torch.Generator().manual_seed(0)
+        >>> size = {"width": 4, "layers": 2}
+        >>> type(random_potential("holomorphic", size, 2, 1.0, stream)).__name__
+        'HolomorphicPotential'
+        >>> random_potential("mixture", size, 2, 1.0, stream)
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: the size of a mixture potential consists of 'groups', \
+'components', 'rank', of which 'components' and 'groups' are needed, not of 'width', 'layers'.
+    """
+    if kind not in KINDS:
+        raise InputError(
+            f"there is no kind {kind!r} of potentials: take one of {', '.join(KINDS)}."
+        )
     given = ("latent_dim", "scale", "generator", "dtype")
     parameters = inspect.signature(KINDS[kind].random).parameters.values()
     sizes = {p.name: p.default is p.empty for p in parameters if p.name not in given}
@@ -158,6 +228,10 @@ def _check_size(kind: str, size: Mapping[str, int]) -> None:
             f"{' and '.join(map(repr, sorted(needed)))} are needed, not of "
             f"{', '.join(map(repr, size)) or 'nothing'}."
         )
+    potential: Potential = KINDS[kind].random(
+        latent_dim, **size, scale=scale, generator=generator, dtype=dtype
+    )
+    return potential
 
 
 def polish_potential(
@@ -190,7 +264,7 @@ def polish_potential(
         True
     """
     z, metrics = _check_probes(z, metrics)
-    scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.double().mean()) / UNIT
+    scale = _scale(metrics)
     metrics = metrics / scale
     polished = potential.scaled(1 / scale).requires_grad_(True)
     reals = [
@@ -203,14 +277,17 @@ def polish_potential(
         for part, value in zip(reals, values, strict=True):
             part.copy_(value.reshape(part.shape))
 
+    target = _Target.of(metrics)
+
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         put(flat)
         polished.zero_grad(set_to_none=False)
         total = 0.0
         for rows in torch.arange(len(z)).split(PART):
-            loss = losses(polished.metric(z[rows]), metrics[rows]).sum() / len(z)
-            loss.backward()
-            total += loss.item()
+            metric = polished.metric(z[rows])
+            found = target.objective(metric.detach(), rows)
+            metric.backward(found.gradient / len(z))
+            total += found.values.sum().item() / len(z)
         gradients = [
             torch.view_as_real(cast(Tensor, parameter.grad)).flatten()
             if parameter.is_complex()
@@ -255,24 +332,47 @@ def potential_error(
         0.0
     """
     z, metrics = _check_probes(z, metrics)
-    return losses(potential.metric(z), metrics).mean().item()
+    return _Target.of(metrics).objective(potential.metric(z)).values.mean().item()
 
 
-def losses(
-    metric: Complex[Tensor, "n d d"], expected: Complex[Tensor, "n d d"]
-) -> Float[Tensor, " n"]:
-    """The objective of :func:`fit_potential` at every probe.
+class _Objective(NamedTuple):
+    """At every probe: the value, and what the metric has to be moved against."""
 
-    Example:
-        Twice the metric has a relative error of 1, and a log det that is off by 2 log 2:
+    values: Float[Tensor, " n"]
+    gradient: Complex[Tensor, "n d d"]
 
-        >>> flat = torch.eye(2, dtype=torch.complex64).unsqueeze(0)
-        >>> round(losses(2 * flat, flat).item(), 4)  # 1 + 0.05 · (2 log 2)²
-        1.0961
-    """
-    errors = torch.linalg.matrix_norm(metric - expected) / torch.linalg.matrix_norm(expected)
-    volumes = log_det(metric) - log_det(expected)
-    return errors.square() + VOLUME_WEIGHT * volumes.square()
+
+class _Target(NamedTuple):
+    """Given metrics, and what of them every evaluation of the objective needs."""
+
+    metrics: Complex[Tensor, "n d d"]
+    squares: Float[Tensor, " n"]
+    log_dets: Float[Tensor, " n"]
+
+    @classmethod
+    def of(cls, metrics: Complex[Tensor, "n d d"]) -> "_Target":
+        return cls(metrics, _squared_norm(metrics), log_det(metrics))
+
+    def objective(
+        self, metric: Complex[Tensor, "n d d"], rows: Tensor | slice = slice(None)
+    ) -> _Objective:
+        r"""The objective of :func:`fit_potential` at some of the probes.
+
+        Its gradient in the metric g is in closed form, which spares automatic differentiation
+        through factorisations of small matrices,
+
+        .. math:: 2\, \frac{g - G}{\|G\|^2} + 2w\, (\log\det g - \log\det G)\, g^{-1}.
+        """
+        change, squares = metric - self.metrics[rows], self.squares[rows]
+        inverse, log_dets = inverse_and_log_det(metric, 0.0)
+        volume = log_dets - self.log_dets[rows]
+        values = _squared_norm(change) / squares + VOLUME_WEIGHT * volume.square()
+        scale = (2 * VOLUME_WEIGHT * volume)[:, None, None]
+        return _Objective(values, 2 * change / squares[:, None, None] + scale * inverse)
+
+
+def _squared_norm(matrices: Tensor) -> Tensor:
+    return torch.view_as_real(matrices.resolve_conj()).square().sum((-3, -2, -1))
 
 
 VOLUME_WEIGHT = 0.05
@@ -357,19 +457,68 @@ def calibrate_posterior_potential(
         True
     """
     z, metrics = _check_probes(z, metrics)
-    candidates = []
+    units = [MixturePotential.from_posterior(mean, scale * variance) for scale in TEMPERATURES]
+    return _calibrated(units, z, metrics)
+
+
+def calibrate_anchor_potential(
+    anchors: Complex[Tensor, "components d"],
+    anchor_metrics: Complex[Tensor, "components d d"],
+    z: Complex[Tensor, "n d"],
+    metrics: Complex[Tensor, "n d d"],
+) -> MixturePotential:
+    """The potential of metrics at anchors at the rate and strength that suit other metrics best.
+
+    :meth:`~kahlervae.geometry.mixture.MixturePotential.from_metrics` for every rate of
+    :data:`RATES`, with the strength of :func:`calibrate_posterior_potential`: K exact metrics, two
+    numbers, and nothing else is fitted.
+
+    Args:
+        anchors: a_k.
+        anchor_metrics: the metric at each of them.
+        z: probes that are no anchors.
+        metrics: the metric at each of these.
+
+    Returns:
+        The potential, without gradients.
+
+    Raises:
+        InputError: as :func:`fit_potential` does.
+
+    Example:
+        Metrics of such a potential give it back:
+
+        >>> a = torch.tensor([[1 + 0j], [-1 + 0j]])
+        >>> own = torch.tensor([[[2 + 0j]], [[4 + 0j]]])
+        >>> z = torch.tensor([[0j], [1 + 1j], [-2j]])
+        >>> metrics = MixturePotential.from_metrics(a, own, 0.4).scaled(0.5).metric(z).detach()
+        >>> potential = calibrate_anchor_potential(a, own, z, metrics)
+        >>> torch.allclose(potential.metric(z), metrics)
+        True
+    """
+    z, metrics = _check_probes(z, metrics)
+    anchors, anchor_metrics = _check_probes(anchors, anchor_metrics)
+    units = [MixturePotential.from_metrics(anchors, anchor_metrics, rate) for rate in RATES]
+    return _calibrated(units, z, metrics)
+
+
+def _calibrated(units: Iterable[MixturePotential], z: Tensor, metrics: Tensor) -> MixturePotential:
+    """That of the potentials which, at its best strength, has the least error."""
     norms = torch.linalg.matrix_norm(metrics)
-    for temperature in TEMPERATURES:
-        unit = MixturePotential.from_posterior(mean, temperature * variance).to(z.device).metric(z)
-        unit = unit.detach()
-        inner = (unit * metrics.conj()).sum((-2, -1)).real / norms.square()
-        square = torch.linalg.matrix_norm(unit).square() / norms.square()
+    best: tuple[float, MixturePotential] | None = None
+    for unit in units:
+        potential = unit.to(z.device).requires_grad_(False)
+        metric = potential.metric(z)
+        inner = (metric * metrics.conj()).sum((-2, -1)).real / norms.square()
+        square = torch.linalg.matrix_norm(metric).square() / norms.square()
         strength = float(inner.sum() / square.sum())
-        loss = float((torch.linalg.matrix_norm(strength * unit - metrics) / norms).square().mean())
-        candidates.append((loss, temperature, strength))
-    _, temperature, strength = min(candidates)
-    potential = MixturePotential.from_posterior(mean, temperature * variance, strength)
-    return potential.to(z.device).requires_grad_(False)
+        errors = torch.linalg.matrix_norm(strength * metric - metrics) / norms
+        loss = errors.square().mean().item()
+        if best is None or loss < best[0]:
+            best = loss, potential.scaled(strength)
+    assert best is not None
+    return best[1]
 
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+RATES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

@@ -12,6 +12,7 @@ from kahlervae.errors import InputError
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, chunks, gathered
 from kahlervae.geometry.metric import Metric, check_metric
+from kahlervae.geometry.potential import Potential
 from kahlervae.geometry.wirtinger import wirtinger
 
 __all__ = [
@@ -220,7 +221,14 @@ def _squares(metric: Metric, curves: Tensor) -> Tensor:
     """g(Δ, Δ) of every step, (n, T)."""
     change = curves.diff(dim=1)
     middle = (curves[:, 1:] + curves[:, :-1]) / 2
-    values = metric(middle.flatten(0, 1)).unflatten(0, middle.shape[:2])
+    values = _squared_norm(metric, middle.flatten(0, 1), change.flatten(0, 1))
+    return values.view(change.shape[:2])
+
+
+def _squared_norm(metric: Metric, z: Tensor, v: Tensor) -> Tensor:
+    """g(v, v), (n,); by the potential itself where the metric is one's own."""
+    owner = getattr(metric, "__self__", None)
+    if isinstance(owner, Potential) and metric == owner.metric:
+        return owner.squared_norm(z, v)
     # A row times a matrix times a column: einsum would spend more time than the products.
-    product = change.unsqueeze(2) @ values @ change.conj().unsqueeze(3)
-    return product.real.flatten(1)
+    return (v.unsqueeze(1) @ metric(z) @ v.conj().unsqueeze(2)).real.flatten()

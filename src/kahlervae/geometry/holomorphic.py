@@ -161,6 +161,25 @@ class HolomorphicPotential(Potential):
         within, between = self._parts(z)
         return within + between
 
+    def _squared_norm(self, z: Tensor, v: Tensor) -> Tensor:
+        r"""By one tangent instead of d,
+
+        .. math:: g(v, v) = \|L_0^\dagger v\|^2 + \|Vv\|^2 + \sum_m s_m \rho_m
+                  \bigl[ \|U_m v\|^2 - \rho_m |u_m^\dagger U_m v|^2 \bigr].
+        """
+        x, change = z, v
+        for weight, bias in self._layers():
+            y = torch.addmm(bias, x, weight.mT)
+            x, change = _activated(y), (1 + 0.5 * y) * (change @ weight.mT)
+        heads = self.head.flatten(0, 1).mT
+        u = (x @ heads).unflatten(1, self.shift.shape) + self.shift
+        head = (change @ heads).unflatten(1, self.shift.shape)
+        rho = 1 / (1 + square_modulus(u).sum(-1))
+        along = square_modulus((u.conj() * head).sum(-1))
+        logs = rho * (square_modulus(head).sum(-1) - rho * along) @ self.log_strength.exp()
+        flat = square_modulus(v @ self.background.conj()).sum(-1)
+        return flat + square_modulus(change @ self.square.mT).sum(-1) + logs
+
     def _parts(self, z: Tensor) -> TotalCovariance:
         tangents = self._tangents(z)
         return self._parts_of(tangents, self._outer(tangents))

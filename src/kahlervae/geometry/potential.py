@@ -98,6 +98,33 @@ class Potential(nn.Module, ABC):
         r""":math:`g_{i\bar j} = \partial_i \bar\partial_j K` in closed form."""
         return torch.cat([self._metric(part) for part in self._chunks(z)])
 
+    def squared_norm(
+        self, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]
+    ) -> Float[Tensor, " n"]:
+        r"""Squared length of one vector per point, :math:`g(v, v) = v^T G \bar v`.
+
+        Lengths of curves by the :meth:`metric` of a potential come from here: a class may know them
+        without the matrices.
+
+        Raises:
+            InputError: z and v are no latents of one shape and of the potential's precision.
+
+        Example:
+            >>> from kahlervae.geometry import MixturePotential
+            >>> potential = MixturePotential.constant(torch.tensor([[2, 1j], [-1j, 2]]))
+            >>> v = torch.tensor([[1 + 0j, 1j]])
+            >>> round(potential.squared_norm(0 * v, v).item(), 4)  # 2 + 2 + 2 Re(1j · conj(1j))
+            6.0
+        """
+        parts, v = self._chunks(z), check_latents(v, "v")
+        if v.shape != z.shape or v.dtype != self.dtype:
+            raise InputError(
+                f"v has the shape {tuple(v.shape)} and type {v.dtype}, but z has "
+                f"{tuple(z.shape)} and {self.dtype}: give one vector for every point."
+            )
+        pairs = zip(parts, v.split([len(part) for part in parts]), strict=True)
+        return torch.cat([self._squared_norm(*pair) for pair in pairs])
+
     def total_covariance(self, z: Complex[Tensor, "n d"]) -> TotalCovariance:
         """The metric's parts within and between components."""
         parts = [self._parts(part) for part in self._chunks(z)]
@@ -223,6 +250,10 @@ class Potential(nn.Module, ABC):
 
     @abstractmethod
     def _metric(self, z: Tensor) -> Tensor: ...
+
+    def _squared_norm(self, z: Tensor, v: Tensor) -> Tensor:
+        # A row times a matrix times a column: einsum would spend more time than the products.
+        return (v.unsqueeze(1) @ self._metric(z) @ v.conj().unsqueeze(2)).real.flatten()
 
     @abstractmethod
     def _parts(self, z: Tensor) -> TotalCovariance: ...

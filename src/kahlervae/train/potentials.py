@@ -21,6 +21,7 @@ from kahlervae.geometry import (
 )
 from kahlervae.geometry.fit import (
     calibrate_posterior_potential,
+    continue_fit,
     fit_potential,
     polish_potential,
     potential_error,
@@ -42,7 +43,7 @@ __all__ = [
 POTENTIALS = ("fitted", "posterior", "constant")
 
 CALIBRATION = 12
-"""Every how many-th probe calibrates the posterior potential."""
+"""Every how many-th probe calibrates two numbers of a potential that is not fitted."""
 
 HELD_BACK = 10
 """Every how many-th probe judges the candidates and fits none."""
@@ -150,8 +151,9 @@ def choose_potential(
     """The best of several classes and sizes by the error at probes that are held back.
 
     Every :data:`HELD_BACK`-th probe is. All candidates are fitted by a share of their steps of
-    Adam, unless there is one; that with the least error is fitted by all of them, and then by
-    L-BFGS, which is kept where it lowers the error.
+    Adam, unless there is one; that with the least error goes on for the rest of its steps, at a
+    rate that rises and falls once more, and then by L-BFGS, which is kept where it lowers the
+    error.
 
     Args:
         z: probes.
@@ -186,22 +188,31 @@ def choose_potential(
         )
         return error
 
-    def by_adam(name: str, stage: str, share: float) -> tuple[float, Potential]:
+    def by_adam(
+        name: str, stage: str, share: float, start: Potential | None = None
+    ) -> tuple[float, Potential]:
         candidate = candidates[name]
         steps = max(2, round(share * candidate["steps"]))
-        kind, size, rate = (candidate[key] for key in ("kind", "size", "learning_rate"))
-        potential = fit_potential(*fit, kind, size, steps, rate, stream, candidate["batch"])
+        how: dict[str, Any] = {key: candidate[key] for key in ("learning_rate", "batch")}
+        how |= {"steps": steps, "generator": stream}
+        potential = (
+            fit_potential(*fit, candidate["kind"], candidate["size"], **how)
+            if start is None
+            else continue_fit(start, *fit, **how)
+        )
         return judged(name, stage, steps, potential), potential
 
-    names = list(candidates)
-    if len(names) > 1:
-        errors = {name: by_adam(name, "trial", trial)[0] for name in names}
-        names = [min(errors, key=lambda name: errors[name])]
-    error, potential = by_adam(names[0], "adam", 1.0)
+    if len(candidates) > 1:
+        tried = {name: by_adam(name, "trial", trial) for name in candidates}
+        best = min(tried, key=lambda name: tried[name][0])
+        error, potential = by_adam(best, "adam", 1 - trial, tried[best][1])
+    else:
+        (best,) = candidates
+        error, potential = by_adam(best, "adam", 1.0)
     chosen = len(rows) - 1
     if polish:
         polished = polish_potential(potential, *fit, polish)
-        if judged(names[0], "lbfgs", polish, polished) < error:
+        if judged(best, "lbfgs", polish, polished) < error:
             potential, chosen = polished, len(rows) - 1
     table = pd.DataFrame(rows)
     return potential, table.assign(chosen=table.index == chosen)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.fisher import fisher_metric, fisher_norm
-from kahlervae.geometry.mixture import MixturePotential
+from kahlervae.geometry.fit import random_potential
 from kahlervae.geometry.potential import Potential
 from kahlervae.seeding import standard_normal
 
@@ -109,6 +109,7 @@ class PotentialRegulariser(nn.Module):
     Example:
         A constant potential is flat; it is tied where the decoder has the same metric:
 
+        >>> from kahlervae.geometry import MixturePotential
         >>> from kahlervae.models import ComplexGaussian
         >>> def decoder(z):  # CN(2z, I), whose metric is 4I
         ...     return ComplexGaussian(2 * z, torch.zeros(z.shape))
@@ -166,13 +167,19 @@ class FisherRegulariser(nn.Module):
         return Regularisation(moment, torch.zeros_like(moment))
 
 
+SIZES = ("groups", "components", "rank", "width", "layers")
+"""Of potentials of any class."""
+
+
 def build_regulariser(
     settings: Mapping[str, Any], latent_dim: int, generator: torch.Generator
 ) -> PotentialRegulariser | FisherRegulariser:
     """The regulariser on a potential's metric where the settings have a ``tie``, else exact.
 
     Args:
-        settings: the variant's ``regulariser`` block of the configuration.
+        settings: the variant's ``regulariser`` block of the configuration. Of what class the
+            potential is and how large, ``kind`` tells, ``mixture`` if there is none, and the keys
+            of :data:`SIZES` that are there.
         latent_dim: d.
         generator: for the potential's start.
 
@@ -184,7 +191,6 @@ def build_regulariser(
     form, epsilon = settings["form"], settings["epsilon"]
     if "tie" not in settings:
         return FisherRegulariser(form, epsilon)
-    potential = MixturePotential.random(
-        latent_dim, settings["groups"], settings["components"], settings["scale"], generator
-    )
+    kind, size = settings.get("kind", "mixture"), {k: settings[k] for k in SIZES if k in settings}
+    potential = random_potential(kind, size, latent_dim, settings["scale"], generator)
     return PotentialRegulariser(potential, form, epsilon, settings.get("tie_to") == "full")
