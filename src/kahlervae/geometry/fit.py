@@ -7,7 +7,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
-from scipy.optimize import minimize
 from torch import Tensor
 
 from kahlervae.errors import InputError
@@ -189,6 +188,8 @@ def polish_potential(
         >>> potential_error(potential, z, metrics) < 0.1 * potential_error(start, z, metrics)
         True
     """
+    from scipy.optimize import minimize  # takes a while to load
+
     z, metrics = _check_probes(z, metrics)
     scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.double().mean()) / UNIT
     metrics = metrics / scale
