@@ -18,8 +18,8 @@ from kahlervae.evaluate.outliers import (
     ClassGaussians,
     cohen_kappa,
     density,
+    distances_within,
     nearest_distances,
-    neighbour_radii,
     outlier_share,
     pairwise_distances,
     shrunk_covariance,
@@ -36,6 +36,8 @@ def test_distances_keep_their_digits_far_from_the_origin():
     a, b = cloud(0, 40).float() + 10, cloud(1, 50).float() + 10
     naive = torch.stack([torch.stack([(x - y).norm() for y in b.double()]) for x in a.double()])
     torch.testing.assert_close(pairwise_distances(a, b), naive, rtol=1e-6, atol=1e-6)
+    nearest = naive.sort().values[:, :5]
+    torch.testing.assert_close(nearest_distances(a, b, 5), nearest, rtol=1e-6, atol=0)
 
 
 @settings(max_examples=20, deadline=None)
@@ -46,30 +48,41 @@ def test_radii_and_density_against_loops(seed, k):
         sorted((real[i] - real[j]).norm().item() for j in range(12) if j != i)[k - 1]
         for i in range(12)
     ]
-    found = neighbour_radii(pairwise_distances(real, real), k)
+    found = distances_within(real, k).radii
     torch.testing.assert_close(found, torch.tensor(radii, dtype=torch.float64))
     inside = sum((real[i] - x).norm().item() <= radii[i] for i in range(12) for x in samples)
     distances = pairwise_distances(real, samples)
     assert density(distances, found, k) == pytest.approx(inside / (k * 9))
     nearest = [sorted((x - r).norm().item() for r in real)[:k] for x in samples]
     torch.testing.assert_close(
-        nearest_distances(distances.T, k), torch.tensor(nearest, dtype=torch.float64)
+        nearest_distances(samples, real, k), torch.tensor(nearest, dtype=torch.float64)
     )
 
 
 def test_duplicates_count_as_neighbours():
     points = torch.tensor([[0.0], [0.0], [3.0]])
-    distances = (points - points.T).abs().double()
-    assert neighbour_radii(distances, 1).tolist() == [0, 0, 3]
-    assert neighbour_radii(distances, 2).tolist() == [3, 3, 3]
+    assert distances_within(points, 1).radii.tolist() == [0, 0, 3]
+    assert distances_within(points, 2).radii.tolist() == [3, 3, 3]
+
+
+def test_neighbours_in_single_precision_are_those_in_double():
+    """Features as oracles give them, more of them than fit into one block."""
+    features = cloud(0, 700, 64).relu() + 2
+    others = cloud(1, 300, 64).relu() + 2
+    single, exact = distances_within(features.float(), 5), distances_within(features, 5)
+    torch.testing.assert_close(single.radii, exact.radii, rtol=1e-6, atol=0)
+    assert single.mean_distance == pytest.approx(exact.mean_distance, rel=1e-6)
+    torch.testing.assert_close(
+        nearest_distances(features.float(), others.float(), 5),
+        pairwise_distances(features, others).sort().values[:, :5],
+        rtol=1e-6,
+        atol=0,
+    )
 
 
 def test_real_data_score_one_minus_the_quantile():
     reference, held_out, test = cloud(0, 1000), cloud(1, 4000), cloud(2, 4000)
-    knn = [
-        nearest_distances(pairwise_distances(x, reference), 5)[:, -1]
-        for x in (held_out, test, 4 * test)
-    ]
+    knn = [nearest_distances(x, reference, 5)[:, -1] for x in (held_out, test, 4 * test)]
     limit = threshold(knn[0], 0.95)
     assert outlier_share(knn[0] > limit) == pytest.approx(0.05)
     assert outlier_share(knn[1] > limit) == pytest.approx(0.05, abs=0.015)
@@ -78,7 +91,7 @@ def test_real_data_score_one_minus_the_quantile():
 
 def test_density_of_real_data_is_one():
     real, more = cloud(0, 2000), cloud(1, 2000)
-    radii = neighbour_radii(pairwise_distances(real, real), 5)
+    radii = distances_within(real, 5).radii
     assert density(pairwise_distances(real, more), radii, 5) == pytest.approx(1, abs=0.1)
     assert density(pairwise_distances(real, more + 100), radii, 5) == 0
 
@@ -155,10 +168,9 @@ def test_kappa_is_that_of_scikit_learn():
 def test_bad_input():
     with pytest.raises(InputError, match="3 training images of 3 classes are too alike"):
         ClassGaussians(cloud(0, 3), torch.arange(3))
-    distances = torch.zeros(3, 4)
     with pytest.raises(InputError, match="4 points cannot give 5 nearest neighbours"):
-        nearest_distances(distances, 5)
-    with pytest.raises(InputError, match="nearest neighbours"):
-        neighbour_radii(torch.zeros(5, 5), 5)
+        nearest_distances(torch.zeros(3, 2), torch.zeros(4, 2), 5)
+    with pytest.raises(InputError, match="5 points cannot give 5 nearest neighbours of each other"):
+        distances_within(torch.zeros(5, 2), 5)
     with pytest.raises(InputError, match="validation"):
         threshold(torch.zeros(0), 0.95)

@@ -362,7 +362,7 @@ def test_bad_real_data(reference, splits):
         build(validation=slice(0))
     with pytest.raises(InputError, match="4 points cannot give 5 nearest"):
         build(train=slice(4))
-    with pytest.raises(InputError, match="4 points cannot give 6 nearest"):
+    with pytest.raises(InputError, match="4 points cannot give 5 nearest"):
         build(test=slice(4))
 
 

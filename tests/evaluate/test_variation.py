@@ -7,15 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kahlervae.evaluate.outliers import (
-    nearest_distances,
-    neighbour_radii,
-    pairwise_distances,
-)
+from kahlervae.evaluate.outliers import distances_within, nearest_distances, pairwise_distances
 from kahlervae.evaluate.variation import (
     class_entropy,
     coverage,
-    mean_distance,
     novelty,
     recall,
     vendi_score,
@@ -46,16 +41,14 @@ def test_against_loops(seed, k, scale):
     naive_coverage = share(
         any((real[i] - x).norm() <= radius(real, i) for x in samples) for i in range(12)
     )
-    sample_radii = neighbour_radii(pairwise_distances(samples, samples), k)
-    real_radii = neighbour_radii(pairwise_distances(real, real), k)
-    assert recall(distances, sample_radii) == pytest.approx(naive_recall)
+    within, real_radii = distances_within(samples, k), distances_within(real, k).radii
+    assert recall(distances, within.radii) == pytest.approx(naive_recall)
     assert coverage(distances, real_radii) == pytest.approx(naive_coverage)
     medians = sorted(min((r - x).norm().item() for r in real) for x in samples)
-    nearest = nearest_distances(distances.T, 3)
+    nearest = nearest_distances(samples, real, 3)
     assert novelty(nearest) == pytest.approx(medians[4])
     pairs = [(samples[i] - samples[j]).norm().item() for i in range(9) for j in range(9) if i != j]
-    within = pairwise_distances(samples, samples)
-    assert mean_distance(within) == pytest.approx(sum(pairs) / 72, rel=1e-6)
+    assert within.mean_distance == pytest.approx(sum(pairs) / 72, rel=1e-6)
 
 
 def test_recall_falls_when_samples_collapse():
@@ -63,9 +56,8 @@ def test_recall_falls_when_samples_collapse():
     samples = cloud(1, 500)
     values = []
     for scale in (1.0, 0.3, 0.01):
-        within = pairwise_distances(scale * samples, scale * samples)
         distances = pairwise_distances(real, scale * samples)
-        values.append(recall(distances, neighbour_radii(within, 5)))
+        values.append(recall(distances, distances_within(scale * samples, 5).radii))
     assert values[0] > 0.8 > values[1] > values[2]
 
 

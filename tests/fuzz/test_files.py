@@ -26,6 +26,7 @@ from kahlervae.evaluate.oracle import Oracle, load_oracle, save_oracle
 from kahlervae.evaluate.score import load_samples
 from kahlervae.geometry import MixturePotential
 from kahlervae.models import build_model, load_model, save_model
+from kahlervae.nn.optimiser import Adam
 from kahlervae.storage import read_arrays, read_table, write_table, write_tensors
 from kahlervae.train.checkpoint import Checkpoint
 from kahlervae.train.potentials import load_potentials, save_potentials
@@ -42,7 +43,7 @@ def make_model() -> Any:
 
 def make_checkpoint(path: Path) -> tuple[Checkpoint, Any]:
     model = make_model()
-    optimiser = torch.optim.Adam(model.parameters())
+    optimiser = Adam(model.parameters())
     z = torch.randn(3, 2, dtype=torch.complex64)
     model.decoder(z).log_prob(torch.zeros(3, 16)).sum().backward()
     optimiser.step()

@@ -1,4 +1,4 @@
-"""Adam without the compiler: the same bits as torch's, and nothing of the compiler is loaded."""
+"""Adam without the compiler: the bits of torch's fused one, and the compiler is not loaded."""
 
 import subprocess
 import sys
@@ -28,13 +28,38 @@ def descend(optimiser, weight, steps):
     ],
 )
 def test_steps_are_those_of_torch(dtype, reference, options):
+    """Of the plain one but for rounding; of the fused one, for real numbers, to the bit."""
     weights = [torch.nn.Parameter(torch.ones(5, dtype=dtype)) for _ in range(2)]
-    expected = reference(
-        [weights[0]], lr=0.1, **{k: v for k, v in options.items() if k == "weight_decay"}
-    )
-    found = Adam([weights[1]], lr=0.1, **options)
-    assert torch.equal(descend(found, weights[1], 10), descend(expected, weights[0], 10))
-    assert not torch.equal(weights[1], torch.ones(5))
+    decay = {k: v for k, v in options.items() if k == "weight_decay"}
+    fused = {"fused": True} if dtype == torch.float32 else {}
+    expected = descend(reference([weights[0]], lr=0.1, **decay, **fused), weights[0], 10)
+    found = descend(Adam([weights[1]], lr=0.1, **options), weights[1], 10)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(found, expected) or not fused
+    assert not torch.equal(found, torch.ones(5))
+
+
+def test_a_parameter_without_a_gradient_stays():
+    used, unused = (torch.nn.Parameter(torch.ones(5, dtype=torch.complex64)) for _ in range(2))
+    descend(Adam([used, unused], lr=0.1), used, 3)
+    assert torch.equal(unused, torch.ones(5))
+    assert not torch.equal(used, torch.ones(5))
+
+
+@pytest.mark.parametrize("largest", [0.5, 50.0])
+def test_clipping_is_that_of_torch(largest):
+    weights = [
+        torch.nn.Parameter(torch.tensor([3.0, -4.0])),
+        torch.nn.Parameter(torch.tensor([[1 + 2j], [-2j]])),
+    ]
+    (2 * sum(weight.abs().square().sum() for weight in weights)).backward()
+    gradients = [weight.grad.clone() for weight in weights]
+    found = Adam(weights, lr=0.1).clip(largest)
+    clipped = [weight.grad.clone() for weight in weights]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
+    torch.testing.assert_close(torch.nn.utils.clip_grad_norm_(weights, largest), found)
+    torch.testing.assert_close(clipped, [weight.grad for weight in weights])
 
 
 def test_state_goes_on_where_it_was_saved():

@@ -47,10 +47,14 @@ def test_density_is_the_root_of_the_determinant_of_the_formula(kind):
 
 
 def test_gradient_is_that_of_finite_differences():
-    target = Riemannian(anchors(), 1e-2).log_density
+    sampler = Riemannian(anchors(), 1e-2)
+    target = sampler.log_density
     z = Prior(2, torch.complex128).sample(5, generator(1)).latents.requires_grad_()
     (gradient,) = torch.autograd.grad(target(z).sum(), z)
     z = z.detach()
+    value, closed = sampler.log_density_and_gradient(z, torch.zeros(5, dtype=torch.int64))
+    torch.testing.assert_close(value, target(z))
+    torch.testing.assert_close(closed, gradient)
     for direction in (1.0, 1j):
         for axis in range(2):
             step = torch.zeros(2, dtype=z.dtype)

@@ -15,6 +15,7 @@ from kahlervae.sample import (
     Base,
     ChainSampler,
     GaussianMixture,
+    Mixture,
     PosteriorMixture,
     Prior,
     Riemannian,
@@ -22,6 +23,7 @@ from kahlervae.sample import (
     Volume,
     run_chains,
 )
+from kahlervae.sample.hmc import run_together
 from kahlervae.seeding import generator
 
 FAST = {"chains": 8, "warmup": 50, "draws": 100}
@@ -144,11 +146,11 @@ def test_volume_has_the_moments_of_its_density(growing, alpha, latent_dim):
 def test_draws_are_thinned_evenly_over_all_chains(growing, monkeypatch):
     """With the chains replaced by a run whose states carry their address."""
 
-    def addresses(log_density, start, *, draws, **_):
-        chains = len(start)
+    def addresses(densities, start, *, draws, **_):
+        chains = start.shape[1]
         chain, draw = torch.meshgrid(torch.arange(chains), torch.arange(draws), indexing="ij")
         z = torch.complex(chain.float(), draw.float())[..., None]
-        return result._replace(latents=z)
+        return [result._replace(latents=z)]
 
     volume = Volume(Prior(1), growing, 0.5, 1e-3, **FAST)
     stream = generator(0)
@@ -160,7 +162,7 @@ def test_draws_are_thinned_evenly_over_all_chains(growing, monkeypatch):
         leapfrog=1,
         generator=stream,
     )
-    monkeypatch.setattr("kahlervae.sample.chains.run_chains", addresses)
+    monkeypatch.setattr("kahlervae.sample.chains.run_together", addresses)
     z = volume.sample(200, generator(0)).latents[:, 0]
     for chain in range(8):
         draws = z.imag[z.real == chain].sort().values
@@ -194,17 +196,62 @@ def test_the_mixture_of_the_grid_tests_is_a_mixture_potential(mixture):
     torch.testing.assert_close(potential.log_det(z, 1e-3), mixture.log_det(z, 1e-3))
 
 
-def test_a_gradient_in_closed_form_is_that_of_automatic_differentiation():
+def bases(latent_dim):
+    """A base of every class, in double precision."""
+    stream = generator(3)
+    means = torch.randn(40, latent_dim, dtype=torch.complex128, generator=stream)
+    log_vars = torch.randn(40, latent_dim, dtype=torch.float64, generator=stream) - 1
+    return [
+        Prior(latent_dim, torch.complex128),
+        Truncated(latent_dim, 0.7, torch.complex128),
+        GaussianMixture.fit(means, 3, 0),
+        PosteriorMixture(ComplexPosterior(means, log_vars), torch.complex128),
+    ]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_gradients_of_a_family_are_those_of_automatic_differentiation(closed):
+    """Of every power at its own rows, by the metric's closed form and without one."""
     potential = to_double(MixturePotential.random(3, 4, 4, 2.0, generator(0)))
-    potential.requires_grad_(False)
-    z = Prior(3, torch.complex128).sample(10, generator(1)).latents.requires_grad_()
-    values, gradients = [], []
-    for volume in (potential, SimpleNamespace(log_det=potential.log_det)):
-        value = Volume(Prior(3), volume, -1.5, 1e-3).log_density(z)
-        values.append(value.detach())
-        gradients += torch.autograd.grad(value.sum(), z)
-    torch.testing.assert_close(*values)
-    torch.testing.assert_close(*gradients)
+    element = potential.requires_grad_(False)
+    if not closed:
+        element = SimpleNamespace(log_det=potential.log_det)
+    z = Prior(3, torch.complex128).sample(12, generator(1)).latents
+    which = torch.arange(12) % 3
+    for base in bases(3):
+        weight = "local" if isinstance(base, Mixture) else "global"
+        family = [Volume(base, element, p, 1e-3, weight=weight) for p in (-4.0, -1.5, 0.5)]
+        densities, proposal = Volume.join(family)
+        values, gradients = densities.log_density_and_gradient(z, which)
+        every = densities.log_densities(z)
+        for i, volume in enumerate(family):
+            at = z[which == i].requires_grad_()
+            value = volume.log_density(at)
+            torch.testing.assert_close(values[which == i], value.detach())
+            torch.testing.assert_close(every[i, which == i], value.detach())
+            (gradient,) = torch.autograd.grad(value.sum(), at)
+            torch.testing.assert_close(gradients[which == i], gradient)
+        assert proposal.log_density(z).isfinite().all()
+
+
+def test_powers_that_run_together_have_the_moments_of_their_densities(growing):
+    """r = |z|² has density ∝ e^{−r} (1 + ε + r)^α, whatever runs beside it."""
+    family = [Volume(Prior(1, torch.complex128), growing, p, 1e-3) for p in (-2.0, 0.0, 1.0)]
+    densities, proposal = Volume.join(family)
+    stream = generator(4)
+    start = proposal.propose(3 * 16, stream).unflatten(0, (3, 16))
+    every = run_together(
+        densities, start, warmup=100, draws=400, leapfrog=3, generator=stream,
+        proposal=proposal, candidates=4,
+    )  # fmt: skip
+    for volume, chains in zip(family, every, strict=True):
+        weight = [
+            quad(lambda r: r**k * math.exp(-r) * (1.001 + r) ** volume.alpha, 0, np.inf)[0]  # noqa: B023
+            for k in (0, 1)
+        ]
+        mean, error = mean_and_error(chains.latents.abs().square().sum(-1))
+        assert abs(mean - weight[1] / weight[0]) < 4 * error
+        assert float(chains.acceptance.mean()) == pytest.approx(0.8, abs=0.1)
 
 
 @pytest.mark.parametrize("power", [-4.0, 1.0])

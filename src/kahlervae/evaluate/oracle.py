@@ -29,6 +29,8 @@ SCALING = 0.1
 """Largest relative change of size of the augmentation."""
 SHIFT = 0.1
 """Largest shift of the augmentation, in half widths of the image."""
+BATCH = 64
+"""Views that are read at once: few enough for their layers to stay in the caches."""
 
 
 class Reading(NamedTuple):
@@ -145,7 +147,7 @@ class Oracle(nn.Module):
         return self.head(self.body(views))
 
     @torch.no_grad()
-    def read(self, images: Num[Tensor, "n *view"], batch: int = 1000) -> Reading:
+    def read(self, images: Num[Tensor, "n *view"]) -> Reading:
         """Features and logits of views, without gradients.
 
         Raises:
@@ -167,7 +169,7 @@ class Oracle(nn.Module):
                 "the model that decoded them has diverged, train it again."
             )
         single = images.to(torch.complex64 if self.is_complex else torch.float32)
-        features = torch.cat([self.body(part) for part in single.split(batch)])
+        features = torch.cat([self.body(part) for part in single.split(BATCH)])
         return Reading(features, self.head(features))
 
 

@@ -1,8 +1,7 @@
-"""Semantic outliers: how many samples lie where no real image lies, in oracle features.
+"""Semantic outliers: how many samples lie where no real image lies, in oracle features."""
 
-All scores that compare points take distances, so that one matrix (:func:`pairwise_distances`)
-serves several.
-"""
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,15 +11,21 @@ from kahlervae.errors import InputError
 
 __all__ = [
     "ClassGaussians",
+    "Within",
     "cohen_kappa",
     "density",
+    "distances_within",
     "nearest_distances",
-    "neighbour_radii",
     "outlier_share",
     "pairwise_distances",
     "shrunk_covariance",
     "threshold",
 ]
+
+BLOCK = 128
+"""Points whose distances to all others are looked at together: few enough to stay in caches."""
+SPARE = 3
+"""Neighbours beyond those wanted that are measured, should products confuse the last ones."""
 
 
 def pairwise_distances(
@@ -34,28 +39,77 @@ def pairwise_distances(
     return torch.cdist(a.double(), b.double(), compute_mode="use_mm_for_euclid_dist")
 
 
-def nearest_distances(distances: Float[Tensor, "n m"], neighbours: int) -> Float[Tensor, "n k"]:
+def nearest_distances(
+    points: Float[Tensor, "n features"], others: Float[Tensor, "m features"], neighbours: int
+) -> Float[Tensor, "n k"]:
     """Distances of each of n points to its k nearest of m others, the nearest first.
+
+    Neighbours are found by matrix products and measured by differences, which do not cancel.
 
     Raises:
         InputError: m < k.
     """
-    if distances.shape[1] < neighbours:
+    if len(others) < neighbours:
         raise InputError(
-            f"{distances.shape[1]} points cannot give {neighbours} nearest neighbours: "
+            f"{len(others)} points cannot give {neighbours} nearest neighbours: "
             "lower evaluation.neighbours or take more images."
         )
-    return distances.topk(neighbours, dim=1, largest=False).values
+    found = [
+        _closest(part, others, squares, neighbours) for part, squares in _blocks(points, others)
+    ]
+    return torch.cat(found)
 
 
-def neighbour_radii(distances: Float[Tensor, "n n"], neighbours: int) -> Float[Tensor, " n"]:
-    """Distance of each point to its k-th nearest within the same set, itself not counted.
+class Within(NamedTuple):
+    """Distances within a set of points.
+
+    Attributes:
+        radii: of each point to its k-th nearest other one.
+        mean_distance: between two different points.
+    """
+
+    radii: Float[Tensor, " n"]
+    mean_distance: float
+
+
+def distances_within(points: Float[Tensor, "n features"], neighbours: int) -> Within:
+    """Radii of the neighbourhoods of k others, and the mean distance of a set.
+
+    The radii are found as by :func:`nearest_distances`; the mean is of the products' distances.
 
     Raises:
         InputError: n ≤ k.
     """
-    others = distances.clone().fill_diagonal_(-1)  # a duplicate must not pass for the point itself
-    return nearest_distances(others, neighbours + 1)[:, -1]
+    n = len(points)
+    if n <= neighbours:
+        raise InputError(
+            f"{n} points cannot give {neighbours} nearest neighbours of each other: "
+            "lower evaluation.neighbours or take more images."
+        )
+    radii, total = [], 0.0
+    for part, squares in _blocks(points, points):
+        radii.append(_closest(part, points, squares, neighbours + 1)[:, -1])  # the point itself
+        total += squares.sqrt_().sum().item()
+    return Within(torch.cat(radii), total / (n * (n - 1)))
+
+
+def _blocks(points: Tensor, others: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some of the points at a time, and their squared distances to all others, by a product."""
+    centre = others.mean(0)  # away from the origin products cancel
+    columns = (others - centre).T
+    lengths = columns.square().sum(0)
+    for part in points.split(BLOCK):
+        rows = part - centre
+        squares = torch.addmm(lengths, rows, columns, alpha=-2)
+        yield part, squares.add_(rows.square().sum(1, keepdim=True)).clamp_(min=0)
+
+
+def _closest(part: Tensor, others: Tensor, squares: Tensor, neighbours: int) -> Tensor:
+    """Distances of some points to their nearest others, which products point out."""
+    count = min(neighbours + SPARE, len(others))
+    index = squares.topk(count, largest=False, sorted=False).indices
+    steps = others[index] - part.unsqueeze(1)
+    return steps.square().sum(-1, dtype=torch.float64).sqrt().sort().values[:, :neighbours]
 
 
 def threshold(values: Float[Tensor, " n"], quantile: float) -> float:
@@ -82,7 +136,7 @@ def density(
     r"""Density, :math:`\frac{1}{kM}\sum_{j=1}^{M}\sum_{i=1}^{N} 1[\,|r_i - x_j| \le R_i\,]`.
 
     In how many of the neighbourhoods of real images a sample lies, relative to the k expected;
-    about 1 for real data, not bounded by it. Radii :math:`R_i` by :func:`neighbour_radii`.
+    about 1 for real data, not bounded by it. Radii :math:`R_i` by :func:`distances_within`.
 
     Source: Naeem et al. 2020, *Reliable fidelity and diversity metrics for generative models*.
     """

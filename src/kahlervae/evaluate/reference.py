@@ -110,17 +110,11 @@ class Reference:
         return self.oracle.architecture
 
     def _hold_out(self, reading: Reading, nearest: Float[Tensor, "n k"]) -> _HeldOut:
-        within = outliers.pairwise_distances(reading.features, reading.features)
-        return _HeldOut(
-            reading.features,
-            outliers.neighbour_radii(within, self.neighbours),
-            variation.mean_distance(within),
-            variation.novelty(nearest),
-        )
+        within = outliers.distances_within(reading.features, self.neighbours)
+        return _HeldOut(reading.features, *within, variation.novelty(nearest))
 
     def _nearest(self, features: Float[Tensor, "n features"]) -> Float[Tensor, "n k"]:
-        distances = outliers.pairwise_distances(features, self.features)
-        return outliers.nearest_distances(distances, self.neighbours)
+        return outliers.nearest_distances(features, self.features, self.neighbours)
 
     def _outlier_scores(
         self, reading: Reading, nearest: Float[Tensor, "n k"]
@@ -170,18 +164,17 @@ class Reference:
         """
         real = self.held_out[split]
         distances = outliers.pairwise_distances(real.features, seen.features)
-        within = outliers.pairwise_distances(seen.features, seen.features)
-        sample_radii = outliers.neighbour_radii(within, self.neighbours)
+        within = outliers.distances_within(seen.features, self.neighbours)
         return {
             **{
                 f"{name}_outliers": outliers.outlier_share(flags)
                 for name, flags in self.flags(seen).items()
             },
             "density": outliers.density(distances, real.radii, self.neighbours),
-            "recall": variation.recall(distances, sample_radii),
+            "recall": variation.recall(distances, within.radii),
             "coverage": variation.coverage(distances, real.radii),
             "vendi": variation.vendi_score(seen.features, self.centre),
-            "mean_distance": variation.mean_distance(within) / real.mean_distance,
+            "mean_distance": within.mean_distance / real.mean_distance,
             "class_entropy": variation.class_entropy(seen.labels),
             "novelty": variation.novelty(seen.nearest) / real.novelty,
         }

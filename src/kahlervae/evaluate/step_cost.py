@@ -96,7 +96,7 @@ def _clock(variant: str, size: Mapping[str, int]) -> Callable[[], dict[str, floa
         terms["loss"].backward()
 
     def optimise() -> None:
-        torch.nn.utils.clip_grad_norm_(objective.parameters(), CLIP)
+        optimiser.clip(CLIP)
         optimiser.step()
 
     parts = {"step": step, "forward": forward, "backward": backward, "optimiser": optimise}

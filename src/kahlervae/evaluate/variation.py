@@ -7,7 +7,6 @@ from torch import Tensor
 __all__ = [
     "class_entropy",
     "coverage",
-    "mean_distance",
     "novelty",
     "recall",
     "vendi_score",
@@ -21,7 +20,7 @@ def recall(
 
     Share of real images in the neighbourhood of at least one sample; the radius :math:`R_j` is the
     distance of sample j to its k-th nearest sample
-    (:func:`~kahlervae.evaluate.outliers.neighbour_radii`).
+    (:func:`~kahlervae.evaluate.outliers.distances_within`).
 
     Source: Kynkäänniemi et al. 2019, *Improved precision and recall metric*.
     """
@@ -57,12 +56,6 @@ def vendi_score(features: Float[Tensor, "n features"], centre: Float[Tensor, " f
     weights = eigenvalues.clamp_min(0)
     weights = weights / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
     return torch.special.entr(weights).sum().exp().item()
-
-
-def mean_distance(distances: Float[Tensor, "n n"]) -> float:
-    """Mean Euclidean distance between two different points of a set of at least two."""
-    n = len(distances)
-    return distances.sum().item() / (n * (n - 1))
 
 
 def class_entropy(labels: Int[Tensor, " n"]) -> float:

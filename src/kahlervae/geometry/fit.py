@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
-from scipy.optimize import minimize
 from torch import Tensor
 
 from kahlervae.errors import InputError
@@ -263,6 +262,8 @@ def polish_potential(
         >>> potential_error(potential, z, metrics) < 0.1 * potential_error(start, z, metrics)
         True
     """
+    from scipy.optimize import minimize  # takes a while to load
+
     z, metrics = _check_probes(z, metrics)
     scale = _scale(metrics)
     metrics = metrics / scale

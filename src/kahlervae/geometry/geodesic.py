@@ -5,7 +5,6 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
-from scipy.optimize import minimize
 from torch import Tensor
 
 from kahlervae.errors import InputError
@@ -127,6 +126,8 @@ def geodesics(
         >>> bool(curve[0, 4].abs() < 0.35)  # bent to the centre; the line's middle is at 0.354
         True
     """
+    from scipy.optimize import minimize  # takes a while to load
+
     if not 1 <= points < steps:
         raise InputError(
             f"{points} free points do not fit between the ends of {steps} steps: take 1 to "

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Complex, Float, Int64
-from scipy.special import zeta
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
@@ -295,7 +294,8 @@ def check_support(likelihood: type, x: Tensor, name: str | None = None) -> None:
         )
 
 
-SERIES = [(-1) ** (k + 1) * 2 * float(zeta(2 * k)) / (2 * math.pi) ** (2 * k) for k in range(1, 20)]
+ZETA = torch.special.zeta(torch.arange(2, 40, 2, dtype=torch.float64), 1).tolist()
+SERIES = [(-1) ** k * 2 * zeta / (2 * math.pi) ** (2 * k + 2) for k, zeta in enumerate(ZETA)]
 """B_{2k} / (2k)! = (−1)^{k+1} 2 ζ(2k) / (2π)^{2k}."""
 
 

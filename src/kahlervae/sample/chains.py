@@ -2,17 +2,19 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Self
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.sample.diagnostics import Normaliser, diagnose, estimate_normaliser
-from kahlervae.sample.hmc import Chains, run_chains
+from kahlervae.sample.hmc import Chains, Densities, Proposal, run_together
 from kahlervae.sample.samplers import Base, Draws, Sampler
 
-__all__ = ["ChainSampler"]
+__all__ = ["ChainSampler", "draw_family"]
 
 POOL = 4096
 """Draws of the base from which the normaliser is estimated and the chains' starts are chosen."""
@@ -21,7 +23,7 @@ EFFECTIVE = 3
 
 
 class ChainSampler(Sampler):
-    r"""A density ρ that is known up to a factor, by :func:`~kahlervae.sample.hmc.run_chains`.
+    r"""A density ρ that is known up to a factor, by :func:`~kahlervae.sample.hmc.run_together`.
 
     Chains start at draws from a base p that are resampled by weight ρ/p, and their candidates to
     cross between modes come from a proposal, the base or one like it. Both only decide how fast
@@ -66,10 +68,10 @@ class ChainSampler(Sampler):
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Unnormalised log density, nats, differentiable."""
 
-    @torch.no_grad()
-    def log_weight(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """log ρ(z)/p(z)."""
-        return self.log_density(z) - self.base.log_density(z)
+    @classmethod
+    @abstractmethod
+    def join(cls, family: Sequence[Self]) -> tuple[Densities, Proposal]:
+        """The densities of a family of samplers, and a proposal for all of them."""
 
     def run(self, generator: torch.Generator) -> tuple[Chains, Normaliser]:
         """The chains whose draws :meth:`sample` takes, and the normaliser of ρ in the base.
@@ -77,44 +79,79 @@ class ChainSampler(Sampler):
         Raises:
             InputError: the log density is not finite where the chains start.
         """
-        pool = self.base.propose(POOL, generator)
-        log_weights = self.log_weight(pool).double()
-        if not log_weights.isfinite().any():
-            raise InputError(
-                f"{self.key}: the log density is not finite at any of {POOL} draws from the base: "
-                "check the potential (its metric must be finite and positive) and epsilon."
-            )
-        # What is not finite is not visited.
-        log_weights = log_weights.nan_to_num(-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
-        normaliser = estimate_normaliser(log_weights)
-        needed = EFFECTIVE * POOL / max(normaliser.normaliser_ess, 1.0)
-        chances = (log_weights - log_weights.max()).exp().cpu()
-        start = torch.multinomial(chances, self.chains, replacement=True, generator=generator)
-        try:
-            chains = run_chains(
-                self.log_density,
-                pool[start.to(pool.device)],
-                warmup=self.warmup,
-                draws=self.draws,
-                leapfrog=self.leapfrog,
-                generator=generator,
-                scale=self.base.scale,
-                proposal=self.proposal,
-                candidates=min(self.candidates, math.ceil(needed)),
-            )
-        except InputError as error:
-            raise InputError(f"{self.key}: {error}") from error
-        return chains, normaliser
+        (found,) = _run([self], generator)
+        return found
 
     def _sample(self, count: int, generator: torch.Generator) -> Draws:
+        (draws,) = draw_family([self], count, generator)
+        return draws
+
+    def _take(self, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+        """Which of all kept draws, chain by chain, make up the samples."""
         total = self.chains * self.draws
         if count > total:
             raise InputError(
                 f"{self.key} cannot give {count} samples from {self.chains} chains of "
                 f"{self.draws} draws: raise sampling.{self.name}.draws or lower the counts."
             )
-        chains, normaliser = self.run(generator)
         every = torch.arange(count) * total // count
-        order = torch.randperm(count, generator=generator)
-        latents = chains.latents.flatten(0, 1)[every][order]
-        return Draws(latents, diagnose(chains, self.rhat, normaliser))
+        return every[torch.randperm(count, generator=generator)]
+
+
+def draw_family(family: Sequence[Sampler], count: int, generator: torch.Generator) -> list[Draws]:
+    """So many latents of every sampler of a family; chains of all of them run together.
+
+    Raises:
+        InputError: ``count`` is below 1, or a sampler cannot deliver that many.
+    """
+    chained = [sampler for sampler in family if isinstance(sampler, ChainSampler)]
+    if not chained:
+        return [sampler.sample(count, generator) for sampler in family]
+    taken = [sampler._take(count, generator) for sampler in chained]
+    return [
+        Draws(chains.latents.flatten(0, 1)[take], diagnose(chains, sampler.rhat, normaliser))
+        for sampler, take, (chains, normaliser) in zip(
+            chained, taken, _run(chained, generator), strict=True
+        )
+    ]
+
+
+def _run(
+    family: Sequence[ChainSampler], generator: torch.Generator
+) -> list[tuple[Chains, Normaliser]]:
+    """The chains of a family and the normalisers of its densities in the base."""
+    first = family[0]
+    densities, proposal = first.join(family)
+    pool = first.base.propose(POOL, generator)
+    with torch.no_grad():
+        log_weights = (densities.log_densities(pool) - first.base.log_density(pool)).double()
+    starts, normalisers = [], []
+    for sampler, weights in zip(family, log_weights, strict=True):
+        if not weights.isfinite().any():
+            raise InputError(
+                f"{sampler.key}: the log density is not finite at any of {POOL} draws from the "
+                "base: check the potential (its metric must be finite and positive) and epsilon."
+            )
+        # What is not finite is not visited.
+        weights = weights.nan_to_num(-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
+        normalisers.append(estimate_normaliser(weights))
+        chances = (weights - weights.max()).exp().cpu()
+        start = torch.multinomial(chances, first.chains, replacement=True, generator=generator)
+        starts.append(pool[start.to(pool.device)])
+    effective = min(normaliser.normaliser_ess for normaliser in normalisers)
+    needed = EFFECTIVE * POOL / max(effective, 1.0)
+    try:
+        chains = run_together(
+            densities,
+            torch.stack(starts),
+            warmup=first.warmup,
+            draws=first.draws,
+            leapfrog=first.leapfrog,
+            generator=generator,
+            scale=first.base.scale,
+            proposal=proposal,
+            candidates=min(first.candidates, math.ceil(needed)),
+        )
+    except InputError as error:
+        raise InputError(f"{first.family}: {error}") from error
+    return list(zip(chains, normalisers, strict=True))

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from arviz_stats.base.array import array_stats
 from jaxtyping import Float
 from torch import Tensor
 
@@ -50,6 +49,8 @@ def estimate_normaliser(log_weights: Float[Tensor, " draws"]) -> Normaliser:
         >>> round(estimate.log_normaliser, 6), round(estimate.normaliser_ess, 6)
         (-2.0, 100.0)
     """
+    from arviz_stats.base.array import array_stats
+
     values = log_weights.double().cpu()
     total = values.logsumexp(0)
     weights = (values - values.max()).exp().numpy()[None]
@@ -138,6 +139,8 @@ def diagnose(
         >>> verdict.flagged, verdict.ess_bulk > 400
         (False, True)
     """
+    from arviz_stats.base.array import array_stats
+
     coordinates = torch.view_as_real(chains.latents).flatten(2)
     quantities = torch.cat([coordinates, chains.log_density[..., None]], dim=-1)
     values = quantities.double().cpu().numpy()

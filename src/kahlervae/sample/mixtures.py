@@ -64,6 +64,22 @@ class Mixture(Base):
         terms = self.log_components(z) + self.log_weights
         return torch.logsumexp(terms, dim=-1).to(z.real.dtype)
 
+    def log_density_and_gradient(
+        self, z: Complex[Tensor, "n d"], log_weights: Float[Tensor, "n K"] | None = None
+    ) -> tuple[Float[Tensor, " n"], Complex[Tensor, "n d"]]:
+        """Log density and its gradient, the components' weighted by their responsibilities."""
+        terms = self.log_components(z) + (self.log_weights if log_weights is None else log_weights)
+        value = torch.logsumexp(terms, dim=-1, keepdim=True)
+        gradient = self._gradient(coordinates(z).double(), (terms - value).exp())
+        real, imaginary = gradient.to(z.real.dtype).chunk(2, dim=-1)
+        return value.squeeze(-1).to(z.real.dtype), torch.complex(real, imaginary)
+
+    @abstractmethod
+    def _gradient(
+        self, x: Float[Tensor, "n 2*d"], shares: Float[Tensor, "n K"]
+    ) -> Float[Tensor, "n 2*d"]:
+        """The components' gradients, weighted by the shares."""
+
     def reweighted(self, log_weights: Float[Tensor, " K"]) -> Self:
         """The mixture of the same components with other weights, of any common factor."""
         other = copy.copy(self)
@@ -114,6 +130,11 @@ class PosteriorMixture(Mixture):
         """log q(z | x_n)."""
         x = coordinates(z).double()
         return self._offset + x @ self._slope.mT - 0.5 * (x.square() @ self._precision.mT)
+
+    def _gradient(
+        self, x: Float[Tensor, "n 2*d"], shares: Float[Tensor, "n K"]
+    ) -> Float[Tensor, "n 2*d"]:
+        return shares @ self._slope - (shares @ self._precision) * x
 
     @property
     def scale(self) -> Float[Tensor, " d"]:
@@ -223,8 +244,15 @@ class GaussianMixture(Mixture):
 
     def log_components(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n K"]:
         """log N(x; m_k, T² S_k)."""
-        white = (coordinates(z).double() @ self._whitener).unflatten(1, self._white_means.shape)
-        return self._offset - 0.5 * (white - self._white_means).square().sum(-1)
+        return self._offset - 0.5 * self._whiten(coordinates(z).double()).square().sum(-1)
+
+    def _whiten(self, x: Float[Tensor, "n 2*d"]) -> Float[Tensor, "n K 2*d"]:
+        return (x @ self._whitener).unflatten(1, self._white_means.shape) - self._white_means
+
+    def _gradient(
+        self, x: Float[Tensor, "n 2*d"], shares: Float[Tensor, "n K"]
+    ) -> Float[Tensor, "n 2*d"]:
+        return -(shares.unsqueeze(-1) * self._whiten(x)).flatten(1) @ self._whitener.mT
 
     @property
     def scale(self) -> Float[Tensor, " d"]:

@@ -1,15 +1,17 @@
 """Sampling in proportion to the volume element of the metric of encoder covariances."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.models import Posterior, RealPosterior
 from kahlervae.sample.chains import ChainSampler
+from kahlervae.sample.hmc import Densities, Proposal
 from kahlervae.sample.mixtures import PosteriorMixture, coordinates, real_moments
 
 __all__ = ["Riemannian", "choose_anchors"]
@@ -133,14 +135,45 @@ class Riemannian(ChainSampler):
 
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """log √det G, unnormalised log density."""
+        metric, _, _, top = self._metric(coordinates(z).double())
+        return (0.5 * metric.log().sum(-1) + self.latent_dim * top).to(z.real.dtype)
+
+    def log_densities(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "1 n"]:
+        """The one of :meth:`log_density`."""
+        return self.log_density(z).unsqueeze(0)
+
+    def log_density_and_gradient(
+        self, z: Complex[Tensor, "n d"], which: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, " n"], Complex[Tensor, "n d"]]:
+        """:meth:`log_density` and its gradient in closed form."""
         x = coordinates(z).double()
+        metric, kernels, background, top = self._metric(x)
+        value = 0.5 * metric.log().sum(-1) + self.latent_dim * top
+        inverse = metric.reciprocal()
+        shares = kernels * (inverse @ self._precision.mT)
+        towards = shares @ self._slope - (shares @ self._precision) * x
+        outside = (background * inverse.sum(-1)).unsqueeze(-1) * x
+        gradient = (towards / self.width**2 - self.decay * outside).to(z.real.dtype)
+        return value.to(z.real.dtype), torch.complex(*gradient.chunk(2, dim=-1))
+
+    @classmethod
+    def join(cls, family: Sequence[Self]) -> tuple[Densities, Proposal]:
+        """The only one of a family: its own densities and proposal."""
+        (sampler,) = family
+        return sampler, sampler.proposal
+
+    def _metric(
+        self, x: Float[Tensor, "n 2*d"]
+    ) -> tuple[
+        Float[Tensor, "n 2*d"], Float[Tensor, "n anchors"], Float[Tensor, " n"], Float[Tensor, " n"]
+    ]:
+        """G, its kernels and its background, all by a factor whose logarithm comes last."""
         exponents = -self._squared_distances(x) / self.width**2
         background = math.log(self.regularisation) - self.decay * x.square().sum(-1)
         # The largest exponent is taken out, for far from the anchors all of them underflow.
         top = torch.maximum(exponents.amax(1), background).detach()
-        metric = (exponents - top[:, None]).exp() @ self._precision
-        metric = metric + (background - top).exp()[:, None]
-        return (0.5 * metric.log().sum(-1) + self.latent_dim * top).to(z.real.dtype)
+        kernels, background = (exponents - top[:, None]).exp(), (background - top).exp()
+        return kernels @ self._precision + background[:, None], kernels, background, top
 
     def _squared_distances(self, x: Float[Tensor, "n 2*d"]) -> Float[Tensor, "n anchors"]:
         """‖x − c_i‖² in the norm of Σ_i⁻¹."""

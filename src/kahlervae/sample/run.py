@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.models import VAE, Posterior
+from kahlervae.sample.chains import draw_family
 from kahlervae.sample.diagnostics import Diagnostics
 from kahlervae.sample.mixtures import GaussianMixture, Mixture, PosteriorMixture
 from kahlervae.sample.riemannian import Riemannian, choose_anchors
@@ -36,7 +37,7 @@ class Samples(NamedTuple):
         diagnostics: one row for every sampler that runs Markov chains: identity, sampler, setting,
             then the fields of :class:`~kahlervae.sample.diagnostics.Diagnostics`.
         speed: wall-clock seconds and effective draws in a second of the same samplers, apart from
-            all that must not differ between runs.
+            all that must not differ between runs; of those that run together, a share each.
     """
 
     latents: dict[str, Complex[Tensor, "count d"]]
@@ -186,7 +187,8 @@ def sample_model(
     """Latents of every sampler and the diagnostics of those that run Markov chains.
 
     Every sampler draws from its own stream of the model's seed, so that none depends on which
-    others are run, and samplers with equal names are paired between variants. Of its draws
+    others are run, and samplers with equal names are paired between variants; those of ``volume``
+    with the same base and metric share one, for their chains run together. Of the draws of each
     ``validation_count`` are for choices and ``count`` for what is reported.
 
     Args:
@@ -212,13 +214,18 @@ def sample_model(
     """
     latents, diagnostics, speed = {}, [], []
     count = settings["validation_count"] + settings["count"]
+    families: dict[str, list[Sampler]] = {}
     for sampler in build_samplers(model, samples, potentials, settings):
-        stream = generator(model.identity["seed"], "sample", sampler.key)
+        families.setdefault(sampler.family, []).append(sampler)
+    for name, family in families.items():
+        stream = generator(model.identity["seed"], "sample", name)
         start = time.perf_counter()
-        draws = sampler.sample(count, stream)
-        seconds = time.perf_counter() - start
-        latents[sampler.key] = draws.latents
-        if draws.diagnostics is not None:
+        drawn = draw_family(family, count, stream)
+        seconds = (time.perf_counter() - start) / len(family)
+        for sampler, draws in zip(family, drawn, strict=True):
+            latents[sampler.key] = draws.latents
+            if draws.diagnostics is None:
+                continue
             row = {**model.identity, "sampler": sampler.name, "setting": sampler.setting}
             diagnostics.append({**row, **draws.diagnostics._asdict()})
             ess = draws.diagnostics.ess_bulk

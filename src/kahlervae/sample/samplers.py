@@ -37,6 +37,11 @@ class Sampler(ABC):
         """``"{name}:{setting}"``, for example ``truncated:temperature=0.7``."""
         return f"{self.name}:{self.setting}"
 
+    @property
+    def family(self) -> str:
+        """Samplers of one family are drawn together, by one stream; here each is its own."""
+        return self.key
+
     def sample(self, count: int, generator: torch.Generator) -> Draws:
         """Draw ``count`` latents.
 
@@ -63,6 +68,17 @@ class Base(Sampler):
     @abstractmethod
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Log density, differentiable."""
+
+    @abstractmethod
+    def log_density_and_gradient(
+        self, z: Complex[Tensor, "n d"], log_weights: Float[Tensor, "n K"] | None = None
+    ) -> tuple[Float[Tensor, " n"], Complex[Tensor, "n d"]]:
+        r"""Log density and its gradient :math:`\nabla_a + i \nabla_b` in closed form.
+
+        Args:
+            z: latents.
+            log_weights: of the components at every latent, in place of those of a mixture.
+        """
 
     def propose(self, count: int, generator: torch.Generator) -> Complex[Tensor, "count d"]:
         """Independent draws, by themselves."""
@@ -121,6 +137,12 @@ class Truncated(Base):
         squares = (z.real.square() + z.imag.square()).sum(-1)
         variance = self.temperature**2
         return -squares / variance - self.latent_dim * math.log(math.pi * variance)
+
+    def log_density_and_gradient(
+        self, z: Complex[Tensor, "n d"], log_weights: Float[Tensor, "n K"] | None = None
+    ) -> tuple[Float[Tensor, " n"], Complex[Tensor, "n d"]]:
+        r"""Log density and its gradient :math:`-2z/T^2`; there are no components."""
+        return self.log_density(z), z * (-2 / self.temperature**2)
 
     @property
     def scale(self) -> Float[Tensor, " d"]:

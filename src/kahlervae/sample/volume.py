@@ -1,17 +1,18 @@
 """Sampling in proportion to a weighted complex volume element."""
 
 import math
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from kahlervae.errors import InputError
 from kahlervae.geometry import fisher_metric, log_det
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.sample.chains import ChainSampler
+from kahlervae.sample.hmc import Densities, Differentiated, Proposal
 from kahlervae.sample.mixtures import Mixture
 from kahlervae.sample.samplers import Base
 from kahlervae.seeding import generator as seeded
@@ -113,8 +114,9 @@ class Volume(ChainSampler):
     depends on z adds a factor ``exp(c'|z|)`` at most. For any other metric, growth is probed along
     random rays, and a density that does not fall there is refused.
 
-    Candidates are draws from the base, its components weighed by their estimated shares in ρ; for
-    the rest see :class:`~kahlervae.sample.chains.ChainSampler`.
+    Candidates are draws from the base, its components weighed by their estimated shares in ρ, or by
+    the mean of these where a family runs together; for the rest see
+    :class:`~kahlervae.sample.chains.ChainSampler`.
 
     Args:
         base: p, which also gives the starts.
@@ -164,6 +166,7 @@ class Volume(ChainSampler):
         super().__init__(base, base, **options)
         self.weighted = base
         self.element = element
+        self.metric = metric
         self.alpha = power / base.latent_dim
         self.epsilon = epsilon
         self.setting = f"base={base.name},weight={weight},metric={metric},power={power:g}"
@@ -181,11 +184,21 @@ class Volume(ChainSampler):
 
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Unnormalised log density, nats."""
-        if torch.is_grad_enabled() and hasattr(self.element, "log_det_and_gradient"):
-            log_det = _LogDet.apply(z, self.element, self.epsilon)
-        else:
-            log_det = self.element.log_det(z, self.epsilon)
-        return self.weighted.log_density(z) + self.alpha * log_det
+        return self.weighted.log_density(z) + self.alpha * self.element.log_det(z, self.epsilon)
+
+    @property
+    def family(self) -> str:
+        """Base and metric: samplers of other weights and powers take the same log det."""
+        return f"{self.name}:base={self.base.name},metric={self.metric}"
+
+    @classmethod
+    def join(cls, family: Sequence[Self]) -> tuple[Densities, Proposal]:
+        """The densities of a family; components are proposed with their mean shares."""
+        proposals = [v.proposal for v in family if isinstance(v.proposal, Mixture)]
+        if not proposals:
+            return _Weighted(family), family[0].proposal
+        shares = torch.stack([proposal.log_weights for proposal in proposals]).logsumexp(0)
+        return _Weighted(family), proposals[0].reweighted(shares)
 
     def _weigh_components(self, base: Mixture, log_weights: Tensor, weight: str) -> None:
         """Sets the weights of the components in the density and in the proposal."""
@@ -214,17 +227,34 @@ class Volume(ChainSampler):
             )
 
 
-class _LogDet(torch.autograd.Function):
-    """The log det of a volume element that knows its gradient: no graph, once differentiable."""
+class _Weighted:
+    """The densities of volume samplers with the same base and the same metric."""
 
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, element: Any, epsilon: float) -> Tensor:
-        value, gradient = element.log_det_and_gradient(z, epsilon)
-        ctx.save_for_backward(gradient)
-        return value
+    def __init__(self, family: Sequence[Volume]) -> None:
+        first = family[0]
+        self.base, self.element, self.epsilon = first.base, first.element, first.epsilon
+        self.alpha = first.base.scale.new_tensor([volume.alpha for volume in family])
+        mixtures = [volume.weighted for volume in family if isinstance(volume.weighted, Mixture)]
+        self.log_weights = torch.stack([m.log_weights for m in mixtures]) if mixtures else None
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, change: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return change.unsqueeze(-1) * gradient, None, None
+    def log_density_and_gradient(self, z: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        log_weights = None if self.log_weights is None else self.log_weights[which]
+        value, gradient = self.base.log_density_and_gradient(z, log_weights)
+        log_det, change = self._log_det_and_gradient(z, which)
+        alpha = self.alpha[which]
+        return value + alpha * log_det, gradient + alpha.unsqueeze(-1) * change
+
+    def _log_det_and_gradient(self, z: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        if hasattr(self.element, "log_det_and_gradient"):
+            return self.element.log_det_and_gradient(z, self.epsilon)
+        differentiated = Differentiated(lambda z: self.element.log_det(z, self.epsilon))
+        return differentiated.log_density_and_gradient(z, which)
+
+    def log_densities(self, z: Tensor) -> Tensor:
+        if self.log_weights is None:
+            value = self.base.log_density(z)
+        else:
+            assert isinstance(self.base, Mixture)
+            terms = self.base.log_components(z) + self.log_weights.unsqueeze(1)
+            value = terms.logsumexp(-1).to(z.real.dtype)
+        return value + self.alpha.unsqueeze(1) * self.element.log_det(z, self.epsilon)

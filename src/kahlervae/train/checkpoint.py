@@ -96,7 +96,8 @@ class Checkpoint:
                 continue
             tensors[f"optimiser.{index}.step"] = torch.zeros(())
             for moment in ("exp_avg", "exp_avg_sq"):
-                tensors[f"optimiser.{index}.{moment}"] = parameter
+                real = torch.view_as_real(parameter) if parameter.is_complex() else parameter
+                tensors[f"optimiser.{index}.{moment}"] = real
         return tensors | {"stream": self.stream.get_state()}
 
 

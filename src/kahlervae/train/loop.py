@@ -112,7 +112,7 @@ def take_step(
     terms = objective(samples, epoch, stream)
     optimiser.zero_grad()
     terms["loss"].backward()
-    norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), gradient_clip)
+    norm = optimiser.clip(gradient_clip)
     optimiser.step()
     return {name: term.item() for name, term in (terms | {"gradient_norm": norm}).items()}
 
