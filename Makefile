@@ -135,7 +135,7 @@ archive: ## pack the committed code, lock and reference results with checksums i
 	rm -rf dist
 	mkdir dist
 	git archive --prefix=kahlervae-$(VERSION)/ HEAD | tar --extract --directory=dist
-	cd dist/kahlervae-$(VERSION) && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum > ../SHA256SUMS
+	cd dist/kahlervae-$(VERSION) && find . -xtype f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum > ../SHA256SUMS
 	mv dist/SHA256SUMS dist/kahlervae-$(VERSION)/
 	tar --create --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner --directory=dist kahlervae-$(VERSION) | gzip --no-name > dist/kahlervae-$(VERSION).tar.gz
 	rm -rf dist/kahlervae-$(VERSION)

@@ -67,7 +67,7 @@ rule provenance:
             *rules.figures.input,
             *rules.models.input,
         ],
-        requirements="requirements.txt",
+        requirements=shipped("requirements.txt"),
         code=code("provenance"),
     output:
         "<results>/provenance.json",
@@ -95,12 +95,3 @@ rule provenance:
     shell:
         "kahlervae provenance {input.files:q} --requirements {input.requirements:q}"
         " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
-
-
-rule all:
-    input:
-        rules.tables.input,
-        rules.claims.output,
-        rules.figures.input,
-        rules.pages.input,
-        rules.provenance.output,
