@@ -1,27 +1,34 @@
-# Every target sets up what it needs: a virtual environment in .venv with the versions of
-# requirements.txt. Needed beforehand: Python >= 3.11.5 (another one than python3: make PYTHON=...),
+# Every target sets up what it needs in .venv: a run, the versions of requirements.txt; tests and
+# the like, those of requirements-dev.txt besides. Needed beforehand: Python >= 3.11.5 (another one than python3: make PYTHON=...),
 # git, make and access to PyPI.
 
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.developed
 
 # What the recipes call comes from the environment, as it would after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced speech bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive lock clean
+.PHONY: help install develop reproduce smoke paper reduced speech bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## set up .venv (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
+install: $(INSTALLED) ## set up .venv for runs (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11, 5) or sys.exit("Python 3.11.5 or newer is needed, but $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
 	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+develop: $(DEVELOPED) ## set up .venv for tests, lint and docs, too
+
+$(DEVELOPED): $(INSTALLED) requirements-dev.txt
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements-dev.txt
 	@touch $@
 
 reproduce: $(INSTALLED) ## run the whole workflow: tables and claims in results/, figures in figures/, results/report.html
@@ -51,7 +58,7 @@ bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machin
 check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced, RUN=smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
 	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
 
-$(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
+$(VENV)-peers/.installed: $(INSTALLED) requirements-dev.txt comparison/requirements.txt
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet --requirement comparison/requirements.txt
 	$(VENV)-peers/bin/python -m pip install --quiet --no-deps --editable .
@@ -70,17 +77,17 @@ weights: $(INSTALLED) ## try weights on mixtures of latents, on models of `make 
 	snakemake --cores all --configfile config/paper.yaml -- $(WEIGHED)
 	python comparison/weights.py
 
-test: $(INSTALLED) ## run the tests, but for those that `make test-long`, `make test-gpu`, `make test-slurm` and `make test-peers` run
+test: $(DEVELOPED) ## run the tests, but for those that `make test-long`, `make test-gpu`, `make test-slurm` and `make test-peers` run
 	pytest
 
-test-long: $(INSTALLED) ## run the tests that take long: further faults, and a whole run through Slurm
+test-long: $(DEVELOPED) ## run the tests that take long: further faults, and a whole run through Slurm
 	pytest -m 'long and not slurm and not peers'
 	pytest -m 'long and slurm and not peers' --numprocesses=0 -rs tests/slurm
 
-test-gpu: $(INSTALLED) ## hold the GPU of this machine against its CPU, and run the workflow on it
+test-gpu: $(DEVELOPED) ## hold the GPU of this machine against its CPU, and run the workflow on it
 	pytest -m gpu --numprocesses=0 -rs tests/gpu
 
-test-slurm: $(INSTALLED) ## run the smoke workflow through a Slurm on this machine, installed if need be (Debian, root), that loses a node
+test-slurm: $(DEVELOPED) ## run the smoke workflow through a Slurm on this machine, installed if need be (Debian, root), that loses a node
 	pytest -m 'slurm and not long and not peers' --numprocesses=0 -rs tests/slurm
 
 test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, in the environment of `make peers`
@@ -89,14 +96,14 @@ test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, in the e
 verify: ## what has to hold for a release besides what `.ci/run` holds for every commit
 	bash .ci/verify
 
-lint: $(INSTALLED) ## check style, types and the workflow
+lint: $(DEVELOPED) ## check style, types and the workflow
 	ruff check
 	ruff format --check
 	snakefmt --check Snakefile workflow
 	mypy
 	snakemake --lint
 
-docs: $(INSTALLED) ## build the tutorial, the theory and the reference into docs/_build/html; warnings are errors
+docs: $(DEVELOPED) ## build the tutorial, the theory and the reference into docs/_build/html; warnings are errors
 	sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 # $(call keep,RESULTS,FIGURES,REFERENCE): the claims, tables and figures of a run, where there is
@@ -140,11 +147,15 @@ archive: ## pack the committed code, lock and reference results with checksums i
 	tar --create --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner --directory=dist kahlervae-$(VERSION) | gzip --no-name > dist/kahlervae-$(VERSION).tar.gz
 	rm -rf dist/kahlervae-$(VERSION)
 
-lock: ## resolve pyproject.toml anew into requirements.txt and environment.yml
+freeze = .lock/bin/python -m pip freeze --exclude kahlervae | sed 's/+cpu$$//'
+
+lock: ## resolve pyproject.toml anew into requirements.txt, requirements-dev.txt and environment.yml
 	rm -rf .lock
 	$(PYTHON) -m venv .lock
-	.lock/bin/python -m pip install --quiet '.[dev]'
-	.lock/bin/python -m pip freeze --exclude kahlervae | sed 's/+cpu$$//' > requirements.txt
+	.lock/bin/python -m pip install --quiet '.[workflow,figures]'
+	$(freeze) > requirements.txt
+	.lock/bin/python -m pip install --quiet --constraint requirements.txt '.[dev]'
+	$(freeze) | grep --invert-match --line-regexp --fixed-strings --file requirements.txt > requirements-dev.txt
 	{ sed '/- pip:/q' environment.yml; sed 's/^/      - /' requirements.txt; } > .lock/environment.yml
 	mv .lock/environment.yml environment.yml
 	rm -rf .lock

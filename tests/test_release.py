@@ -30,7 +30,8 @@ def test_citation_names_this_version_and_the_paper():
 
 
 def test_hooks_have_the_versions_of_the_lock():
-    lock = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines())
+    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    lock = dict(line.split("==") for line in lines)
     repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     held = {repo["repo"].rpartition("/")[2]: repo.get("rev") for repo in repositories}
     assert held["ruff-pre-commit"] == f"v{lock['ruff']}"
