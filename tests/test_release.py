@@ -1,6 +1,7 @@
 """What a release is made of: one version everywhere, and an archive that draws its own figures."""
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -27,6 +28,32 @@ def test_citation_names_this_version_and_the_paper():
     (paper,) = citation["references"]
     assert paper["title"] == "Complex variational autoencoders admit Kähler structure"
     assert {"type": "other", "value": "arXiv:2511.15172"} in paper["identifiers"]
+
+
+def test_zenodo_is_told_what_the_citation_tells():
+    """Zenodo reads its own file in place of CITATION.cff where there is one."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text())
+    for key in ("title", "version", "license", "keywords"):
+        assert zenodo[key] == citation[key], key
+    assert zenodo["creators"] == citation["authors"]
+    (paper,) = zenodo["related_identifiers"]
+    (reference,) = citation["references"]
+    assert paper["identifier"] in [held["value"] for held in reference["identifiers"]]
+    assert [author["name"] for author in PROJECT["authors"]] == [
+        author["name"] for author in citation["authors"]
+    ]
+
+
+def test_git_keeps_of_results_what_they_are_and_nothing_else():
+    for folder in ("results", "figures"):
+        page = ROOT / folder / "README.md"
+        assert len(page.read_text().splitlines()) == 3
+        ignored = ["git", "check-ignore", "--quiet", f"{folder}/a.csv"]
+        if (ROOT / ".git").exists():
+            assert subprocess.run(ignored, cwd=ROOT).returncode == 0
+            ignored[-1] = str(page)
+            assert subprocess.run(ignored, cwd=ROOT).returncode == 1
 
 
 def test_hooks_have_the_versions_of_the_lock():

@@ -1,12 +1,15 @@
 """One set of versions: pyproject.toml demands, the two locks pin, environment.yml repeats."""
 
+import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from snakemake.profiles import ProfileConfigFileParser
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -49,3 +52,13 @@ def test_conda_environment_has_the_pins_of_a_run() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (pip,) = (part["pip"] for part in environment["dependencies"] if isinstance(part, dict))
     assert pip == (ROOT / "requirements.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_are_for_terminals(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with (ROOT / "profiles/default/config.yaml").open() as file:
+        options = ProfileConfigFileParser().parse(file)
+    bars = terminal and find_spec("snakemake_logger_plugin_rich") is not None
+    assert options.get("logger", []) == (["rich"] if bars else [])
+    assert Path(options["report-stylesheet"]).exists()

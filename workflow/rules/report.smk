@@ -26,6 +26,16 @@ rule samples:
         of_models("samples.safetensors"),
 
 
+rule kept:
+    """What `make archive` packs: all that comes of training or timing."""
+    input:
+        rules.models.input,
+        rules.samples.input,
+        of_models("potential.safetensors", METRIC + CONTROLS),
+        of_oracles(".safetensors"),
+        expand("<results>/tables/{table}.csv", table=["cost", "steps"]),
+
+
 rule tables:
     input:
         expand(
