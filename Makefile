@@ -1,21 +1,22 @@
-# Every target sets up what it needs: a virtual environment in .venv with the versions of
-# requirements.txt. Needed beforehand: Python >= 3.11.5 (another one than python3: make PYTHON=...),
+# Every target sets up what it needs in .venv: a run, the versions of requirements.txt; tests and
+# the like, those of requirements-dev.txt besides. Needed beforehand: Python >= 3.11.5 (another one than python3: make PYTHON=...),
 # git, make and access to PyPI.
 
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.developed
 
 # What the recipes call comes from the environment, as it would after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce smoke paper reduced speech bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive lock clean
+.PHONY: help install develop reproduce smoke paper reduced speech bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive from-archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## set up .venv (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
+install: $(INSTALLED) ## set up .venv for runs (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11, 5) or sys.exit("Python 3.11.5 or newer is needed, but $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=...")'
@@ -24,25 +25,33 @@ $(INSTALLED): requirements.txt pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
+develop: $(DEVELOPED) ## set up .venv for tests, lint and docs, too
+
+$(DEVELOPED): $(INSTALLED) requirements-dev.txt
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+# $(call run,RESULTS,OPTIONS,REFERENCE): how long it takes here, if the kept run tells; run; report.
+define run
+	@! grep --quiet --no-messages calibration $(3)/tables/efficiency.csv || kahlervae forecast $(3)/tables/efficiency.csv
+	snakemake --cores all $(2)
+	snakemake $(2) --report $(1)/report.html
+endef
+
 reproduce: $(INSTALLED) ## run the whole workflow: tables and claims in results/, figures in figures/, results/report.html
-	snakemake --cores all
-	snakemake --report results/report.html
+	$(call run,results,,reference)
 
 smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into results/smoke/
-	snakemake --cores all --configfile config/smoke.yaml
-	snakemake --configfile config/smoke.yaml --report results/smoke/report.html
+	$(call run,results/smoke,--configfile config/smoke.yaml,reference/smoke)
 
 paper: $(INSTALLED) ## run digits and MNIST, in pixels and k-space, into results/paper/ (with Fashion-MNIST: OVERLAYS=config/fashion.yaml)
-	snakemake --cores all --configfile config/paper.yaml $(OVERLAYS)
-	snakemake --configfile config/paper.yaml $(OVERLAYS) --report results/paper/report.html
+	$(call run,results/paper,--configfile config/paper.yaml $(OVERLAYS),reference/paper)
 
 reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds, epochs and representations, into results/reduced/
-	snakemake --cores all --configfile config/paper.yaml config/reduced.yaml
-	snakemake --configfile config/paper.yaml config/reduced.yaml --report results/reduced/report.html
+	$(call run,results/reduced,--configfile config/paper.yaml config/reduced.yaml,reference/reduced)
 
 speech: $(INSTALLED) ## run spoken digits as complex spectrograms, into results/speech/ (downloads 12 MB unless the recordings are there)
-	snakemake --cores all --configfile config/speech.yaml
-	snakemake --configfile config/speech.yaml --report results/speech/report.html
+	$(call run,results/speech,--configfile config/speech.yaml,reference/speech)
 
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
 	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
@@ -51,7 +60,7 @@ bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machin
 check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced, RUN=smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
 	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
 
-$(VENV)-peers/.installed: $(INSTALLED) comparison/requirements.txt
+$(VENV)-peers/.installed: $(INSTALLED) requirements-dev.txt comparison/requirements.txt
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install --quiet --requirement comparison/requirements.txt
 	$(VENV)-peers/bin/python -m pip install --quiet --no-deps --editable .
@@ -71,17 +80,17 @@ weights: $(INSTALLED) ## try weights on mixtures of latents, on models of `make 
 	snakemake --cores all --configfile config/paper.yaml -- $(WEIGHED)
 	python comparison/weights.py
 
-test: $(INSTALLED) ## run the tests, but for those that `make test-long`, `make test-gpu`, `make test-slurm` and `make test-peers` run
+test: $(DEVELOPED) ## run the tests, but for those that `make test-long`, `make test-gpu`, `make test-slurm` and `make test-peers` run
 	pytest
 
-test-long: $(INSTALLED) ## run the tests that take long: further faults, and a whole run through Slurm
+test-long: $(DEVELOPED) ## run the tests that take long: further faults, and a whole run through Slurm
 	pytest -m 'long and not slurm and not peers'
 	pytest -m 'long and slurm and not peers' --numprocesses=0 -rs tests/slurm
 
-test-gpu: $(INSTALLED) ## hold the GPU of this machine against its CPU, and run the workflow on it
+test-gpu: $(DEVELOPED) ## hold the GPU of this machine against its CPU, and run the workflow on it
 	pytest -m gpu --numprocesses=0 -rs tests/gpu
 
-test-slurm: $(INSTALLED) ## run the smoke workflow through a Slurm on this machine, installed if need be (Debian, root), that loses a node
+test-slurm: $(DEVELOPED) ## run the smoke workflow through a Slurm on this machine, installed if need be (Debian, root), that loses a node
 	pytest -m 'slurm and not long and not peers' --numprocesses=0 -rs tests/slurm
 
 test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, and geodesics with stochman, in the environment of `make peers`
@@ -90,14 +99,14 @@ test-peers: $(VENV)-peers/.installed ## run docs/pythae.md with pythae, and geod
 verify: ## what has to hold for a release besides what `.ci/run` holds for every commit
 	bash .ci/verify
 
-lint: $(INSTALLED) ## check style, types and the workflow
+lint: $(DEVELOPED) ## check style, types and the workflow
 	ruff check
 	ruff format --check
 	snakefmt --check Snakefile workflow
 	mypy
 	snakemake --lint
 
-docs: $(INSTALLED) ## build the tutorial, the theory and the reference into docs/_build/html; warnings are errors
+docs: $(DEVELOPED) ## build the tutorial, the theory and the reference into docs/_build/html; warnings are errors
 	sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 # $(call keep,RESULTS,FIGURES,REFERENCE): the claims, tables and figures of a run, where there is
@@ -112,7 +121,7 @@ keep = test ! -f $(1)/provenance.json || { \
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
 	$(call keep,results/paper,results/paper/figures,reference/paper)
-	test ! -f results/smoke/claims.csv || { mkdir -p reference/smoke/tables && cp results/smoke/claims.csv reference/smoke/ && cp results/smoke/tables/reconstruction.csv reference/smoke/tables/; }
+	test ! -f results/smoke/claims.csv || { mkdir -p reference/smoke/tables && cp results/smoke/claims.csv reference/smoke/ && cp results/smoke/tables/reconstruction.csv results/smoke/tables/efficiency.csv reference/smoke/tables/; }
 	test ! -f results/bench/tables/steps.csv || cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
 	for kind in peers weights; do test ! -d results/$$kind || { mkdir -p reference/$$kind && cp results/$$kind/*.csv reference/$$kind/; }; done
 	python docs/claims_table.py
@@ -131,25 +140,50 @@ figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables fro
 	kahlervae figure runtime $(REFERENCE)/tables/runtime.csv $(REFERENCE)/tables/efficiency.csv --out figures/$(REFERENCE)/runtime.png
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# The same bytes, whenever and wherever they are packed.
+PACK = tar --create --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner
 
-archive: ## pack the committed code, lock and reference results with checksums into dist/
+# What cannot be had from the last `make reproduce` but by training or timing: the files of the rule
+# `kept`, and no other run's, which lie deeper.
+KEPT = $(sort $(wildcard results/*/data.* results/*/oracles/* results/tables/cost.csv results/tables/steps.csv \
+	$(addprefix results/*/*/*/seed=*/,model.safetensors history.csv potential.safetensors potentials.csv \
+	samples.safetensors sampler_diagnostics.csv sampler_speed.csv)))
+
+archive: ## pack the committed code with reference results and, if there is a run of it, its models and samples, with checksums into dist/
 	rm -rf dist
 	mkdir dist
 	git archive --prefix=kahlervae-$(VERSION)/ HEAD | tar --extract --directory=dist
-	cd dist/kahlervae-$(VERSION) && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum > ../SHA256SUMS
+	cd dist/kahlervae-$(VERSION) && find . -xtype f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum > ../SHA256SUMS
 	mv dist/SHA256SUMS dist/kahlervae-$(VERSION)/
-	tar --create --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 --group=0 --numeric-owner --directory=dist kahlervae-$(VERSION) | gzip --no-name > dist/kahlervae-$(VERSION).tar.gz
+	$(PACK) --directory=dist kahlervae-$(VERSION) | gzip --no-name > dist/kahlervae-$(VERSION).tar.gz
 	rm -rf dist/kahlervae-$(VERSION)
+	test ! -f results/provenance.json || { sha256sum $(KEPT) > results/SHA256SUMS && \
+	$(PACK) $(KEPT) results/SHA256SUMS | gzip --no-name > dist/kahlervae-$(VERSION)-models.tar.gz; }
 
-lock: ## resolve pyproject.toml anew into requirements.txt and environment.yml
+ARCHIVE = dist/kahlervae-$(VERSION)-models.tar.gz
+
+from-archive: $(INSTALLED) ## tables, claims, figures and report from the models and samples of `make archive`, without training (ARCHIVE=FILE)
+	@test ! -f results/provenance.json || { echo "results/ holds a run: move it away, or call make clean."; exit 1; }
+	tar --extract --gzip --file $(ARCHIVE)
+	sha256sum --check --quiet results/SHA256SUMS
+	snakemake --cores 1 --touch kept
+	snakemake --cores all
+	snakemake --report results/report.html
+
+freeze = .lock/bin/python -m pip freeze --exclude kahlervae | sed 's/+cpu$$//'
+
+lock: ## resolve pyproject.toml anew into requirements.txt, requirements-dev.txt and environment.yml
 	rm -rf .lock
 	$(PYTHON) -m venv .lock
-	.lock/bin/python -m pip install --quiet '.[dev]'
-	.lock/bin/python -m pip freeze --exclude kahlervae | sed 's/+cpu$$//' > requirements.txt
+	.lock/bin/python -m pip install --quiet '.[workflow,figures]'
+	$(freeze) > requirements.txt
+	.lock/bin/python -m pip install --quiet --constraint requirements.txt '.[dev]'
+	$(freeze) | grep --invert-match --line-regexp --fixed-strings --file requirements.txt > requirements-dev.txt
 	{ sed '/- pip:/q' environment.yml; sed 's/^/      - /' requirements.txt; } > .lock/environment.yml
 	mv .lock/environment.yml environment.yml
 	rm -rf .lock
 
 clean: ## delete what runs and tools have written, except .venv
-	rm -rf results figures dist docs/_build .snakemake .lock .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find results figures -mindepth 1 ! -name README.md -delete
+	rm -rf dist docs/_build .snakemake .lock .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import chdir, redirect_stderr
 from io import StringIO
+from pathlib import Path
 from unittest import mock
 
 import pandas as pd
@@ -17,6 +18,7 @@ from kahlervae.cli import main
 from kahlervae.config import data_sources
 from kahlervae.train.loop import HISTORY
 
+ROOT = Path(__file__).parents[1]
 TRAINING = {
     "model": {"latent_dim": 1, "width": 4, "depth": 1, "likelihood_variance": "constant"},
     "training": {
@@ -50,8 +52,6 @@ def called(*arguments, cwd):
             main()
         except SystemExit as end:
             code = end.code
-    if isinstance(code, str):  # Python prints it and returns 1
-        return subprocess.CompletedProcess(arguments, 1, stderr=said.getvalue() + code)
     return subprocess.CompletedProcess(arguments, code, stderr=said.getvalue())
 
 
@@ -89,7 +89,7 @@ def files(cwd):
 
 def assert_refused(result, *words):
     """One sentence on standard error, and no traceback."""
-    assert result.returncode == 1
+    assert result.returncode == 2
     (sentence,) = result.stderr.strip().splitlines()[-1:]
     assert sentence.startswith("error: ")
     assert "Traceback" not in result.stderr
@@ -198,3 +198,42 @@ def test_log_level_is_taken_from_the_environment(folder, monkeypatch):
     assert "epoch" not in train(folder, kahlervae).stderr
     monkeypatch.setenv("KAHLERVAE_LOG", "loud")
     assert_refused(train(folder), "KAHLERVAE_LOG", "WARNING", "loud")
+
+
+ENCODINGS = {
+    "none": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+    "latin-1": {"LC_ALL": "en_US.ISO-8859-1", "PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"},
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_is_said_can_be_printed_anywhere(encoding, folder, monkeypatch):
+    """Tables, help and sentences have letters that terminals may not have."""
+    for name, value in ENCODINGS[encoding].items():
+        monkeypatch.setenv(name, value)
+    for name in ("LANG", "PYTHONIOENCODING", "PYTHONUTF8"):
+        if name not in ENCODINGS[encoding]:
+            monkeypatch.delenv(name, raising=False)
+    text = {"capture_output": True, "check": False, "encoding": "latin-1"}
+    check = [sys.executable, "-m", "kahlervae.cli", "check", "--reference", str(ROOT / "reference")]
+    run = subprocess.run([*check, "--results", str(ROOT / "reference")], **text)
+    assert run.returncode == 0, run.stderr
+    assert "supported" in run.stdout
+    run = subprocess.run([*check, "--results", "Ergebnisse für κ"], **text)
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: Ergebnisse f")
+    assert run.stderr.count("\n") == 1
+
+
+def test_the_code_of_a_check_is_no_other_ending_of_it(folder, capsys):
+    """1 is a run that is not as the reference; whatever keeps from telling is 2."""
+    same = ("check", "--reference", ROOT / "reference", "--results", ROOT / "reference")
+    assert called(*same, cwd=folder).returncode == 0
+    found = pd.DataFrame({"status": ["flipped"]})
+    module = "kahlervae.evaluate.check"
+    with mock.patch(f"{module}.compare_claims", return_value=found):
+        with mock.patch(f"{module}.print_comparison"):
+            assert called(*same, cwd=folder).returncode == 1
+        with mock.patch(f"{module}.print_comparison", side_effect=UnicodeError("a letter")):
+            assert called(*same, cwd=folder).returncode == 2

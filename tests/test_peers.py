@@ -142,16 +142,19 @@ def test_pythae_is_pinned_and_no_dependency_of_the_package():
     lines = (ROOT / "comparison/requirements.txt").read_text().splitlines()
     wanted = [line.partition("#")[0].strip() for line in lines]
     wanted = [line for line in wanted if line]
-    assert wanted[0] == "-r ../requirements.txt"
-    assert all("==" in line for line in wanted[1:])
-    own = {line.split("==")[0].lower() for line in wanted[1:]}
+    locks = ("requirements.txt", "requirements-dev.txt")
+    assert wanted[:2] == [f"-r ../{lock}" for lock in locks]
+    assert all("==" in line for line in wanted[2:])
+    own = {line.split("==")[0].lower() for line in wanted[2:]}
     locked = {
-        line.split("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines()
+        line.split("==")[0].lower()
+        for lock in locks
+        for line in (ROOT / lock).read_text().splitlines()
     }
     assert not own & locked
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    assert not any(line.startswith("pythae") for line in named)
+    for demands in (project["dependencies"], *project["optional-dependencies"].values()):
+        assert not any(line.startswith("pythae") for line in demands)
 
 
 TRAINING, GEOMETRY = re.findall(

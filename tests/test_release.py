@@ -1,6 +1,7 @@
 """What a release is made of: one version everywhere, and an archive that draws its own figures."""
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -29,8 +30,35 @@ def test_citation_names_this_version_and_the_paper():
     assert {"type": "other", "value": "arXiv:2511.15172"} in paper["identifiers"]
 
 
+def test_zenodo_is_told_what_the_citation_tells():
+    """Zenodo reads its own file in place of CITATION.cff where there is one."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text())
+    for key in ("title", "version", "license", "keywords"):
+        assert zenodo[key] == citation[key], key
+    assert zenodo["creators"] == citation["authors"]
+    (paper,) = zenodo["related_identifiers"]
+    (reference,) = citation["references"]
+    assert paper["identifier"] in [held["value"] for held in reference["identifiers"]]
+    assert [author["name"] for author in PROJECT["authors"]] == [
+        author["name"] for author in citation["authors"]
+    ]
+
+
+def test_git_keeps_of_results_what_they_are_and_nothing_else():
+    for folder in ("results", "figures"):
+        page = ROOT / folder / "README.md"
+        assert len(page.read_text().splitlines()) == 3
+        ignored = ["git", "check-ignore", "--quiet", f"{folder}/a.csv"]
+        if (ROOT / ".git").exists():
+            assert subprocess.run(ignored, cwd=ROOT).returncode == 0
+            ignored[-1] = str(page)
+            assert subprocess.run(ignored, cwd=ROOT).returncode == 1
+
+
 def test_hooks_have_the_versions_of_the_lock():
-    lock = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines())
+    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    lock = dict(line.split("==") for line in lines)
     repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     held = {repo["repo"].rpartition("/")[2]: repo.get("rev") for repo in repositories}
     assert held["ruff-pre-commit"] == f"v{lock['ruff']}"

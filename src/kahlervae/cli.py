@@ -3,14 +3,19 @@
 Heavy imports stand inside the commands, so that a command loads what it needs and no more.
 """
 
+import io
 import json
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError:
+    sys.exit("error: the commands need more than the geometry: pip install 'kahlervae[workflow]'.")
 
 from kahlervae.errors import InputError, out_of_memory
 from kahlervae.startup import Startup
@@ -192,17 +197,14 @@ def potential(
     device: Device = "cpu",
 ) -> None:
     """Fit potentials to the metric of a decoder."""
-    from kahlervae.data import load_split
-    from kahlervae.device import resolve_device
-    from kahlervae.models import load_model
     from kahlervae.storage import write_table
     from kahlervae.train.potentials import fit_potentials, save_potentials
+    from kahlervae.trained import Trained
 
-    where = resolve_device(device)
-    vae = load_model(model).to(where)
-    fitted = fit_potentials(vae, load_split(data, "train").samples.to(where), settings)
+    trained = Trained(model, data, device=device)
+    fitted = fit_potentials(trained.vae, trained.samples("train"), settings)
     write_table(choice, fitted.choice)
-    save_potentials(out, fitted.potentials, vae.identity)
+    save_potentials(out, fitted.potentials, trained.vae.identity)
 
 
 @app.command()
@@ -217,18 +219,13 @@ def agreement(
     device: Device = "cpu",
 ) -> None:
     """Hold potentials and identities against the exact Fisher metric."""
-    from kahlervae.data import load_split
-    from kahlervae.device import resolve_device
     from kahlervae.evaluate.agreement import compare_potentials
-    from kahlervae.models import load_model
     from kahlervae.storage import write_table
-    from kahlervae.train.potentials import load_potentials
+    from kahlervae.trained import Trained
 
-    where = resolve_device(device)
-    train, test = (load_split(data, name).samples.to(where) for name in ("train", "test"))
-    vae = load_model(model).to(where)
-    potentials = load_potentials(potential, vae.latent_dim, where)
-    tables = compare_potentials(vae, potentials, train, test, settings)
+    trained = Trained(model, data, potential, device)
+    train, test = trained.samples("train"), trained.samples("test")
+    tables = compare_potentials(trained.vae, trained.potentials, train, test, settings)
     write_table(out, tables.agreement)
     write_table(identities, tables.identities)
     write_table(probes, tables.probes)
@@ -244,18 +241,13 @@ def latent_slice(
     device: Device = "cpu",
 ) -> None:
     """Evaluate metrics on a plane of the latent space."""
-    from kahlervae.data import load_split
-    from kahlervae.device import resolve_device
     from kahlervae.evaluate.latent_slice import slice_latents
-    from kahlervae.models import load_model
     from kahlervae.storage import write_tensors
-    from kahlervae.train.potentials import load_potentials
+    from kahlervae.trained import Trained
 
-    where = resolve_device(device)
-    vae = load_model(model).to(where)
-    potentials = load_potentials(potential, vae.latent_dim, where)
-    arrays = slice_latents(vae, potentials, load_split(data, "test").to(where), settings)
-    write_tensors(out, arrays, vae.identity)
+    trained = Trained(model, data, potential, device)
+    arrays = slice_latents(trained.vae, trained.potentials, trained.split("test"), settings)
+    write_tensors(out, arrays, trained.vae.identity)
 
 
 @app.command()
@@ -270,19 +262,14 @@ def sample(
     device: Device = "cpu",
 ) -> None:
     """Draw latents by every sampler."""
-    from kahlervae.data import load_split
-    from kahlervae.device import resolve_device
-    from kahlervae.models import load_model
     from kahlervae.sample import sample_model
     from kahlervae.storage import write_table, write_tensors
-    from kahlervae.train.potentials import load_potentials
+    from kahlervae.trained import Trained
 
-    where = resolve_device(device)
-    vae = load_model(model).to(where)
-    potentials = load_potentials(potential, vae.latent_dim, where) if potential else None
-    train = load_split(data, "train").samples.to(where)
-    samples = sample_model(vae, train, potentials, settings)
-    write_tensors(out, samples.latents, vae.identity)
+    trained = Trained(model, data, potential, device)
+    potentials = trained.potentials if potential else None
+    samples = sample_model(trained.vae, trained.samples("train"), potentials, settings)
+    write_tensors(out, samples.latents, trained.vae.identity)
     write_table(diagnostics, samples.diagnostics)
     write_table(speed, samples.speed)
 
@@ -297,16 +284,12 @@ def sampler_cost(
     """Time volume sampling on the potential and on the exact metric."""
     import pandas as pd
 
-    from kahlervae.models import load_model
     from kahlervae.sample.cost import measure_samplers
     from kahlervae.storage import write_table
-    from kahlervae.train.potentials import load_potentials
+    from kahlervae.trained import Trained
 
-    tables = []
-    for path, fitted in zip(model, potential, strict=True):
-        vae = load_model(path)
-        element = load_potentials(fitted, vae.latent_dim)["fitted"]
-        tables.append(measure_samplers(vae, element, settings))
+    models = [Trained(a, potential=b) for a, b in zip(model, potential, strict=True)]
+    tables = [measure_samplers(it.vae, it.potentials["fitted"], settings) for it in models]
     write_table(out, pd.concat(tables, ignore_index=True))
 
 
@@ -347,22 +330,17 @@ def geodesics(
     device: Device = "cpu",
 ) -> None:
     """Compare geodesics of the fitted potential with straight lines."""
-    from kahlervae.data import load_split
-    from kahlervae.device import resolve_device
     from kahlervae.evaluate.geodesics import compare_curves
     from kahlervae.evaluate.score import load_references
-    from kahlervae.models import load_model
     from kahlervae.storage import write_table, write_tensors
-    from kahlervae.train.potentials import load_potentials
+    from kahlervae.trained import Trained
 
-    where = resolve_device(device)
-    vae = load_model(model).to(where)
-    test = load_split(data, "test").samples.to(where)
-    references = load_references(data, oracle, settings, where)
-    fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
-    table, decoded = compare_curves(vae, fitted, test, references, settings)
+    trained = Trained(model, data, potential, device)
+    references = load_references(data, oracle, settings, trained.device)
+    fitted, test = trained.potentials["fitted"], trained.samples("test")
+    table, decoded = compare_curves(trained.vae, fitted, test, references, settings)
     write_table(out, table)
-    write_tensors(curves, decoded, vae.identity)
+    write_tensors(curves, decoded, trained.vae.identity)
 
 
 @app.command()
@@ -388,15 +366,13 @@ def distances(
 @app.command()
 def states(data: Data, model: Model, potential: Potentials, settings: Settings, out: Out) -> None:
     """Hold a model of states against their known geometry."""
-    from kahlervae.data import load_split
     from kahlervae.evaluate.states import measure_states
-    from kahlervae.models import load_model
     from kahlervae.storage import write_table
-    from kahlervae.train.potentials import load_potentials
+    from kahlervae.trained import Trained
 
-    vae = load_model(model)
-    potentials = load_potentials(potential, vae.latent_dim)
-    write_table(out, measure_states(vae, potentials, load_split(data, "test"), settings))
+    trained = Trained(model, data, potential)
+    test = trained.split("test")
+    write_table(out, measure_states(trained.vae, trained.potentials, test, settings))
 
 
 @app.command()
@@ -411,35 +387,31 @@ def atlas(
     device: Device = "cpu",
 ) -> None:
     """Map geometry, decoded samples and draws of a model on a plane of its latent space."""
-    from kahlervae.data import load_split
-    from kahlervae.device import resolve_device
     from kahlervae.evaluate.atlas import map_latents
     from kahlervae.evaluate.score import load_references, load_samples
-    from kahlervae.models import load_model
     from kahlervae.storage import write_tensors
-    from kahlervae.train.potentials import load_potentials
+    from kahlervae.trained import Trained
 
-    where = resolve_device(device)
-    vae = load_model(model).to(where)
-    test = load_split(data, "test").samples.to(where)
+    trained = Trained(model, data, potential, device)
+    vae, where = trained.vae, trained.device
     latents = load_samples(samples, vae.latent_dim, settings["sampling"], where)["test"]
     references = load_references(data, oracle, settings, where)
-    fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
+    fitted, test = trained.potentials["fitted"], trained.samples("test")
     write_tensors(out, map_latents(vae, fitted, test, latents, references, settings), vae.identity)
 
 
 @app.command()
 def sounds(data: Data, model: Model, samples: Samples, settings: Settings, out: Out) -> None:
     """Let a model of recordings speak."""
-    from kahlervae.data import load_split
     from kahlervae.evaluate.score import load_samples
     from kahlervae.evaluate.sounds import make_sounds
-    from kahlervae.models import load_model
     from kahlervae.storage import write_tensors
+    from kahlervae.trained import Trained
 
-    vae, test = load_model(model), load_split(data, "test").samples
-    latents = load_samples(samples, vae.latent_dim, settings["sampling"])["test"]
-    write_tensors(out, make_sounds(vae, test, latents), vae.identity)
+    trained = Trained(model, data)
+    latents = load_samples(samples, trained.vae.latent_dim, settings["sampling"])["test"]
+    sounds = make_sounds(trained.vae, trained.samples("test"), latents)
+    write_tensors(out, sounds, trained.vae.identity)
 
 
 @app.command()
@@ -502,7 +474,11 @@ def check(
     ),
     results: Annotated[Path, typer.Option(help="Folder of the fresh run.")] = Path("results"),
 ) -> None:
-    """Hold the claims of a fresh run against a reference; fails if one flips or drifts."""
+    """Hold the claims of a fresh run against a reference.
+
+    Exits with 0 if it agrees, with 1 if a claim flips, drifts or is missing, with 2 if the two
+    cannot be compared.
+    """
     from rich.console import Console
 
     from kahlervae.evaluate.check import FAILURES, compare_claims, print_comparison
@@ -543,12 +519,23 @@ def runtime(
     efficiency: Out,
 ) -> None:
     """Gather where the time of a run went."""
+    from kahlervae.evaluate.forecast import calibrate
     from kahlervae.evaluate.runtime import measure_efficiency, read_jobs, summarise_rules
     from kahlervae.storage import write_table
 
     measured = read_jobs(jobs, benchmarks, logs)
     write_table(out, summarise_rules(measured))
-    write_table(efficiency, measure_efficiency(measured, os.cpu_count() or 1))
+    write_table(efficiency, measure_efficiency(measured, os.cpu_count() or 1, calibrate()))
+
+
+@app.command()
+def forecast(
+    efficiency: Annotated[Path, typer.Argument(help="The table efficiency.csv of a kept run.")],
+) -> None:
+    """Say how long such a run takes on this machine."""
+    from kahlervae.evaluate.forecast import forecast
+
+    print(forecast(efficiency, os.cpu_count() or 1))
 
 
 @app.command()
@@ -630,26 +617,34 @@ def _set_log_level() -> None:
 
 
 def main() -> None:
-    """Run the command line; what is not in our hands ends it with one sentence on standard error.
+    """Run the command line.
 
-    That is bad input, and too little memory.
+    It exits with 0 if all went well; with 1 if `check` finds that a run is not as the reference;
+    with 2 if a command could not do its work: bad input and too little memory, which end it with
+    one sentence on standard error, and whatever else is raised.
     """
     startup.begin()
     # Thread counts change floating-point results: one thread a job, parallelism is over jobs.
     os.environ["OMP_NUM_THREADS"] = "1"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # terminals without Greek show a question mark
     try:
         _set_log_level()
         app()
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
     except Exception as error:
-        if not out_of_memory(error):
-            raise
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        sys.exit(
-            f"error: out of memory ({reason}): run fewer jobs at once (snakemake --cores 1), "
-            "or lower the sizes in the configuration."
-        )
+        if out_of_memory(error):
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            print(
+                f"error: out of memory ({reason}): run fewer jobs at once (snakemake --cores 1), "
+                "or lower the sizes in the configuration.",
+                file=sys.stderr,
+            )
+        else:
+            traceback.print_exc()
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -312,7 +312,8 @@ def check_writable(folder: Path | str) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(
             f"{folder} cannot be written to: there is no permission to write in {existing}; "
-            "change that, or name another folder in the configuration."
+            "change that, name another folder in the configuration, or run Snakemake in another "
+            "one (--directory)."
         )
 
 

@@ -38,7 +38,7 @@ def collect(
     """
     return {
         "kahlervae": _version("kahlervae"),
-        "revision": revision(Path.cwd()),
+        "revision": revision(Path(__file__).parents[2]),
         "config_sha256": _config_digest(config),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _names(requirements)},

@@ -56,11 +56,12 @@ def test_rules_are_summed(jobs):
 
 
 def test_cores_are_compared_with_the_time_in_which_jobs_ran(jobs):
-    (row,) = measure_efficiency(jobs, cores=2).to_dict("records")
+    (row,) = measure_efficiency(jobs, cores=2, calibration=1.5).to_dict("records")
     assert row["busy_seconds"] == pytest.approx(21)  # 100 to 120 and 220 to 221
     assert row["occupancy"] == pytest.approx(31 / 42)
     assert row["efficiency"] == pytest.approx(25 / 42)
     assert row["start_up_share"] == pytest.approx(4.5 / 25)
+    assert row["calibration_seconds"] == 1.5
 
 
 def test_a_job_that_tells_nothing_makes_its_rule_unknown(tmp_path):

@@ -126,27 +126,30 @@ class Project:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "snakemake", *PROMPT, *arguments]
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run snakemake; standard output and error are both in ``stdout``."""
+    def snakemake(
+        self, *arguments: str, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run snakemake, here unless told where; output and error are both in ``stdout``."""
         arguments = (*PROMPT, *arguments)
         with tempfile.NamedTemporaryFile("r") as log:
-            code = run_snakemake(arguments, self.folder, self.environment, Path(log.name))
+            code = run_snakemake(arguments, cwd or self.folder, self.environment, Path(log.name))
             return subprocess.CompletedProcess(arguments, code, stdout=log.read())
 
-    def plan(self, *arguments: str) -> Counter[str]:
+    def plan(self, *arguments: str, cwd: Path | None = None) -> Counter[str]:
         """What would be done: number of jobs by rule."""
-        run = self.snakemake("--dry-run", *arguments)
+        run = self.snakemake("--dry-run", *arguments, cwd=cwd)
         assert run.returncode == 0, run.stdout
         if "Nothing to be done" in run.stdout:
             return Counter()
         table = run.stdout.rpartition("Job stats:")[2].partition("total")[0]
         return Counter({rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.M)})
 
-    def results(self) -> dict[str, bytes]:
+    def results(self, cwd: Path | None = None) -> dict[str, bytes]:
         """All that a run must reproduce: tables, records, models, samples, figures."""
-        files = [file for top in ("results", "figures") for file in (self.folder / top).rglob("*")]
+        folder = cwd or self.folder
+        files = [file for top in ("results", "figures") for file in (folder / top).rglob("*")]
         return {
-            str(file.relative_to(self.folder)): file.read_bytes()
+            str(file.relative_to(folder)): file.read_bytes()
             for file in files
             if file.suffix in (".csv", ".json", ".safetensors", ".png", ".pdf")
             and not {*TIMES} & {*file.parts, file.stem}

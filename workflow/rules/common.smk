@@ -10,6 +10,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+try:
+    import kahlervae
+except ModuleNotFoundError:
+    sys.exit(
+        f"{sys.executable}, which runs Snakemake, has no package kahlervae: install it there, with"
+        " `pip install '.[workflow,figures]'` in a checkout of this workflow, or `make install` and"
+        " call Snakemake from .venv."
+    )
+
 from kahlervae.config import (
     check_config,
     check_repetitions,
@@ -21,18 +30,24 @@ from kahlervae.config import (
 )
 from kahlervae.errors import InputError
 from kahlervae.sources import imported
+from snakemake.io import get_flag_value
 
 try:
     fill_in(config, workflow.configfiles)
     drop_absent(config)
     for file in workflow.configfiles:
         check_repetitions(file)
-    check_config(config, "workflow/schemas/config.schema.yaml")
-    check_writable(config["results"])
-    check_writable(config["figures"])
+    check_config(config, workflow.source_path("../schemas/config.schema.yaml"))
+    # A module may have a prefix, which is in front of all that its rules write.
+    RESULTS = str(workflow.modifier.modify_path(config["results"]))
+    DRAWN = str(workflow.modifier.modify_path(config["figures"]))
+    for folder in (RESULTS, DRAWN, ".snakemake"):
+        check_writable(folder)
 except InputError as error:
     sys.exit(str(error))
 
+# The folder that holds the package: src of a checkout, or where pip has put it.
+PACKAGES = Path(kahlervae.__file__).resolve().parents[1]
 SOURCES = data_sources(config)
 # Through the environment and not through a parameter: where files lie changes nothing in them.
 folders = [*filter(None, [os.environ.get("KAHLERVAE_DATA")]), *config["data"]]
@@ -98,11 +113,11 @@ def distrust_the_future():
     decide. Sources, which are inputs, get the present: jobs fail whose inputs are of the future.
     """
     now = time.time()
-    folders = {config["results"]: 1, config["figures"]: 1, "src": now}
+    folders = {RESULTS: 1, DRAWN: 1, PACKAGES / "kahlervae": now}
     for folder, date in folders.items():
         for file in Path(folder).rglob("*"):
-            # Another run may be writing here.
-            with suppress(FileNotFoundError):
+            # Another run may be writing here, and sources be somebody else's.
+            with suppress(FileNotFoundError, PermissionError):
                 if file.stat().st_mtime > now:
                     os.utime(file, (date, date))
 
@@ -123,22 +138,19 @@ def of_models(name, models=MODELS, seeds=config["seeds"]):
     ]
 
 
-def of_oracles(suffix):
-    """The file with that suffix of every oracle of every data set that has labels."""
+def of_oracles(suffix, datasets=LABELLED):
+    """The file with that suffix of every oracle of those data sets that have labels."""
     return [
         f"<results>/{dataset}/oracles/{architecture}{suffix}"
-        for dataset in LABELLED
+        for dataset in datasets
         for architecture in config["evaluation"]["oracles"]
+        if dataset in LABELLED
     ]
 
 
 def oracles(wildcards):
     """The oracles of the data set; none without labels."""
-    return [
-        f"<results>/{wildcards.dataset}/oracles/{architecture}.safetensors"
-        for architecture in config["evaluation"]["oracles"]
-        if wildcards.dataset in LABELLED
-    ]
+    return of_oracles(".safetensors", [wildcards.dataset])
 
 
 @functools.cache
@@ -152,14 +164,28 @@ def code(command, *also):
 
     `also` names modules that are imported by name only.
     """
-    tree = ast.parse(Path("src/kahlervae/cli.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGES / "kahlervae/cli.py").read_text(encoding="utf-8"))
     (function,) = (node for node in tree.body if getattr(node, "name", None) == command)
     modules = [
         node.module
         for node in ast.walk(function)
         if isinstance(node, ast.ImportFrom) and node.module.startswith("kahlervae.")
     ]
-    return list(map(os.path.relpath, imported([*modules, *also], "src")))
+    return [nearby(file) for file in imported([*modules, *also], PACKAGES)]
+
+
+def nearby(file):
+    """A source file as an input: by a path that holds wherever the working folder is moved, if the
+    file lies in it, and that no prefix of a module changes."""
+    relative = os.path.relpath(file)
+    return local(str(file) if relative.startswith("..") else relative)
+
+
+def shipped(name):
+    """A file at the top of the repository as an input, wherever the repository is."""
+    file = workflow.source_path(f"../../{name}")
+    origin = get_flag_value(file, "sourcecache_entry")
+    return nearby(origin) if os.path.exists(origin) else file
 
 
 def compact(settings):
@@ -177,28 +203,39 @@ def examples(source):
     return [name for name in source.get("files", []) if str(name).startswith(made)]
 
 
-def dataset_settings(wildcards, *keys):
-    """Some blocks of the data set's configuration, those that it has."""
+def data_settings(wildcards, input):
+    """What a data set is made of; its examples are named as they are where a module has a prefix."""
+    source = SOURCES[wildcards.dataset]
+    places = dict(zip(examples(source), input.examples))
+    if places:
+        files = [places.get(name, name) for name in source["files"]]
+        source = source | {"files": files}
     options = config["datasets"][wildcards.dataset]
-    return {key: options[key] for key in keys if key in options}
+    return compact(pick(options, "split", "stft") | {"source": source})
 
 
-def sample_counts():
-    """How many draws of every sampler belong to the validation and to the test split."""
-    return {
-        "sampling": {
-            key: config["sampling"][key] for key in ("validation_count", "count")
-        }
-    }
+def pick(block, *keys):
+    """Some keys of a block of the configuration, those that it has."""
+    return {key: block[key] for key in keys if key in block}
+
+
+# How many draws of every sampler belong to the validation and to the test split; what outliers are.
+DRAWS = {"sampling": pick(config["sampling"], "validation_count", "count")}
+OUTLIERS = pick(config["evaluation"], "neighbours", "quantile")
+
+
+def oracle_options(wildcards, input):
+    """The oracles that a rule reads, as its command is given them."""
+    return [f"--oracle={path}" for path in input.oracles]
 
 
 def train_settings(wildcards):
     """Networks, optimisation and the variant's own block, but for what is done with it."""
-    blocks = dataset_settings(wildcards, "model", "training", "variants")
-    variant = dict(blocks.pop("variants")[wildcards.variant])
+    options = config["datasets"][wildcards.dataset]
+    variant = dict(options["variants"][wildcards.variant])
     for key in ("representations", "samplers"):
         variant.pop(key, None)
-    return compact(blocks | {"variant": variant})
+    return compact(pick(options, "model", "training") | {"variant": variant})
 
 
 def sweep_blocks(dataset):
@@ -234,9 +271,8 @@ STRENGTHS = ["strengths"] if SWEPT else []
 def sweep_train_settings(wildcards):
     """What one setting of the sweep is trained with: all as usual but the variant's block."""
     _, block = SWEEPS[wildcards.dataset][wildcards.setting]
-    return compact(
-        dataset_settings(wildcards, "model", "training") | {"variant": block}
-    )
+    options = config["datasets"][wildcards.dataset]
+    return compact(pick(options, "model", "training") | {"variant": block})
 
 
 def sweep_settings(wildcards):
@@ -244,13 +280,9 @@ def sweep_settings(wildcards):
     _, block = SWEEPS[wildcards.dataset][wildcards.setting]
     return compact(
         {"variant": block, "count": config["sweep"]["count"]}
-        | evaluation_settings("neighbours", "quantile", "paths")
+        | OUTLIERS
+        | pick(config["evaluation"], "paths")
     )
-
-
-def evaluation_settings(*keys):
-    """Some keys of the evaluation's configuration."""
-    return {key: config["evaluation"][key] for key in keys}
 
 
 def samplers_of(wildcards):
@@ -286,15 +318,13 @@ def lock_results():
 
     The lock is the operating system's: it ends with the process, however that ends.
     """
-    file = Path(config["results"]) / ".lock"
+    file = Path(RESULTS) / ".lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     lock_results.handle = file.open("w")
     try:
         fcntl.flock(lock_results.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit(
-            f"Another run is writing to {config['results']}: wait until it has ended."
-        )
+        sys.exit(f"Another run is writing to {RESULTS}: wait until it has ended.")
 
 
 def name_killed_jobs(logs):
@@ -312,6 +342,10 @@ def name_killed_jobs(logs):
         )
 
 
+# The jobs that come after the table of run times, or are it, by their benchmark files.
+LAST = {"runtime", "provenance"}
+
+
 def benchmarks():
     """Benchmark files of all jobs that workflow and configuration admit.
 
@@ -325,8 +359,9 @@ def benchmarks():
                 | {"architecture": architecture, "setting": setting, "example": "none"}
             )
             for entry in workflow.rules
-            if entry.benchmark
-            and entry.name not in ("runtime", "figure_runtime", "provenance")
+            # Of another workflow, where this one is a module; of what comes last.
+            if str(entry.benchmark).startswith(f"{RESULTS}/benchmarks/")
+            and Path(entry.benchmark).stem not in LAST
             for model in TRAINED
             for architecture in config["evaluation"]["oracles"]
             for setting in SWEEPS[model["dataset"]] or ["none"]

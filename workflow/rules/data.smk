@@ -37,10 +37,7 @@ rule data:
         mem_mb=1500,
         runtime=5,
     params:
-        settings=lambda wildcards: compact(
-            dataset_settings(wildcards, "split", "stft")
-            | {"source": SOURCES[wildcards.dataset]}
-        ),
+        settings=data_settings,
     shell:
         "kahlervae data --dataset {wildcards.dataset} --settings {params.settings:q}"
         " --out {output.data:q} --record {output.record:q} > {log:q} 2>&1"

@@ -20,8 +20,8 @@ rule oracle:
     params:
         device=config["device"],
         settings=lambda wildcards: compact(
-            dataset_settings(wildcards, "oracle")
-            | {"evaluation": evaluation_settings("neighbours", "quantile")}
+            pick(config["datasets"][wildcards.dataset], "oracle")
+            | {"evaluation": OUTLIERS}
         ),
     shell:
         "kahlervae oracle --device {params.device} --dataset {wildcards.dataset} --architecture {wildcards.architecture}"
@@ -65,11 +65,10 @@ rule score:
         gpu=GPUS,
     params:
         device=config["device"],
-        settings=lambda wildcards: compact(
-            evaluation_settings("neighbours", "quantile", "paths", "flagged")
-            | sample_counts()
+        settings=compact(
+            OUTLIERS | pick(config["evaluation"], "paths", "flagged") | DRAWS
         ),
-        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+        oracles=oracle_options,
     shell:
         "kahlervae score --device {params.device} --data {input.data:q} --model {input.model:q} --samples {input.samples:q}"
         " {params.oracles:q} --settings {params.settings:q}"
@@ -110,9 +109,9 @@ rule geodesics:
         settings=compact(
             config["evaluation"]["geodesics"]
             | {"epsilon": config["geometry"]["epsilon"]}
-            | evaluation_settings("neighbours", "quantile")
+            | OUTLIERS
         ),
-        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+        oracles=oracle_options,
     shell:
         "kahlervae geodesics --device {params.device} --data {input.data:q} --model {input.model:q} --potential {input.potential:q}"
         " {params.oracles:q} --settings {params.settings:q}"
@@ -230,16 +229,16 @@ rule atlas:
         gpu=GPUS,
     params:
         device=config["device"],
-        settings=lambda wildcards: compact(
+        settings=compact(
             config["geometry"]["atlas"]
             | {
                 "extent": config["geometry"]["slice"]["extent"],
                 "epsilon": config["geometry"]["epsilon"],
             }
-            | evaluation_settings("neighbours", "quantile")
-            | sample_counts()
+            | OUTLIERS
+            | DRAWS
         ),
-        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+        oracles=oracle_options,
     shell:
         "kahlervae atlas --device {params.device} --data {input.data:q} --model {input.model:q} --potential {input.potential:q}"
         " --samples {input.samples:q} {params.oracles:q} --settings {params.settings:q}"
@@ -268,7 +267,7 @@ rule sounds:
         mem_mb=1500,
         runtime=10,
     params:
-        settings=compact(sample_counts()),
+        settings=compact(DRAWS),
     shell:
         "kahlervae sounds --data {input.data:q} --model {input.model:q} --samples {input.samples:q}"
         " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

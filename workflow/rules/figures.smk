@@ -1,7 +1,7 @@
 # The modules that draw; the package loads each of them only when it is needed, by its name.
 DRAWING = [
     f"kahlervae.figures.{file.stem}"
-    for file in sorted(Path("src/kahlervae/figures").glob("*.py"))
+    for file in sorted((PACKAGES / "kahlervae/figures").glob("*.py"))
 ]
 FIRST = config["seeds"][:1]
 
@@ -87,6 +87,7 @@ for figure, (section, sources) in FIGURES.items():
             runtime=10,
         params:
             figure=figure,
+            captions=f"{RESULTS}/captions",  # which the report puts beside it
         shell:
             "kahlervae figure {params.figure:q} {input.sources:q}"
             " --out {output.png:q} --out {output.pdf:q} > {log:q} 2>&1"

@@ -26,6 +26,16 @@ rule samples:
         of_models("samples.safetensors"),
 
 
+rule kept:
+    """What `make archive` packs: all that comes of training or timing."""
+    input:
+        rules.models.input,
+        rules.samples.input,
+        of_models("potential.safetensors", METRIC + CONTROLS),
+        of_oracles(".safetensors"),
+        expand("<results>/tables/{table}.csv", table=["cost", "steps"]),
+
+
 rule tables:
     input:
         expand(
@@ -67,7 +77,7 @@ rule provenance:
             *rules.figures.input,
             *rules.models.input,
         ],
-        requirements="requirements.txt",
+        requirements=shipped("requirements.txt"),
         code=code("provenance"),
     output:
         "<results>/provenance.json",
@@ -95,12 +105,3 @@ rule provenance:
     shell:
         "kahlervae provenance {input.files:q} --requirements {input.requirements:q}"
         " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"
-
-
-rule all:
-    input:
-        rules.tables.input,
-        rules.claims.output,
-        rules.figures.input,
-        rules.pages.input,
-        rules.provenance.output,

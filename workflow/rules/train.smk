@@ -75,7 +75,7 @@ rule sweep:
         runtime=30,
     params:
         settings=sweep_settings,
-        oracles=lambda wildcards, input: [f"--oracle={path}" for path in input.oracles],
+        oracles=oracle_options,
     shell:
         "kahlervae sweep --data {input.data:q} --model {input.model:q} {params.oracles:q}"
         " --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin, urlsplit
-
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
 from kahlervae.data.idx import size_limit
 from kahlervae.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 __all__ = ["FOLDERS", "DataFile", "data_files", "find", "folders", "locate"]
 
@@ -189,6 +190,7 @@ def _download(
     """
     import pooch
     import requests
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     reasons = []
     for address in addresses:
@@ -232,7 +234,7 @@ class _Meter:
     It has the members that pooch asks of a progress bar.
     """
 
-    def __init__(self, bar: Progress, name: str, limit: int) -> None:
+    def __init__(self, bar: "Progress", name: str, limit: int) -> None:
         self.bar = bar
         self.task: TaskID = bar.add_task(name, total=None)
         self.limit = limit

@@ -65,14 +65,15 @@ def summarise_rules(jobs: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("wall_seconds_total", ascending=False).reset_index()
 
 
-def measure_efficiency(jobs: pd.DataFrame, cores: int) -> pd.DataFrame:
-    r"""How far the cores were used, in one row.
+def measure_efficiency(jobs: pd.DataFrame, cores: int, calibration: float) -> pd.DataFrame:
+    r"""How far the cores were used, in one row, and how fast they are.
 
     .. math:: \text{occupancy} = \frac{\sum \text{wall}}{\text{cores} \cdot T}, \qquad
               \text{efficiency} = \frac{\sum \text{CPU}}{\text{cores} \cdot T}
 
     T is the time during which a job ran, see :func:`busy_seconds`. Occupancy tells whether there
-    were jobs to run, efficiency whether these jobs computed.
+    were jobs to run, efficiency whether these jobs computed. ``calibration`` is what
+    :func:`~kahlervae.evaluate.forecast.calibrate` took on the same machine.
     """
     busy = busy_seconds(jobs["end"] - jobs["wall"], jobs["end"])
     wall, cpu = jobs["wall"].sum(), jobs["cpu"].sum(skipna=False)
@@ -85,6 +86,7 @@ def measure_efficiency(jobs: pd.DataFrame, cores: int) -> pd.DataFrame:
         "start_up_share": jobs["start_up"].sum() / cpu,
         "occupancy": wall / (cores * busy),
         "efficiency": cpu / (cores * busy),
+        "calibration_seconds": calibration,
     }
     return pd.DataFrame([row])
 
