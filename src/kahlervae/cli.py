@@ -342,11 +342,12 @@ def geodesics(
     curves: Out,
     device: Device = "cpu",
 ) -> None:
-    """Compare geodesics of the fitted potential with straight lines."""
+    """Compare geodesics of a potential with straight lines."""
     from kahlervae.data import load_split
     from kahlervae.device import resolve_device
     from kahlervae.evaluate.geodesics import compare_curves
     from kahlervae.evaluate.score import load_references
+    from kahlervae.geometry import exact_potential
     from kahlervae.models import load_model
     from kahlervae.storage import write_table, write_tensors
     from kahlervae.train.potentials import load_potentials
@@ -356,7 +357,8 @@ def geodesics(
     test = load_split(data, "test").samples.to(where)
     references = load_references(data, oracle, settings, where)
     fitted = load_potentials(potential, vae.latent_dim, where)["fitted"]
-    table, decoded = compare_curves(vae, fitted, test, references, settings)
+    best = exact_potential(vae.decoder) or fitted
+    table, decoded = compare_curves(vae, best, test, references, settings)
     write_table(out, table)
     write_tensors(curves, decoded, vae.identity)
 

@@ -142,3 +142,16 @@ def test_cost_compares_the_same_iterations(growing):
     assert list(table.seconds_per_1000) == pytest.approx(list(1000 / rate))
     exact = rate[[0, 0, 2, 2, 0]]  # of as many chains
     assert list(table.relative) == pytest.approx(list(rate.array / exact.array))
+
+
+def test_cost_of_a_decoder_with_its_own_potential(growing):
+    """It is the exact metric, that of automatic differentiation too, and not the fitted one."""
+    table = measure_samplers(model("pluriharmonic"), growing, CHAINS | {"epsilon": 1e-3})
+    assert list(table.metric) == [
+        *("fisher", "fitted", "log_partition", "automatic"),
+        *("fisher", "fitted", "log_partition"),
+        *("fitted", "log_partition"),
+    ]
+    errors = table.groupby("metric")["log_det_error"].max()
+    assert errors["fisher"] == 0
+    assert errors[["log_partition", "automatic"]].max() < 1e-4 < errors["fitted"]
