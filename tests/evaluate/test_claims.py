@@ -69,7 +69,9 @@ def tables(seeds=5, variants=("real", "complex", "beta", "kahler", "fisher")):
                     frames["paths"].append(
                         model
                         | {"endpoints": endpoints, "oracle": oracle, "acceleration": value + shift}
-                        | {"feature_acceleration": value + shift, "sharpness": 0.8}
+                        | {"speed_variation": 0.2, "turning": value + shift, "sharpness": 0.8}
+                        | {"feature_acceleration": value + shift, "feature_turning": 3.0}
+                        | {"feature_speed_variation": 0.2}
                         | {"midpoint_outliers": 0.3 + shift}
                         | {"midpoint_entropy_outliers": 0.3 + shift}
                     )
@@ -420,7 +422,7 @@ def test_construction_has_its_price_and_a_control_at_matched_reconstruction():
     assert claims.loc["construction_elbo_vs_unconstrained", "estimate"] == pytest.approx(-3)
     assert claims.loc["construction_elbo_vs_unconstrained", "verdict"] == "supported"
     matched = claims.filter(like="vs_unconstrained_beta", axis=0)
-    assert len(matched) == 9
+    assert len(matched) == 13
     assert matched["rule"].str.contains("unconstrained_beta is not matched").all()
     assert (matched["verdict"] == "inconclusive").all()
     rows.loc[blurred, "mse"] *= 1.2
