@@ -188,7 +188,9 @@ def sample_counts():
 
 def network_block(variant):
     """A variant's block but for what is done with the model."""
-    return {k: v for k, v in variant.items() if k not in ("representations", "samplers")}
+    return {
+        k: v for k, v in variant.items() if k not in ("representations", "samplers")
+    }
 
 
 def train_settings(wildcards):
@@ -217,10 +219,10 @@ def sweep_blocks(dataset):
         blocks[name] = ("kahler", {"beta": beta, "regulariser": regulariser})
     for beta in options["sweep"].get("unconstrained_beta", []):
         # Its likelihood is that of the variant to whose error it is matched.
-        name, trained = "pluriharmonic", network_block(options["variants"]["pluriharmonic"])
-        blocks[name] = (name, trained)
-        name = "unconstrained_beta"
-        blocks[f"{name}_beta={beta}"] = (name, trained | {"beta": beta})
+        trained = network_block(options["variants"]["pluriharmonic"])
+        blocks["pluriharmonic"] = ("pluriharmonic", trained)
+        name = f"unconstrained_beta_beta={beta}"
+        blocks[name] = ("unconstrained_beta", trained | {"beta": beta})
     return blocks
 
 
