@@ -329,16 +329,18 @@ def geodesics(
     curves: Out,
     device: Device = "cpu",
 ) -> None:
-    """Compare geodesics of the fitted potential with straight lines."""
+    """Compare geodesics of a potential with straight lines."""
     from kahlervae.evaluate.geodesics import compare_curves
     from kahlervae.evaluate.score import load_references
+    from kahlervae.geometry import exact_potential
     from kahlervae.storage import write_table, write_tensors
     from kahlervae.trained import Trained
 
     trained = Trained(model, data, potential, device)
     references = load_references(data, oracle, settings, trained.device)
-    fitted, test = trained.potentials["fitted"], trained.samples("test")
-    table, decoded = compare_curves(trained.vae, fitted, test, references, settings)
+    best = exact_potential(trained.vae.decoder) or trained.potentials["fitted"]
+    test = trained.samples("test")
+    table, decoded = compare_curves(trained.vae, best, test, references, settings)
     write_table(out, table)
     write_tensors(curves, decoded, trained.vae.identity)
 

@@ -508,6 +508,7 @@ def _contradictions(
         count, labelled = _count(source), is_labelled(source)
         yield from _misrepresented(at, options, source)
         yield from _unlabelled(at, options, labelled)
+        yield from _uncontrolled(at, options)
         for variant, block in options["variants"].items():
             chosen = block.get("representations", options["representations"])
             if other := [name for name in chosen if name not in options["representations"]]:
@@ -694,6 +695,16 @@ def _misrepresented(
         )
     if "stft" in representations and len(representations) > 1:
         yield f"{at}.representations must hold stft alone: recordings are judged in one of them."
+
+
+def _uncontrolled(at: str, options: Mapping[str, Any]) -> Iterator[str]:
+    """A sweep of a control without the variant that it is matched to."""
+    swept = options.get("sweep", {}).get("unconstrained_beta")
+    if swept and "pluriharmonic" not in options["variants"]:
+        yield (
+            f"{at}.sweep.unconstrained_beta needs the variant pluriharmonic, to whose error it is "
+            "matched: add it, or take the key out."
+        )
 
 
 def _unlabelled(at: str, options: Mapping[str, Any], labelled: bool) -> Iterator[str]:

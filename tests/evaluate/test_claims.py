@@ -50,7 +50,8 @@ def tables(seeds=5, variants=("real", "complex", "beta", "kahler", "fisher")):
             }
             shift = 0.01 * seed - better * (1 + 0.1 * seed)
             mse = {"kahler": 0.0102, "beta": 0.0100}.get(variant, 0.0080)
-            frames["reconstruction"].append(model | {"mse": mse, "latent_norm": 2 + shift})
+            nats = {"elbo": -100 + shift, "nll": 98 - shift}
+            frames["reconstruction"].append(model | {"mse": mse, "latent_norm": 2 + shift} | nats)
             for oracle in ORACLES:
                 lift = 0.04 if oracle == "mlp" else 0.0
                 for split in ("validation", "test"):
@@ -68,7 +69,11 @@ def tables(seeds=5, variants=("real", "complex", "beta", "kahler", "fisher")):
                     frames["paths"].append(
                         model
                         | {"endpoints": endpoints, "oracle": oracle, "acceleration": value + shift}
-                        | {"midpoint_outliers": 0.3 + shift, "sharpness": 0.8}
+                        | {"speed_variation": 0.2, "turning": value + shift, "sharpness": 0.8}
+                        | {"feature_acceleration": value + shift, "feature_turning": 3.0}
+                        | {"feature_speed_variation": 0.2}
+                        | {"midpoint_outliers": 0.3 + shift}
+                        | {"midpoint_entropy_outliers": 0.3 + shift}
                     )
                 for curve, value in {"straight": 4.0, "geodesic": 3.5}.items():
                     frames["geodesics"].append(
@@ -396,7 +401,7 @@ def test_construction_is_held_against_its_control_behind_all_numbers():
     construction = claims.query("topic == 'construction'")
     assert set(before.index) < set(claims.index)
     assert set(claims.index) - set(before.index) == set(construction.index)
-    (smoother,) = [name for name in construction.index if "acceleration" in name]
+    (smoother,) = [name for name in construction.index if "construction_acceleration" in name]
     assert claims.loc[smoother, "verdict"] == "supported"
     assert smoother.endswith("construction_acceleration_vs_unconstrained")
 
@@ -404,6 +409,25 @@ def test_construction_is_held_against_its_control_behind_all_numbers():
         return int(name.split("_")[0].removeprefix("C"))
 
     assert min(map(number, construction.index)) > max(map(number, before.index))
+
+
+def test_construction_has_its_price_and_a_control_at_matched_reconstruction():
+    names = ("complex", "pluriharmonic", "unconstrained", "unconstrained_beta")
+    frames = tables(variants=names)
+    rows = frames["reconstruction"]
+    ours, blurred = (rows["variant"] == name for name in ("pluriharmonic", "unconstrained_beta"))
+    rows.loc[ours, "elbo"] -= 3.0
+    rows.loc[ours, "mse"] *= 1.2
+    claims = judged(frames)
+    assert claims.loc["construction_elbo_vs_unconstrained", "estimate"] == pytest.approx(-3)
+    assert claims.loc["construction_elbo_vs_unconstrained", "verdict"] == "supported"
+    matched = claims.filter(like="vs_unconstrained_beta", axis=0)
+    assert len(matched) == 13
+    assert matched["rule"].str.contains("unconstrained_beta is not matched").all()
+    assert (matched["verdict"] == "inconclusive").all()
+    rows.loc[blurred, "mse"] *= 1.2
+    matched = judged(frames).filter(like="vs_unconstrained_beta", axis=0)
+    assert matched["rule"].str.contains("unconstrained_beta is matched").all()
 
 
 def test_identities_of_construction_are_judged_by_their_tolerance():

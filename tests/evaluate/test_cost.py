@@ -47,13 +47,18 @@ def test_table_has_every_size_and_method_once():
     table = run_cost(SETTINGS)
     keys = ["sweep", "output_dim", "latent_dim", "width", "batch", "components", "quantity"]
     assert not table.duplicated([*keys, "method"]).any()
-    assert table["sweep"].unique().tolist() == ["base", "output_dim", "batch", "more", "classes"]
+    sweeps = ["base", "output_dim", "batch", "more", "classes", "construction"]
+    assert table["sweep"].unique().tolist() == sweeps
     classes = table[table["sweep"] == "classes"].set_index("method")
     assert list(classes.index) == ["constant", "mixture", "holomorphic", "fisher"]
     assert classes.loc["fisher", "relative_error"] < 1e-6
     assert (classes["relative_error"].iloc[1:3] < classes.loc["constant", "relative_error"]).all()
     assert classes.loc["fisher", "relative"] == 1
-    table = table[table["sweep"] != "classes"]
+    own = table[table["sweep"] == "construction"].set_index("method")
+    assert list(own.index) == ["log_partition", "pushforward", "automatic"]
+    assert own["relative_error"].max() < 1e-5
+    assert own.loc["pushforward", "relative"] == 1
+    table = table[~table["sweep"].isin(("classes", "construction"))]
     assert table["relative_error"].isna().all()
     metric = table[table["quantity"] == "metric"].groupby("sweep", sort=False)["method"].agg(set)
     assert metric["base"] == {"decoder", "potential", "fisher", *PLAIN}

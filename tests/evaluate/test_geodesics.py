@@ -59,7 +59,8 @@ def test_rows(model, potential, splits, references):
     metrics = ["energy", "length", "fisher_energy", "fisher_length"]
     scores = ["acceleration", "speed_variation", "turning"]
     scores += [*references[0].path_scores(decoded["straight"]), "sharpness"]
-    assert table.columns.tolist() == [*IDENTITY, "curve", "oracle", *metrics, *scores]
+    assert table.columns.tolist() == [*IDENTITY, "potential", "curve", "oracle", *metrics, *scores]
+    assert (table["potential"] == "fitted").all()
     assert table[metrics + scores].notna().all(axis=None)
     assert {name: tuple(paths.shape) for name, paths in decoded.items()} == {
         "straight": (2, 7, 8, 8),

@@ -59,6 +59,21 @@ def test_beta_is_read_off_at_the_error_of_the_choice():
     assert beta == pytest.approx(2.0 * 4.0**share, rel=0.02)
 
 
+def test_the_control_of_a_decoder_by_construction_is_matched_to_it():
+    rows = (
+        row("pluriharmonic", 0.008, beta=1.0),
+        row("unconstrained_beta", 0.004, beta=0.5),
+        row("unconstrained_beta", 0.016, beta=2.0),
+    )
+    table = choose(sweep(*SETTINGS, *rows), 1.3)
+    (control,) = table[table["variant"] == "unconstrained_beta"].to_dict("records")
+    assert control["beta"] == 1.0
+    assert control["chosen"]
+    assert control["mse_ratio"] == pytest.approx(0.8)
+    assert "pluriharmonic" not in set(table["variant"])
+    pd.testing.assert_frame_equal(table.iloc[:4], choose(sweep(*SETTINGS), 1.3))
+
+
 @pytest.mark.parametrize(("error", "beta"), [(0.010, 2.0), (0.02, 4.0), (0.08, 8.0), (1.0, 8.0)])
 def test_matching_beta_is_log_linear_and_never_extrapolates(error, beta):
     # Between (2, 0.01) and (8, 0.04) β is proportional to the error.

@@ -158,6 +158,8 @@ class Results:
         }
         images = digits(self.random, 9, 9)
         labels = torch.arange(297) % 10
+        if variant == "pluriharmonic":
+            arrays["log_det_log_partition"] = field
         return {k: torch.from_numpy(a).float() for k, a in arrays.items()} | {
             "images": images,
             "labels": labels,
@@ -376,6 +378,8 @@ class Results:
             row = rows[0] | {"sweep": "classes", "method": method, "relative_error": error}
             row |= {"microseconds_per_point": time, "microseconds_q25": 0.9 * time}
             rows.append(row | {"microseconds_q75": 1.2 * time, "relative_to": "fisher"})
+        for method in ("log_partition", "pushforward", "automatic"):
+            rows.append(rows[-1] | {"sweep": "construction", "method": method})
         return pd.DataFrame(rows)
 
     def _claims(self):
@@ -463,6 +467,7 @@ class Results:
             "paths": lambda: self.arrays("gallery"),
             "geodesics": lambda: [*self.arrays("geodesics"), self.table("geodesics")],
             "latent_slice": lambda: self.arrays("slice"),
+            "construction": lambda: [*self.arrays("slice"), *self.arrays("gallery")],
             "agreement": lambda: [self.table("probes")],
             "agreement_summary": lambda: [self.table("agreement")],
             "cost": lambda: [self.table("cost")],

@@ -269,6 +269,16 @@ def test_data_sets_with_different_variants_have_labels_of_their_own(results):
     assert labels[6] == labels[7] == ["complex", "Kähler"]
 
 
+def test_decoders_by_construction_show_their_own_potential(results):
+    results = results(variants=("pluriharmonic", "unconstrained"), seeds=[0])
+    figure = laid_out("construction", results.inputs("construction"))
+    check_fits(figure)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title().startswith("log det")]
+    assert titles == ["log det of the exact potential", "log det of the Fisher metric"]
+    labels = [ax.get_ylabel() for ax in figure.axes if ax.get_title().startswith("log det")]
+    assert [label.split(", ")[-1] for label in labels] == ["pluriharmonic", "unconstrained"]
+
+
 def test_smoothness_is_of_all_variants_in_the_order_of_legends(results):
     results = results(variants=("tie", "complex", "kahler"))
     figure = laid_out("smoothness", [results.table("paths", results.frame("paths"))])

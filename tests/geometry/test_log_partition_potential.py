@@ -11,6 +11,7 @@ from kahlervae.geometry import (
     LogPartitionPotential,
     MixturePotential,
     Potential,
+    exact_potential,
     fisher_form,
     fisher_metric,
     fisher_norm,
@@ -110,6 +111,16 @@ def test_damaged_files_are_refused(tmp_path):
     storage.write_tensors(path, dict(list(tensors.items())[1:]), metadata)
     with pytest.raises(InputError, match="lacks tensor"):
         LogPartitionPotential.load(path)
+
+
+def test_a_decoder_of_another_kind_brings_no_potential():
+    class Changed(PluriharmonicDecoder):
+        """Which may do anything."""
+
+    decoder = decoder_of("bernoulli")
+    assert isinstance(exact_potential(decoder), LogPartitionPotential)
+    assert exact_potential(Changed(6, 3, 9, 2, "bernoulli")) is None
+    assert exact_potential(unconstrained()) is None
 
 
 def test_certificate_and_its_refusals():

@@ -95,6 +95,20 @@ def test_pushforward_of_a_holomorphic_network_is_its_derivative(depth):
         torch.testing.assert_close(change[k], torch.func.jvp(network, (z,), (v[k],))[1])
 
 
+@pytest.mark.parametrize("count", [2, 9])  # fewer points than directions, and more
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_jacobian_of_a_holomorphic_network_is_its_derivatives_along_the_axes(depth, count):
+    torch.manual_seed(0)
+    network = to_double(HolomorphicNetwork(3, 5, depth))
+    with torch.no_grad():
+        for bias in (layer.bias for layer in [*network.factors, *network.gates]):
+            bias.copy_(complex_normal(5))
+    z = complex_normal(count, 3)
+    axes = torch.eye(3, dtype=z.dtype).unsqueeze(1).expand(3, count, 3)
+    for ours, theirs in zip(network.jacobian(z), network.pushforward(z, axes), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_holomorphic_network_keeps_the_size_of_features():
     torch.manual_seed(0)
     z = torch.randn(500, 8, dtype=torch.complex64)

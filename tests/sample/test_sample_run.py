@@ -48,10 +48,11 @@ def potentials(growing):
     return {"fitted": growing, "posterior": growing}
 
 
-def model(variant="complex", seed=0):
+def model(variant="complex", seed=0, prior=None):
     identity = {"dataset": "digits", "representation": "pixels", "variant": variant, "seed": seed}
-    latent = "real" if variant == "real" else "complex"
-    return build_model(identity, Form((8, 8)), latent, latent_dim=2, width=16, depth=1)
+    networks = variant if variant in ("real", "pluriharmonic") else "complex"
+    sizes = {"latent_dim": 2, "width": 16, "depth": 1}
+    return build_model(identity, Form((8, 8)), networks, **sizes, prior=prior)
 
 
 IMAGES = torch.rand(20, 8, 8)
@@ -93,6 +94,23 @@ def test_a_real_latent_space_has_no_volume_samples():
     assert list(table.sampler) == ["riemannian"]
 
 
+def test_a_learned_prior_is_what_is_sampled(potentials):
+    """By itself, truncated, and as the base of a volume."""
+    torch.manual_seed(0)
+    vae = model(prior={"kind": "mixture", "components": 3})
+    with torch.no_grad():
+        vae.prior.mean.mul_(10)
+        vae.prior.log_var.sub_(5)
+    samples = sample_model(vae, IMAGES, potentials, SETTINGS)
+    assert list(samples.latents) == KEYS
+    for key in ("prior:default", *(key for key in KEYS if "base=prior" in key)):
+        nearest = (samples.latents[key].unsqueeze(1) - vae.prior.mean).abs().amax(-1).amin(1)
+        assert nearest.max() < 0.6
+    (cold,) = [key for key in KEYS if key.startswith("truncated")][:1]
+    spread = (samples.latents[cold].unsqueeze(1) - vae.prior.mean).abs().amax(-1).amin(1)
+    assert spread.mean() < 0.2
+
+
 def test_independent_draws_alone_have_empty_tables():
     _, table, speed = sample_model(model(), IMAGES, None, SETTINGS | {"samplers": ["prior"]})
     assert table.empty
@@ -124,3 +142,16 @@ def test_cost_compares_the_same_iterations(growing):
     assert list(table.seconds_per_1000) == pytest.approx(list(1000 / rate))
     exact = rate[[0, 0, 2, 2, 0]]  # of as many chains
     assert list(table.relative) == pytest.approx(list(rate.array / exact.array))
+
+
+def test_cost_of_a_decoder_with_its_own_potential(growing):
+    """It is the exact metric, that of automatic differentiation too, and not the fitted one."""
+    table = measure_samplers(model("pluriharmonic"), growing, CHAINS | {"epsilon": 1e-3})
+    assert list(table.metric) == [
+        *("fisher", "fitted", "log_partition", "automatic"),
+        *("fisher", "fitted", "log_partition"),
+        *("fitted", "log_partition"),
+    ]
+    errors = table.groupby("metric")["log_det_error"].max()
+    assert errors["fisher"] == 0
+    assert errors[["log_partition", "automatic"]].max() < 1e-4 < errors["fitted"]

@@ -25,7 +25,8 @@ VARIANTS = {
     "kahler": {
         "regulariser": REGULARISER | {"tie": 1.0, "groups": 2, "components": 3, "scale": 30.0}
     },
-    "fisher": {"regulariser": REGULARISER},
+    "pluriharmonic": {"likelihood": "bernoulli"},
+    "fisher": {"regulariser": REGULARISER, "prior": {"kind": "mixture", "components": 3}},
 }
 
 

@@ -120,7 +120,7 @@ WRONG = [
     (
         f"{DIGITS}/variants/kahlr",
         {},
-        "unconstrained, volume, tie, kahler_beta1, constant, isometric.",
+        "unconstrained, unconstrained_beta, volume, tie, kahler_beta1, constant, isometric.",
     ),
     (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
@@ -406,6 +406,15 @@ def test_entries_of_ones_own_data_are_accepted() -> None:
     without = own(SIGNALS, {})
     del without["datasets"]["own"]["oracle"], without["datasets"]["own"]["split"]["oracle"]
     check_config(without, SCHEMA)
+
+
+def test_a_sweep_of_a_control_needs_what_it_is_matched_to() -> None:
+    sweep = {"kahler": [{}], "beta": [2, 3], "unconstrained_beta": [0.5, 2]}
+    config = changed(f"{DIGITS}/sweep", sweep)
+    check_config(config, SCHEMA)
+    del config["datasets"]["digits"]["variants"]["pluriharmonic"]
+    with pytest.raises(InputError, match="needs the variant pluriharmonic, to whose error"):
+        check_config(config, SCHEMA)
 
 
 def test_likelihoods_of_grey_values_are_lent_to_images_only() -> None:

@@ -24,14 +24,13 @@ def test_default_plan(project: Project) -> None:
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     seeds, variants = len(config["seeds"]), len(config["datasets"]["digits"]["variants"])
     assert plan["sample"] == plan["score"] == seeds * variants
-    # Every variant but `real` has a metric; that of `unconstrained`, which is compared by scores
-    # alone, is not looked at. The slice is drawn for the first seed.
-    assert plan["agreement"] == plan["geodesics"] == seeds * (variants - 2)
+    # Every variant but `real` has a metric. The slice is drawn for the first seed.
+    assert plan["agreement"] == plan["geodesics"] == seeds * (variants - 1)
     # Models of known geometry are trained and held against it, and no more.
     known = len(config["datasets"]["states"]["variants"])
     assert plan["states"] == plan["train"] - plan["sample"] == known
     assert plan["potential"] == plan["agreement"] + known
-    assert plan["slice"] == plan["atlas"] == plan["page"] == plan["distances"] == variants - 2
+    assert plan["slice"] == plan["atlas"] == plan["page"] == plan["distances"] == variants - 1
     assert plan["oracle"] == 2
     assert plan["cost"] == plan["step_cost"] == plan["pareto"] == plan["claims"] == 1
     assert set(plan) > FIGURES

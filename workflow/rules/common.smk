@@ -87,14 +87,8 @@ def variant_block(model):
     return config["datasets"][model["dataset"]]["variants"][model["variant"]]
 
 
-# The models whose metric is looked at: the latent space of `real` is not complex, and variants that
-# are restricted to samplers without `volume`, as ablations are, are compared by scores alone.
-METRIC = [
-    model
-    for model in MODELS
-    if model["variant"] != "real"
-    and "volume" in variant_block(model).get("samplers", ["volume"])
-]
+# The models whose metric is looked at: all but `real`, whose latent space is not complex.
+METRIC = [model for model in MODELS if model["variant"] != "real"]
 # The models that can be heard, with the first seed.
 HEARD = [
     model
@@ -229,12 +223,17 @@ def oracle_options(wildcards, input):
     return [f"--oracle={path}" for path in input.oracles]
 
 
+def network_block(variant):
+    """A variant's block but for what is done with the model."""
+    return {
+        k: v for k, v in variant.items() if k not in ("representations", "samplers")
+    }
+
+
 def train_settings(wildcards):
     """Networks, optimisation and the variant's own block, but for what is done with it."""
     options = config["datasets"][wildcards.dataset]
-    variant = dict(options["variants"][wildcards.variant])
-    for key in ("representations", "samplers"):
-        variant.pop(key, None)
+    variant = network_block(options["variants"][wildcards.variant])
     return compact(pick(options, "model", "training") | {"variant": variant})
 
 
@@ -255,6 +254,12 @@ def sweep_blocks(dataset):
         beta = changes.pop("beta", kahler["beta"])
         regulariser = kahler["regulariser"] | changes
         blocks[name] = ("kahler", {"beta": beta, "regulariser": regulariser})
+    for beta in options["sweep"].get("unconstrained_beta", []):
+        # Its likelihood is that of the variant to whose error it is matched.
+        trained = network_block(options["variants"]["pluriharmonic"])
+        blocks["pluriharmonic"] = ("pluriharmonic", trained)
+        name = f"unconstrained_beta_beta={beta}"
+        blocks[name] = ("unconstrained_beta", trained | {"beta": beta})
     return blocks
 
 

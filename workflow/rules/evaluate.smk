@@ -79,7 +79,7 @@ rule score:
 
 
 rule geodesics:
-    """Curves between test images along the metric of the fitted potential, and straight lines."""
+    """Curves between test images along the metric of a potential, and straight lines."""
     input:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",

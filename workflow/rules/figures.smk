@@ -51,6 +51,17 @@ if not JUDGED:
     del FIGURES["flagged"], FIGURES["pareto"]
 if CONTROLS:
     FIGURES["states"] = ("2 Geometry", ["<results>/tables/states.csv"])
+CONSTRUCTED = [
+    model for model in METRIC if model["variant"] in ("pluriharmonic", "unconstrained")
+]
+if CONSTRUCTED:
+    FIGURES["construction"] = (
+        "2 Geometry",
+        [
+            *of_models("slice.safetensors", CONSTRUCTED, FIRST),
+            *of_models("gallery.safetensors", CONSTRUCTED, FIRST),
+        ],
+    )
 if STRENGTHS:
     FIGURES["strengths"] = (
         "1 Training",

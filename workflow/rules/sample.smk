@@ -37,15 +37,15 @@ rule sample:
         " --diagnostics {output.diagnostics:q} --speed {output.speed:q} > {log:q} 2>&1"
 
 
-# The models on which the time of samplers is measured.
-PLAIN = [model for model in METRIC if model["variant"] == "complex"]
+# The models on which the time of samplers is measured: an ordinary one, and one that brings its potential.
+TIMED = [model for model in METRIC if model["variant"] in ("complex", "pluriharmonic")]
 
 
 rule sampler_cost:
     """Effective draws per second of volume sampling, by potential and by the exact metric."""
     input:
-        models=of_models("model.safetensors", PLAIN, config["seeds"][:1]),
-        potentials=of_models("potential.safetensors", PLAIN, config["seeds"][:1]),
+        models=of_models("model.safetensors", TIMED, config["seeds"][:1]),
+        potentials=of_models("potential.safetensors", TIMED, config["seeds"][:1]),
         code=code("sampler_cost"),
     output:
         "<results>/tables/sampler_cost.csv",

@@ -16,6 +16,7 @@ from kahlervae.geometry import (
     affine_invariant_distance,
     calibrate_anchor_potential,
     closedness_defect,
+    exact_potential,
     fisher_metric,
     hermitian_defect,
     kahler_residual,
@@ -26,7 +27,6 @@ from kahlervae.geometry import (
     smallest_eigenvalue,
 )
 from kahlervae.geometry.decoder import Decoder
-from kahlervae.geometry.log_partition_potential import KahlerDecoder
 from kahlervae.geometry.wirtinger import basis, pushforward
 from kahlervae.models import VAE, ComplexGaussian, ComplexPosterior, RealGaussian
 from kahlervae.nn import to_double
@@ -101,8 +101,8 @@ def compare_potentials(
     decoder = to_double(model.decoder)
     doubled: dict[str, Any]
     doubled = {name: to_double(potential) for name, potential in potentials.items()}
-    if isinstance(decoder, KahlerDecoder):
-        doubled["log_partition"] = LogPartitionPotential(decoder)
+    if own := exact_potential(decoder):
+        doubled["log_partition"] = own
     rows, scatter = [], []
     for probe_set, z in probe_sets.items():
         exact = fisher_metric(decoder, z)

@@ -35,9 +35,13 @@ TABLES = {
     ),
     "paths": (
         [*RUN, "variant", "oracle", "endpoints"],
-        ["seed", "acceleration", "midpoint_outliers", "sharpness"],
+        [
+            *("seed", "acceleration", "speed_variation", "turning"),
+            *("feature_acceleration", "feature_speed_variation", "feature_turning", "sharpness"),
+            *("midpoint_outliers", "midpoint_entropy_outliers"),
+        ],
     ),
-    "reconstruction": ([*RUN, "variant"], ["seed", "mse", "latent_norm"]),
+    "reconstruction": ([*RUN, "variant"], ["seed", "elbo", "nll", "mse", "latent_norm"]),
     "pareto": (
         [*RUN, "variant", "oracle", "split", "family", "setting", "score", "variation", "control"],
         ["seed", "control_outliers", "difference"],
@@ -163,24 +167,40 @@ BLURRED = Effect("sharpness", "less sharp images on the paths between test image
 MIDPOINTS = Effect(
     "midpoint_outliers", "fewer outliers among the midpoints of paths between test images", "paths"
 )
+EVEN = Effect("speed_variation", "a more even speed of paths between test images", "paths")
+STRAIGHT = Effect("turning", "straighter paths between test images", "paths")
+FEATURES, EVEN_FEATURES, STRAIGHT_FEATURES = (
+    Effect(f"feature_{metric}", f"{words} in features of oracles", "paths")
+    for metric, words, _ in (SMOOTHER, EVEN, STRAIGHT)
+)
+AMBIGUOUS = Effect(
+    "midpoint_entropy_outliers",
+    "fewer outliers by entropy among the midpoints of paths between test images",
+    "paths",
+)
 RECALL = Effect("recall", "less variation by recall")
 VENDI = Effect("vendi", "less variation by Vendi score")
 NORM = Effect(
     "latent_norm", "smaller latents (hence gains nothing by inflating them)", "reconstruction"
 )
+ELBO = Effect("elbo", "a smaller evidence lower bound", "reconstruction")
+NLL = Effect("nll", "a smaller negative log-likelihood", "reconstruction")
+MSE = Effect("mse", "a smaller error of reconstructions", "reconstruction")
 
 IMAGES = ("pixels", "kspace")
 """Representations of images; claims about others speak of data."""
 ABLATION_EFFECTS, ABLATION_CONTROLS = (SMOOTHER, KNN), ("kahler", "complex")
 ABLATED = len(ABLATION_EFFECTS) * len(ABLATION_CONTROLS)
 """Numbers that the claims of ablations take."""
-UNAIDED = {effect.metric for effect in (SMOOTHER, BLURRED, NORM)}
+UNAIDED = {effect.metric for effect in (SMOOTHER, EVEN, STRAIGHT, BLURRED, NORM, ELBO, NLL, MSE)}
 """What is measured without an oracle."""
 NAMED = (
     *("real", "complex", "beta", "kahler", "fisher", "holomorphic"),
-    *("pluriharmonic", "unconstrained"),
+    *("pluriharmonic", "unconstrained", "unconstrained_beta"),
 )
 """Variants that claims speak of by name; any other one is an ablation."""
+MATCHED = ("beta", "unconstrained_beta")
+"""Controls at matched reconstruction."""
 PLAIN = "volume:base=prior,weight=global,metric=fitted"
 """The family of samplers that the paper describes."""
 
@@ -217,7 +237,7 @@ def judge(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> pd
         settings: ``confidence``, ``resamples`` and ``seed`` of the intervals; ``minimum_seeds``
             below which no verdict is given; ``error_ratio`` and ``spearman`` of the claim that the
             potential tracks the Fisher metric; ``matched_reconstruction``, the relative difference
-            in test MSE up to which ``beta`` is a matched control.
+            in test MSE up to which a control is a matched one.
     """
     parts = []
     runs = tables["reconstruction"][RUN].drop_duplicates()
@@ -359,8 +379,16 @@ class _Run:
     def construction(self) -> Iterator[dict[str, Any] | None]:
         """Decoders that are Kähler by construction against the same networks unconstrained."""
         words = "A decoder that is Kähler by construction (pluriharmonic) gives"
-        for effect in (SMOOTHER, BLURRED, MIDPOINTS, KNN, ENTROPY, RECALL, VENDI):
+        effects = (
+            *(SMOOTHER, BLURRED, MIDPOINTS, KNN, ENTROPY, RECALL, VENDI),
+            *(FEATURES, EVEN, STRAIGHT, EVEN_FEATURES, STRAIGHT_FEATURES, AMBIGUOUS),
+        )
+        for effect in (*effects, ELBO, NLL, MSE):
             yield self._against("construction", words, effect, "pluriharmonic", "unconstrained")
+        for effect in effects:  # blur is smooth, too
+            yield self._against(
+                "construction", words, effect, "pluriharmonic", "unconstrained_beta"
+            )
 
     def ablation(self, variant: str) -> Iterator[dict[str, Any] | None]:
         """A further variant against the full regulariser and against none."""
@@ -449,8 +477,8 @@ class _Run:
     ) -> dict[str, Any] | None:
         """A variant against another one: by its prior samples, its paths or its latents."""
         at, (matched, remark) = "", (True, "")
-        if control == "beta":
-            at, (matched, remark) = " at matched reconstruction", self._matched(variant)
+        if control in MATCHED:
+            at, (matched, remark) = " at matched reconstruction", self._matched(variant, control)
         return self._difference(
             f"{name}_{effect.metric}_vs_{control}",
             f"{words} {effect.words} than {control}{at}.",
@@ -523,16 +551,16 @@ class _Run:
         )
         return row | {"control": _by_seed(rows, "control_outliers").mean()}
 
-    def _matched(self, variant: str) -> tuple[bool, str]:
-        """Whether beta reconstructs as well as the variant, in the mean, and a remark on it."""
+    def _matched(self, variant: str, control: str) -> tuple[bool, str]:
+        """Whether a control reconstructs as well as the variant, in the mean, with a remark."""
         mse = self.tables["reconstruction"].set_index(["variant", "seed"])["mse"]
-        if not {variant, "beta"} <= set(mse.index.get_level_values("variant")):
+        if not {variant, control} <= set(mse.index.get_level_values("variant")):
             return False, ""
-        relative = mse["beta"] / mse[variant] - 1
+        relative = mse[control] / mse[variant] - 1
         limit = self.settings["matched_reconstruction"]
         matched = bool(abs(relative.mean()) <= limit)
         return matched, (
-            f"beta {'is' if matched else 'is not'} matched, its test MSE differs from that of "
+            f"{control} {'is' if matched else 'is not'} matched, its test MSE differs from that of "
             f"{variant} by {relative.mean():+.1%} in the mean over the seeds (limit {limit:.0%}), "
             f"by {relative.min():+.1%} to {relative.max():+.1%} in each"
         )

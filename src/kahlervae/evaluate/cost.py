@@ -15,6 +15,7 @@ from torch.func import jacfwd, jacrev, jvp, vmap
 from torch.profiler import ProfilerActivity, profile
 
 from kahlervae.geometry import (
+    LogPartitionPotential,
     MixturePotential,
     Potential,
     best_constant_metric,
@@ -24,7 +25,7 @@ from kahlervae.geometry import (
     relative_error,
 )
 from kahlervae.geometry.wirtinger import basis
-from kahlervae.models.decoders import ComplexDecoder
+from kahlervae.models.decoders import ComplexDecoder, PluriharmonicDecoder
 from kahlervae.seeding import generator
 
 __all__ = ["jacfwd_metric", "jacrev_metric", "jvp_loop_metric", "run_cost"]
@@ -75,7 +76,10 @@ def run_cost(settings: Mapping[str, Any], device: torch.device = CPU) -> pd.Data
 
     What a class of potentials gives for its time is told by the rows of the sweep ``classes``: at
     the base size every candidate of the configuration, after a share of its steps of Adam, beside
-    the best constant metric and the exact one, all with their error at fresh points.
+    the best constant metric and the exact one, all with their error at fresh points. The sweep
+    ``construction`` is of a decoder of that size that is Kähler by construction: its metric as that
+    of its own potential (``log_partition``), by the decoder's derivatives in 2d real directions
+    (``pushforward``) and by automatic differentiation as of any decoder (``automatic``).
 
     Args:
         settings: ``base`` (a size), ``sweeps`` (values by factor), ``more`` (sizes, as changes of
@@ -85,11 +89,12 @@ def run_cost(settings: Mapping[str, Any], device: torch.device = CPU) -> pd.Data
 
     Returns:
         One row per size, quantity and method. ``sweep`` is the factor that was varied, ``base``,
-        ``more`` or ``classes``; ``relative_error`` the median relative error of the metric, of the
-        latter; ``batch`` the number of points of a call; ``microseconds_per_point`` the median
-        over repetitions, between the quartiles ``microseconds_q25`` and ``microseconds_q75``;
-        ``peak_memory_mb`` what a call held at most beyond its arguments, by PyTorch's account of
-        its allocations (that of the profiler on a CPU), temporary buffers of BLAS not included.
+        ``more``, ``classes`` or ``construction``; ``relative_error`` the median relative error of
+        the metric, of the last two; ``batch`` the number of points of a call;
+        ``microseconds_per_point`` the median over repetitions, between the quartiles
+        ``microseconds_q25`` and ``microseconds_q75``; ``peak_memory_mb`` what a call held at most
+        beyond its arguments, by PyTorch's account of its allocations (that of the profiler on a
+        CPU), temporary buffers of BLAS not included.
         ``relative`` is the time in units of that of the method ``relative_to`` for the same size
         and quantity, median over repetitions, with quartiles; the decoder alone is measured
         against the metric.
@@ -103,6 +108,7 @@ def run_cost(settings: Mapping[str, Any], device: torch.device = CPU) -> pd.Data
             )
         ]
         rows += _measure_classes(settings, device)
+        rows += _measure_construction(settings, device)
     return pd.DataFrame(rows)
 
 
@@ -139,16 +145,54 @@ def _measure_classes(settings: Mapping[str, Any], device: torch.device) -> list[
         name: potential.metric for name, potential in potentials.items()
     }
     metrics["fisher"] = lambda z: fisher_metric(decoder, z)
+    rows = _measure_errors(size, metrics, *fresh, settings, reference="fisher")
+    return [{"sweep": "classes", **row} for row in rows]
+
+
+def _measure_construction(
+    settings: Mapping[str, Any], device: torch.device
+) -> list[dict[str, Any]]:
+    """Three ways to the metric of one random decoder that is Kähler by construction."""
+    size = Size(**settings["base"])
+    torch.manual_seed(0)
+    sizes = (size.output_dim, size.latent_dim, size.width)
+    decoder = PluriharmonicDecoder(*sizes, depth=2, likelihood="bernoulli")
+    decoder = decoder.to(device).requires_grad_(False)
+
+    def foreign(z: Tensor) -> Any:
+        return decoder(z)
+
+    def pushed(z: Tensor) -> Any:
+        return decoder(z)
+
+    pushed.pushforward = decoder.pushforward  # type: ignore[attr-defined]
+    shape = (size.batch, size.latent_dim)
+    z = torch.randn(shape, generator=generator(0, "construction"), dtype=torch.complex64).to(device)
+    metrics: dict[str, Callable[[Tensor], Tensor]] = {
+        "log_partition": LogPartitionPotential(decoder).metric,
+        "pushforward": partial(fisher_metric, pushed),
+        "automatic": partial(fisher_metric, foreign),
+    }
+    exact = metrics["automatic"](z)
+    rows = _measure_errors(size, metrics, z, exact, settings, reference="pushforward")
+    return [{"sweep": "construction", **row} for row in rows]
+
+
+def _measure_errors(
+    size: Size,
+    metrics: Mapping[str, Callable[[Tensor], Tensor]],
+    z: Complex[Tensor, "n d"],
+    exact: Complex[Tensor, "n d d"],
+    settings: Mapping[str, Any],
+    reference: str,
+) -> list[dict[str, Any]]:
+    """Time of every metric at the same points, and its error."""
     methods = [
-        Method("metric", name, size.batch, partial(metric, fresh[0]))
-        for name, metric in metrics.items()
+        Method("metric", name, len(z), partial(metric, z)) for name, metric in metrics.items()
     ]
-    rows = _measure(size, methods, settings, device, reference="fisher")
-    errors = [relative_error(metric(fresh[0]), fresh[1]) for metric in metrics.values()]
-    return [
-        {"sweep": "classes", **row, "relative_error": error.median().item()}
-        for row, error in zip(rows, errors, strict=True)
-    ]
+    rows = _measure(size, methods, settings, z.device, reference)
+    errors = [relative_error(metric(z), exact).median().item() for metric in metrics.values()]
+    return [row | {"relative_error": error} for row, error in zip(rows, errors, strict=True)]
 
 
 def _measure(

@@ -1,4 +1,4 @@
-"""Interpolation along the metric of the fitted potential against straight lines."""
+"""Interpolation along the metric of a potential against straight lines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.evaluate import smoothness
 from kahlervae.evaluate.reference import Reference, Unjudged
-from kahlervae.geometry import Potential, fisher_metric
+from kahlervae.geometry import LogPartitionPotential, Potential, fisher_metric
 from kahlervae.geometry.geodesic import curve_energy, curve_length, geodesics
 from kahlervae.geometry.metric import Metric
 from kahlervae.models import VAE
@@ -39,7 +39,7 @@ def join_posteriors(
 
     Args:
         model: with complex latents.
-        potential: the fitted one.
+        potential: that of the decoder itself where it brings one, else the fitted one.
         samples: of the test split.
         settings: ``epsilon``; ``count`` of the pairs, ``steps`` and free ``points`` of each curve.
 
@@ -86,7 +86,7 @@ def compare_curves(
         settings: see :func:`join_posteriors`, which takes the other arguments, too.
 
     Returns:
-        One row per curve and oracle; decoded curves by name.
+        One row per curve and oracle, with the name of the ``potential``; decoded curves by name.
 
     Raises:
         InputError: there are fewer than two samples, or what is computed is not finite.
@@ -98,6 +98,7 @@ def compare_curves(
     def fisher(z: Tensor) -> Tensor:
         return fisher_metric(model.decoder, z)
 
+    whose = "log_partition" if isinstance(potential, LogPartitionPotential) else "fitted"
     rows, decoded = [], {}
     for name, latents in curves.items():
         paths = model.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
@@ -113,7 +114,7 @@ def compare_curves(
         sharpness = smoothness.total_variation(midpoints) / real_variation
         rows += [
             model.identity
-            | {"curve": name, "oracle": reference.name}
+            | {"potential": whose, "curve": name, "oracle": reference.name}
             | geometry
             | roughness
             | reference.path_scores(paths)

@@ -8,7 +8,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.data import Split
-from kahlervae.geometry import Potential, fisher_metric, log_det
+from kahlervae.geometry import Potential, exact_potential, fisher_metric, log_det
 from kahlervae.models import VAE
 
 __all__ = ["Plane", "principal_plane", "slice_latents"]
@@ -61,7 +61,8 @@ def slice_latents(
         settings: ``extent`` (half side), ``resolution``, ``images`` per side, ``epsilon``.
 
     Returns:
-        ``axis``; ``log_det_fisher``, ``log_det_fitted``, ``log_det_posterior`` with the vertical
+        ``axis``; ``log_det_fisher``, ``log_det_fitted``, ``log_det_posterior``, and
+        ``log_det_log_partition`` where the decoder brings an exact potential, with the vertical
         axis first; ``images`` on a coarser grid of the same square; ``means``, and ``labels`` where
         there are any.
     """
@@ -71,6 +72,8 @@ def slice_latents(
     square = (settings["resolution"],) * 2
     metrics = {"fisher": fisher_metric(model.decoder, z)}
     metrics |= {name: potentials[name].metric(z) for name in ("fitted", "posterior")}
+    if own := exact_potential(model.decoder):
+        metrics["log_partition"] = own.metric(z)
     _, coarse = plane.grid(settings["extent"], settings["images"])
     return {
         "axis": axis,

@@ -52,7 +52,7 @@ def score_setting(
     from kahlervae.evaluate.reconstruction import reconstruction_scores
     from kahlervae.evaluate.score import load_references, score_paths
     from kahlervae.models import load_model
-    from kahlervae.sample import Prior
+    from kahlervae.sample import prior_sampler
     from kahlervae.seeding import generator
 
     vae, validation = load_model(model), load_split(data, "validation").samples
@@ -62,7 +62,7 @@ def score_setting(
     # Lengths of paths are in units of the test images, which have no say here.
     paths = score_paths(vae, {}, validation, references, settings["paths"])
     paths = paths.drop(columns=["endpoints", "path_length"])
-    prior = Prior(vae.latent_dim)
+    prior = prior_sampler(vae)
     draws = prior.sample(settings["count"], generator(seed, "sample", prior.key))
     with torch.no_grad():
         decoded = vae.decode(draws.latents)
@@ -86,15 +86,16 @@ def choose(sweep: pd.DataFrame, mse_limit: float) -> pd.DataFrame:
     ``complex``, the one with the smallest sum of ranks by relative acceleration, outliers among
     prior samples (by distance and by entropy) and outliers among midpoints of lines (means over
     oracles; ties go to the smaller MSE). ``beta``: by :func:`match_beta`, so that its validation
-    MSE is that of the chosen setting.
+    MSE is that of the chosen setting; ``unconstrained_beta``: so that it is that of
+    ``pluriharmonic``, where these were trained.
 
     Args:
         sweep: the gathered table of :func:`score_setting`, with a row of ``complex``.
         mse_limit: largest MSE relative to ``complex``.
 
     Returns:
-        One row per setting of ``kahler`` and one of ``beta`` per data set: identity, strengths,
-        ``mse_ratio``, :data:`GOALS`, ``rank_sum`` and ``chosen``.
+        One row per setting of ``kahler`` and one of every control per data set: identity,
+        strengths, ``mse_ratio``, :data:`GOALS`, ``rank_sum`` and ``chosen``.
 
     Raises:
         InputError: ``complex`` was not trained, or no setting is within the limit.
@@ -123,18 +124,25 @@ def choose(sweep: pd.DataFrame, mse_limit: float) -> pd.DataFrame:
         order = pd.DataFrame({"rank": ranks, "mse": allowed["mse"]}).sort_values(["rank", "mse"])
         best = order.index[0]
         chosen.append(kahler.assign(rank_sum=ranks, chosen=kahler.index == best))
-        controls = run[run["variant"] == "beta"].sort_values("beta")
-        matched = match_beta(
-            controls["beta"].to_numpy(float),
-            controls["mse"].to_numpy(float),
-            float(kahler.loc[best, "mse"]),
-        )
-        control = controls.iloc[:1].assign(beta=matched, mse=kahler.loc[best, "mse"], chosen=True)
-        control[[*GOALS]] = np.nan
-        control["mse_ratio"] = kahler.loc[best, "mse_ratio"]
-        chosen.append(control)
+        chosen.append(_matched(run, "beta", run.loc[best]))
+        for _, constructed in run[run["variant"] == "pluriharmonic"].iterrows():
+            chosen.append(_matched(run, "unconstrained_beta", constructed))
     columns = [*keys, *STRENGTHS, "mse", "mse_ratio", *GOALS, "rank_sum", "chosen"]
     return pd.concat(chosen, ignore_index=True).reindex(columns=columns)
+
+
+def _matched(run: pd.DataFrame, control: str, target: "pd.Series[Any]") -> pd.DataFrame:
+    """The row of a control at the β at which its error is that of another row."""
+    controls = run[run["variant"] == control].sort_values("beta")
+    betas, errors = (controls[column].to_numpy(float) for column in ("beta", "mse"))
+    row = controls.iloc[:1].assign(
+        beta=match_beta(betas, errors, float(target["mse"])),
+        mse=target["mse"],
+        mse_ratio=target["mse_ratio"],
+        chosen=True,
+    )
+    row[[*GOALS]] = np.nan
+    return row
 
 
 def match_beta(

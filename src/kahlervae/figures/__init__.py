@@ -23,6 +23,7 @@ _MODULES = {
     "paths": "images",
     "geodesics": "images",
     "latent_slice": "metric",
+    "construction": "metric",
     "agreement": "metric",
     "agreement_summary": "metric",
     "cost": "metric",

@@ -63,7 +63,9 @@ def _covariance(fisher: pd.DataFrame) -> str:
 
 
 def _cost(frame: pd.DataFrame) -> str:
-    frame = frame[(frame["sweep"] != "classes") & (frame["quantity"] == "metric")]
+    frame = frame[
+        ~frame["sweep"].isin(("classes", "construction")) & (frame["quantity"] == "metric")
+    ]
     exact = frame[frame["method"] == "fisher"]
     times = exact.set_index("output_dim")["relative"]
     low, high = times.index.min(), times.index.max()

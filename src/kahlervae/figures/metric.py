@@ -29,7 +29,14 @@ from kahlervae.figures.style import (
     titled,
 )
 
-__all__ = ["agreement", "agreement_summary", "cost", "latent_slice", "tradeoff"]
+__all__ = [
+    "agreement",
+    "agreement_summary",
+    "construction",
+    "cost",
+    "latent_slice",
+    "tradeoff",
+]
 
 PROBES = {
     "posterior": Look("at posterior probes", "#000000", "o"),
@@ -70,28 +77,9 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
     figure.set_layout_engine("compressed")
     for (group, variant, content), line in zip(rows, axes, strict=True):
         low, high = limits[group]
-        grid = content["axis"]
-        extent = (grid[0], grid[-1], grid[0], grid[-1])
         for name, ax in zip(maps, line[:3], strict=True):
             field = content[name]
-            ax.imshow(
-                field,
-                origin="lower",
-                extent=extent,
-                cmap=FIELD,
-                vmin=low,
-                vmax=high,
-                interpolation="bilinear",
-            )
-            ax.contour(
-                grid,
-                grid,
-                np.ma.masked_invalid(field),
-                levels=np.linspace(low, high, 9)[1:-1],
-                colors="white",
-                linestyles="solid",
-                linewidths=0.3,
-            )
+            _map(ax, content["axis"], field, low, high)
             if name != "log_det_fisher":
                 rho = _spearman(content["log_det_fisher"].ravel(), field.ravel())
                 ax.text(
@@ -102,9 +90,8 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
                     va="top",
                     bbox=PLATE,
                 )
-            ax.set(xlim=extent[:2], ylim=extent[2:], xlabel="1st principal direction")
-            ax.grid(False)
-        line[0].plot(*content["means"][:250].T, ".", ms=2.2, mfc="white", mec="black", mew=0.3)
+            ax.set_xlabel("1st principal direction")
+        _dots(line[0], content["means"])
         label = VARIANTS[variant].label
         line[0].set_ylabel(
             ", ".join([*group, label] if len(slices) > 1 else [label]) + "\n2nd principal direction"
@@ -125,6 +112,71 @@ def latent_slice(inputs: Sequence[Path]) -> Figure:
         bar = figure.colorbar(image, ax=block, extend="both", aspect=15 * len(held), pad=0.01)
         bar.set_label(r"$\log\,\det\,g$")
         bar.outline.set_visible(False)
+    return figure
+
+
+def _map(ax: Axes, grid: np.ndarray, field: np.ndarray, low: float, high: float) -> None:
+    """Values on a square of the latent space, with contours."""
+    extent = (grid[0], grid[-1], grid[0], grid[-1])
+    ax.imshow(
+        field,
+        origin="lower",
+        extent=extent,
+        cmap=FIELD,
+        vmin=low,
+        vmax=high,
+        interpolation="bilinear",
+    )
+    ax.contour(
+        grid,
+        grid,
+        np.ma.masked_invalid(field),
+        levels=np.linspace(low, high, 9)[1:-1],
+        colors="white",
+        linestyles="solid",
+        linewidths=0.3,
+    )
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    ax.grid(False)
+
+
+def _dots(ax: Axes, means: np.ndarray) -> None:
+    """Posterior means, at most 250."""
+    ax.plot(*means[:250].T, ".", ms=2.2, mfc="white", mec="black", mew=0.3)
+
+
+def construction(inputs: Sequence[Path]) -> Figure:
+    """Decoders that are Kähler by construction beside their control: log det, and decoded lines.
+
+    ``inputs``: ``slice.safetensors`` and ``gallery.safetensors`` of the models (lowest seed of each
+    variant). One row a variant: log det of its metric, that of the exact potential where there is
+    one, and straight latent lines between the posteriors of the same test images.
+    """
+    slices, galleries = (
+        models([path for path in inputs if path.stem == stem], names)
+        for stem, names in (("slice", ["axis", "log_det_fisher", "means"]), ("gallery", ["paths"]))
+    )
+    rows = [(group, variant) for group, held in slices.items() for variant in held]
+    width, shown = TWO_COLUMNS, 5
+    figure, axes = canvas(
+        len(rows), 2, width=width, height=1.9 * len(rows) + 0.3, width_ratios=[1, 2.2]
+    )
+    figure.set_layout_engine("compressed")
+    for (group, variant), (left, right) in zip(rows, axes, strict=True):
+        content, _ = slices[group][variant]
+        exact = "log_det_log_partition" in content
+        field = content["log_det_log_partition" if exact else "log_det_fisher"]
+        finite = field[np.isfinite(field)]
+        low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
+        _map(left, content["axis"], field, low, high)
+        _dots(left, content["means"])
+        bar = figure.colorbar(left.images[0], ax=left, extend="both", pad=0.02)
+        bar.outline.set_visible(False)
+        left.set_title("log det of the " + ("exact potential" if exact else "Fisher metric"))
+        left.set_ylabel(", ".join([*group, VARIANTS[variant].label]))
+        lines = galleries[group][variant][0]["paths"][:shown]
+        show(right, lines.reshape(-1, *lines.shape[2:]), lines.shape[1])
+    axes[0, 1].set_title("decoded straight lines between the same test images")
     return figure
 
 
@@ -286,6 +338,8 @@ QUANTITIES = {
     "log_det": Look("and log det", "black", "", (0, (4, 1))),
     "log_det_gradient": Look("and its gradient in z", "black", "", (0, (1, 1))),
 }
+WITH_ERRORS = ("classes", "construction")
+"""Rows that tell errors beside times, of other methods than those that vary with sizes."""
 FACTORS = {
     "output_dim": ("decoder outputs D", "D"),
     "latent_dim": ("latent dimensions d", "d"),
@@ -304,7 +358,7 @@ def cost(inputs: Sequence[Path]) -> Figure:
     (path,) = inputs
     columns = ["sweep", *FACTORS, "quantity", "method", "microseconds_per_point"]
     frame = table(path, [*columns, "microseconds_q25", "microseconds_q75"])
-    frame = frame[frame["sweep"] != "classes"]
+    frame = frame[~frame["sweep"].isin(WITH_ERRORS)]
     factors = [factor for factor in FACTORS if (frame["sweep"] == factor).any()]
     if not factors:
         raise InputError(f"{path} varies no factor: add values to cost.sweeps.")
@@ -355,25 +409,34 @@ def cost(inputs: Sequence[Path]) -> Figure:
     return figure
 
 
+TRADED = {
+    "fisher": METHODS["fisher"]._replace(label="exact metric"),
+    "log_partition": POTENTIALS["log_partition"],
+}
+"""What has no error; the others are classes of fitted potentials."""
+
+
 def tradeoff(inputs: Sequence[Path]) -> Figure:
     """What every class of potentials gives for its time: error against time of one metric.
 
-    ``inputs``: ``cost.csv``. Classes are fitted to one random decoder. Points are medians, of the
+    ``inputs``: ``cost.csv``. Classes are fitted to one random decoder; the log-partition function
+    is that of a decoder of the same size that is Kähler by construction. Points are medians, of the
     error over fresh points and of the time over repetitions, bars the quartiles of the time.
     """
     (path,) = inputs
     columns = ["sweep", "method", "relative_error", "microseconds_per_point"]
     frame = table(path, [*columns, "microseconds_q25", "microseconds_q75"])
-    frame = frame[frame["sweep"] == "classes"]
+    own = (frame["sweep"] == "construction") & (frame["method"] == "log_partition")
+    frame = frame[(frame["sweep"] == "classes") | own]
     figure, axes = canvas(1, 1, width=TWO_COLUMNS, height=3)
     ax = axes.flat[0]
     for row in frame.to_dict("records"):
         error, middle = row["relative_error"], row["microseconds_per_point"]
         spread = [[middle - row["microseconds_q25"]], [row["microseconds_q75"] - middle]]
-        exact = row["method"] == "fisher"
-        look = METHODS["fisher" if exact else "potential"]
+        method = str(row["method"])
+        look = TRADED.get(method, METHODS["potential"])
         ax.errorbar(error, middle, yerr=spread, color=look.color, marker=look.marker)
-        name = "exact metric" if exact else str(row["method"]).replace("_", " ")
+        name = look.label if method in TRADED else method.replace("_", " ")
         ax.annotate(name, (error, middle), (5, 5), textcoords="offset points")
     ax.margins(x=0.25, y=0.2)
     ax.set(yscale="log", xlabel="relative error of the metric", ylabel="time per point (µs)")

@@ -181,7 +181,7 @@ def strengths(inputs: Sequence[Path]) -> Figure:
         for (column, label), ax in zip(panels.items(), axes[2 * i : 2 * i + 2].flat, strict=True):
             for variant in ordered(held["variant"], VARIANTS):
                 part, kind = held[held["variant"] == variant].sort_values("mse"), VARIANTS[variant]
-                line = kind.line if variant == "beta" else "none"
+                line = kind.line if variant.endswith("beta") else "none"
                 ax.plot(part["mse"], part[column], kind.marker, ls=line, color=kind.color)
             ax.plot(best["mse"], best[column], "o", ms=10, mfc="none", mec="#222222", mew=1.0)
             ax.set_ylabel(label)

@@ -88,6 +88,7 @@ VARIANTS = {
     "holomorphic": Look("holomorphic", "#CC79A7", "P", (0, (3, 1, 1, 1, 1, 1))),
     "pluriharmonic": Look("pluriharmonic", "#400060", "h", (0, (6, 1, 1, 1, 1, 1))),
     "unconstrained": Look("unconstrained", "#6000E0", "*", (0, (1, 1, 3, 1))),
+    "unconstrained_beta": Look("unconstrained, β", "#A070F0", "8", (0, (5, 1, 1, 1))),
 }
 """Model variants, in the order of the legends."""
 

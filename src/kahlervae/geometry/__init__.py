@@ -38,7 +38,7 @@ from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.information import register_fisher
 from kahlervae.geometry.kahler import closedness_defect, hermitian_defect, smallest_eigenvalue
 from kahlervae.geometry.latents import complexify, to_complex, to_real
-from kahlervae.geometry.log_partition_potential import LogPartitionPotential
+from kahlervae.geometry.log_partition_potential import LogPartitionPotential, exact_potential
 from kahlervae.geometry.manifold import Manifold
 from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.geometry.potential import Potential
@@ -74,6 +74,7 @@ __all__ = [
     "distances",
     "estimate_closedness_defect",
     "estimate_hermitian_defect",
+    "exact_potential",
     "fisher_form",
     "fisher_metric",
     "fisher_norm",

@@ -11,10 +11,11 @@ from torch import Tensor
 from kahlervae import storage
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
+from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.potential import Certificate, Potential, TotalCovariance
 from kahlervae.models.decoders import BornDecoder, HolomorphicDecoder, PluriharmonicDecoder
 
-__all__ = ["LogPartitionPotential"]
+__all__ = ["LogPartitionPotential", "exact_potential"]
 
 KahlerDecoder = BornDecoder | HolomorphicDecoder | PluriharmonicDecoder
 
@@ -169,6 +170,19 @@ class LogPartitionPotential(Potential):
 
     def _scaled(self, values: Tensor) -> Tensor:
         return values * self.strength.to(values.real.dtype)
+
+
+def exact_potential(decoder: Decoder) -> LogPartitionPotential | None:
+    """The potential that a decoder brings; none where it is not known to be Kähler.
+
+    Example:
+        >>> from kahlervae.models.decoders import ComplexDecoder
+        >>> exact_potential(ComplexDecoder(64, 2, 8, 1)) is None
+        True
+    """
+    if isinstance(decoder, KahlerDecoder) and type(decoder) in KINDS.values():
+        return LogPartitionPotential(decoder)
+    return None
 
 
 LARGEST = 1 << 20

@@ -210,6 +210,13 @@ def _coordinates(z: Tensor) -> Tensor:
     return eye.unsqueeze(1).expand(-1, *z.shape)
 
 
+def _jacobian(body: Any, z: Tensor) -> tuple[Tensor, Tensor]:
+    """A holomorphic network and its d derivatives, in its own way where it has one."""
+    own = getattr(body, "jacobian", None)
+    value, change = own(z) if own else body.pushforward(z, _coordinates(z))
+    return value, change
+
+
 class HolomorphicDecoder(ComplexDecoder):
     r"""z in C^d to CN(μ(z), σ²I) in C^D with holomorphic μ and constant σ²: the positive control.
 
@@ -397,11 +404,11 @@ class PluriharmonicDecoder(nn.Module):
 
     def holomorphic_factor(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n m d"]:
         r"""S, with :math:`S^T \bar S` the Fisher metric: whitened ½ W∂f, by d tangents."""
-        features, tangents = self.body.pushforward(z, _coordinates(z))
+        features, tangents = _jacobian(self.body, z)
         log_var = None if self.log_var is None else self.log_var(features)
         at = self.kind.make(self.natural(features), log_var)
-        left, right = self.natural.linear.weight.chunk(2, dim=1)
-        change = torch.nn.functional.linear(0.5 * tangents, torch.complex(left, -right))
+        left, right = (0.5 * self.natural.linear.weight).chunk(2, dim=1)
+        change = torch.nn.functional.linear(tangents, torch.complex(left, -right))
         factor = self.kind.whiten(at, change)
         return factor.flatten(2).movedim(0, -1)
 
@@ -468,7 +475,7 @@ class BornDecoder(nn.Module):
         self, z: Complex[Tensor, "n d"], tangent: Complex[Tensor, "*k n d"]
     ) -> tuple[Categorical, Categorical]:
         """The likelihood at z and its derivatives along the tangents."""
-        value, change = self._push(z, tangent)
+        value, change = self._amplitudes(*self.body.pushforward(z, tangent))
         return (
             Categorical(_square_modulus(value).log()),
             Categorical(2 * (change / value).real),
@@ -481,14 +488,14 @@ class BornDecoder(nn.Module):
 
     def holomorphic_factor(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n m d"]:
         r"""S, with :math:`S^T \bar S` the Fisher metric: the part of ∂f/‖f‖ orthogonal to f."""
-        value, change = self._push(z, _coordinates(z))
+        value, change = self._amplitudes(*_jacobian(self.body, z))
         unit = value * torch.rsqrt(_square_modulus(value).sum(-1, keepdim=True))
         change = change * torch.rsqrt(_square_modulus(value).sum(-1, keepdim=True))
         along = (unit.conj() * change).sum(-1, keepdim=True)
         return (change - along * unit).flatten(2).movedim(0, -1)
 
-    def _push(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-        value, change = self.amplitudes.pushforward(*self.body.pushforward(z, tangent))
+    def _amplitudes(self, features: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        value, change = self.amplitudes.pushforward(features, change)
         return value.unflatten(-1, self.shape), change.unflatten(-1, self.shape)
 
 

@@ -1,4 +1,4 @@
-"""Approximate posteriors q(z | x) over complex latents, relative to the prior CN(0, I).
+"""Approximate posteriors q(z | x) over complex latents.
 
 A real latent u in R^{2d} with prior N(0, I) is identified with z = (u_a + i u_b)/√2 in C^d, which
 has prior CN(0, I): every variant speaks of latents in C^d.

@@ -27,6 +27,7 @@ from kahlervae.models.encoders import ComplexEncoder, RealEncoder
 from kahlervae.models.families import Bernoulli, ContinuousBernoulli, check_support
 from kahlervae.models.likelihoods import ComplexGaussian, RealGaussian
 from kahlervae.models.posteriors import Posterior
+from kahlervae.models.priors import build_prior
 from kahlervae.seeding import uniform
 
 __all__ = ["VAE", "build_model", "count_parameters", "load_model", "save_model"]
@@ -43,14 +44,14 @@ IDENTITY = {"dataset": str, "representation": str, "variant": str, "seed": int}
 
 
 class VAE(nn.Module):
-    """A variational autoencoder with latents in C^d and prior CN(0, I).
+    """A variational autoencoder with latents in C^d.
 
     Args:
         identity: dataset, representation, variant and seed: the first columns of every table.
         architecture: ``form`` of the samples, ``latent_dim``, ``width``, ``depth``,
             ``likelihood_variance`` (``constant`` or ``diagonal``), ``networks`` (``complex``,
-            ``real``, ``holomorphic`` or ``pluriharmonic``) and, where it is no Gaussian,
-            ``likelihood``; enough to build the model again from its file.
+            ``real``, ``holomorphic`` or ``pluriharmonic``), ``likelihood`` where it is no Gaussian,
+            and ``prior`` where it is not CN(0, I); enough to build the model again from its file.
 
     Raises:
         InputError: the representation is not for such samples, the networks are holomorphic and
@@ -65,6 +66,7 @@ class VAE(nn.Module):
         self.latent_dim: int = architecture["latent_dim"]
         self.representation = represent(identity["representation"], self.form)
         self.encoder, self.decoder = self._networks()
+        self.prior = build_prior(self.latent_dim, architecture.get("prior"))
 
     def _networks(self) -> tuple[nn.Module, nn.Module]:
         networks, is_complex = self.architecture["networks"], self.representation.is_complex
@@ -144,10 +146,13 @@ class VAE(nn.Module):
         r"""Both terms of the evidence lower bound of every sample, in nats.
 
         .. math:: \log p(x \mid z),\ z \sim q(z \mid x) \qquad\text{and}\qquad KL(q(z|x) \| p(z))
+
+        The second by the same draw where the prior has no closed form of it.
         """
         x = self.observed(samples, generator)
         posterior = self.posterior(x)
-        return self.decoder(posterior.sample(generator)).log_prob(x), posterior.kl()
+        z = posterior.sample(generator)
+        return self.decoder(z).log_prob(x), self.prior.kl(posterior, z)
 
     def log_evidence(
         self, samples: Num[Tensor, "n *shape"], draws: int, generator: torch.Generator
@@ -169,8 +174,8 @@ class VAE(nn.Module):
         weights = []
         for _ in range(draws):
             z = posterior.sample(generator)
-            log_prior = -(z.real.square() + z.imag.square() + math.log(math.pi)).sum(-1)
-            weights.append(self.decoder(z).log_prob(x) + log_prior - posterior.log_prob(z))
+            joint = self.decoder(z).log_prob(x) + self.prior.log_prob(z)
+            weights.append(joint - posterior.log_prob(z))
         return torch.stack(weights).logsumexp(0) - math.log(draws)
 
 
@@ -183,6 +188,7 @@ def build_model(
     depth: int,
     likelihood_variance: str = "constant",
     likelihood: str | None = None,
+    prior: Mapping[str, Any] | None = None,
 ) -> VAE:
     """A freshly initialised model; draws from torch's global random state.
 
@@ -199,6 +205,7 @@ def build_model(
         likelihood_variance: ``constant`` or ``diagonal``, of a Gaussian.
         likelihood: a key of :data:`~kahlervae.models.decoders.LIKELIHOODS`; the Gaussian of the
             data if there is none.
+        prior: see :func:`~kahlervae.models.priors.build_prior`; CN(0, I) if there is none.
 
     Raises:
         InputError: see :class:`VAE`.
@@ -219,6 +226,8 @@ def build_model(
     }
     if likelihood is not None:
         architecture["likelihood"] = likelihood
+    if prior is not None:
+        architecture["prior"] = dict(prior)
     if networks in MATCHED:
         with torch.device("meta"):
             target = count_parameters(VAE(identity, architecture | {"networks": "complex"}))

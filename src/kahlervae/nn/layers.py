@@ -189,16 +189,52 @@ class HolomorphicNetwork(nn.Module):
 
     def pushforward(self, z: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """The value at z and the derivatives along the tangents."""
-        features, change = z, tangent
-        factor: Any
-        gate: Any
-        for factor, gate in zip(self.factors, self.gates, strict=True):
-            left, left_change = factor.pushforward(features, change)
+        first: Any = self.factors[0]
+        return self._multiplied(first.pushforward(z, tangent), z, tangent, 0)
+
+    def jacobian(
+        self, z: Complex[Tensor, "n d"]
+    ) -> tuple[Complex[Tensor, "n width"], Complex[Tensor, "d n width"]]:
+        r"""The value at z and all derivatives ∂_i, what :meth:`pushforward` gives along the axes.
+
+        Since :math:`f_1` is quadratic, its derivatives are affine in z,
+
+        .. math:: A_2\, \partial_i f_1(z) = A_2\, \partial_i f_1(0)
+                  + \sum_j z_j\, A_2\, \partial_i \partial_j f_1,
+
+        so that of many points the coefficients are multiplied by A_2, once, and not the derivatives
+        at every one of them.
+        """
+        axes = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device).unsqueeze(1)
+        if len(self.factors) == 1 or len(z) <= z.shape[-1]:
+            features, change = self.pushforward(z, axes)
+            return features, change.expand(-1, len(z), -1)
+        layers: list[Any] = [self.factors[0], self.gates[0], self.factors[1]]
+        first, gate, second = layers
+        slope, turn = first.weight.mT, gate.weight.mT
+        start = slope * (1 + gate.bias) + turn * first.bias
+        bend = slope.unsqueeze(1) * turn + slope * turn.unsqueeze(1)
+        weight = second.weight / math.sqrt(2)
+        start, bend = functional.linear(start, weight), functional.linear(bend, weight)
+        change = torch.baddbmm(start.unsqueeze(1), z.expand(len(axes), *z.shape), bend)
+        value = second(first(z) * (1 + gate(z)) / math.sqrt(2))
+        return self._multiplied((value, change), z, axes, 1)
+
+    def _multiplied(
+        self, left: tuple[Tensor, Tensor], z: Tensor, tangent: Tensor, layer: int
+    ) -> tuple[Tensor, Tensor]:
+        """The layers from that one on, of which the first factor and its derivatives are known."""
+        value, change = left
+        for k in range(layer, len(self.gates)):
+            factor: Any = self.factors[k]
+            gate: Any = self.gates[k]
+            if k > layer:
+                value, change = factor.pushforward(value, change)
             right, right_change = gate.pushforward(z, tangent)
             right = (1 + right) / math.sqrt(2)
-            features = left * right
-            change = left_change * right + left * (right_change / math.sqrt(2))
-        return features, change
+            change = torch.addcmul(change * right, value, right_change / math.sqrt(2))
+            value = value * right
+        return value, change
 
 
 def hidden(

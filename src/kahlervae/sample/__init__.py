@@ -3,9 +3,22 @@
 from kahlervae.sample.chains import ChainSampler
 from kahlervae.sample.diagnostics import Diagnostics, Normaliser, diagnose, estimate_normaliser
 from kahlervae.sample.hmc import Chains, DualAveraging, Proposal, run_chains
-from kahlervae.sample.mixtures import GaussianMixture, Mixture, PosteriorMixture
+from kahlervae.sample.mixtures import (
+    GaussianMixture,
+    LearnedPrior,
+    Mixture,
+    PosteriorMixture,
+    TruncatedMixture,
+)
 from kahlervae.sample.riemannian import Riemannian, choose_anchors
-from kahlervae.sample.run import SAMPLERS, Sources, build_samplers, sample_model
+from kahlervae.sample.run import (
+    SAMPLERS,
+    Sources,
+    build_samplers,
+    prior_sampler,
+    sample_model,
+    truncated_sampler,
+)
 from kahlervae.sample.samplers import Base, Draws, Prior, Sampler, Truncated
 from kahlervae.sample.volume import FisherVolume, Volume, VolumeElement, component_log_dets
 
@@ -19,6 +32,7 @@ __all__ = [
     "DualAveraging",
     "FisherVolume",
     "GaussianMixture",
+    "LearnedPrior",
     "Mixture",
     "Normaliser",
     "PosteriorMixture",
@@ -28,6 +42,7 @@ __all__ = [
     "Sampler",
     "Sources",
     "Truncated",
+    "TruncatedMixture",
     "Volume",
     "VolumeElement",
     "build_samplers",
@@ -35,6 +50,8 @@ __all__ = [
     "component_log_dets",
     "diagnose",
     "estimate_normaliser",
+    "prior_sampler",
     "run_chains",
     "sample_model",
+    "truncated_sampler",
 ]

@@ -10,10 +10,18 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.models import Posterior, RealPosterior
+from kahlervae.models import MixturePrior, Posterior, RealPosterior
 from kahlervae.sample.samplers import Base, Draws
 
-__all__ = ["GaussianMixture", "Mixture", "PosteriorMixture", "coordinates", "real_moments"]
+__all__ = [
+    "GaussianMixture",
+    "LearnedPrior",
+    "Mixture",
+    "PosteriorMixture",
+    "TruncatedMixture",
+    "coordinates",
+    "real_moments",
+]
 
 
 def coordinates(z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch 2*d"]:
@@ -238,9 +246,10 @@ class GaussianMixture(Mixture):
         )
         return cls(weights, centres, covariances, dtype=means.dtype)
 
-    def at_temperature(self, temperature: float) -> Self:
+    def at_temperature(self, temperature: float) -> "GaussianMixture":
         """The same mixture at another temperature."""
-        return type(self)(self.weights, self.means, self.covariances, temperature, self.dtype)
+        parameters = (self.weights, self.means, self.covariances)
+        return GaussianMixture(*parameters, temperature, self.dtype)
 
     def log_components(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n K"]:
         """log N(x; m_k, T² S_k)."""
@@ -268,3 +277,52 @@ class GaussianMixture(Mixture):
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         x = self._means[index] + (self._factor[index] @ noise.to(self._factor.device)).squeeze(-1)
         return torch.complex(*x.chunk(2, dim=-1)).to(self.dtype)
+
+
+class TruncatedMixture(GaussianMixture):
+    r"""A learned prior at temperature T.
+
+    .. math:: ρ(z) = \sum_k π_k\, CN(z;\, m_k, T^2\, \mathrm{diag}\, γ_k)
+
+    Args:
+        prior: that of a model.
+        temperature: T > 0, the factor on the standard deviations.
+
+    Raises:
+        InputError: the temperature is not positive.
+
+    Example:
+        >>> import torch
+        >>> cold = TruncatedMixture(MixturePrior(latent_dim=2, components=8), temperature=0.5)
+        >>> cold.key
+        'truncated:temperature=0.5'
+    """
+
+    name = "truncated"
+
+    def __init__(self, prior: MixturePrior, temperature: float) -> None:
+        weights, mean, log_var = (
+            parameter.detach() for parameter in (prior.log_weights.exp(), prior.mean, prior.log_var)
+        )
+        # Real and imaginary part have half of the variance each.
+        covariances = torch.diag_embed((log_var.exp() / 2).repeat(1, 2))
+        super().__init__(weights, coordinates(mean), covariances, temperature, mean.dtype)
+        self.setting = f"temperature={temperature:g}"
+
+
+class LearnedPrior(TruncatedMixture):
+    """A learned prior itself.
+
+    Example:
+        >>> import torch
+        >>> prior = MixturePrior(latent_dim=2, components=8)
+        >>> sampler, z = LearnedPrior(prior), torch.zeros(3, 2, dtype=torch.complex64)
+        >>> torch.allclose(sampler.log_density(z), prior.log_prob(z))
+        True
+    """
+
+    name = "prior"
+
+    def __init__(self, prior: MixturePrior) -> None:
+        super().__init__(prior, 1.0)
+        self.setting = "default"

@@ -10,16 +10,30 @@ from jaxtyping import Complex, Num
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.models import VAE, Posterior
+from kahlervae.models import VAE, MixturePrior, Posterior
 from kahlervae.sample.chains import draw_family
 from kahlervae.sample.diagnostics import Diagnostics
-from kahlervae.sample.mixtures import GaussianMixture, Mixture, PosteriorMixture
+from kahlervae.sample.mixtures import (
+    GaussianMixture,
+    LearnedPrior,
+    Mixture,
+    PosteriorMixture,
+    TruncatedMixture,
+)
 from kahlervae.sample.riemannian import Riemannian, choose_anchors
 from kahlervae.sample.samplers import Base, Prior, Sampler, Truncated
 from kahlervae.sample.volume import FisherVolume, Volume, VolumeElement, component_log_dets
 from kahlervae.seeding import generator
 
-__all__ = ["SAMPLERS", "Samples", "Sources", "build_samplers", "sample_model"]
+__all__ = [
+    "SAMPLERS",
+    "Samples",
+    "Sources",
+    "build_samplers",
+    "prior_sampler",
+    "sample_model",
+    "truncated_sampler",
+]
 
 SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian")
 CHAINS = ("chains", "warmup", "draws", "leapfrog", "candidates", "rhat")
@@ -43,6 +57,40 @@ class Samples(NamedTuple):
     latents: dict[str, Complex[Tensor, "count d"]]
     diagnostics: pd.DataFrame
     speed: pd.DataFrame
+
+
+def prior_sampler(model: VAE, device: torch.device | None = None) -> Base:
+    """The prior of a model, whose draws go to that device.
+
+    Example:
+        >>> from kahlervae.data import Form
+        >>> from kahlervae.models import build_model
+        >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
+        >>> sizes = {"latent_dim": 2, "width": 8, "depth": 1}
+        >>> mixture = {"kind": "mixture", "components": 8}
+        >>> model = build_model(identity, Form((8, 8)), "complex", **sizes, prior=mixture)
+        >>> type(prior_sampler(model)).__name__
+        'LearnedPrior'
+    """
+    if isinstance(model.prior, MixturePrior):
+        return LearnedPrior(model.prior)
+    return Prior(model.latent_dim, device=device)
+
+
+def truncated_sampler(model: VAE, temperature: float, device: torch.device | None = None) -> Base:
+    """The prior of a model at a temperature, the factor on its standard deviations.
+
+    Example:
+        >>> from kahlervae.data import Form
+        >>> from kahlervae.models import build_model
+        >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
+        >>> model = build_model(identity, Form((8, 8)), "complex", latent_dim=2, width=8, depth=1)
+        >>> truncated_sampler(model, 0.5).key
+        'truncated:temperature=0.5'
+    """
+    if isinstance(model.prior, MixturePrior):
+        return TruncatedMixture(model.prior, temperature)
+    return Truncated(model.latent_dim, temperature, device=device)
 
 
 class Sources:
@@ -96,7 +144,7 @@ class Sources:
     def base(self, name: str) -> Base:
         """A base of the volume samplers by its name."""
         if name == "prior":
-            return Prior(self._model.latent_dim, device=self._samples.device)
+            return prior_sampler(self._model, self._samples.device)
         if name == "gmm":
             return self.mixture(self._settings["gmm"]["components"][0])
         return PosteriorMixture(self.posterior(ANCHORS))
@@ -138,7 +186,7 @@ def build_samplers(
             yield sources.base("prior")
         elif name == "truncated":
             for temperature in settings["truncated"]["temperatures"]:
-                yield Truncated(model.latent_dim, temperature, device=samples.device)
+                yield truncated_sampler(model, temperature, samples.device)
         elif name == "posterior_mixture":
             with torch.no_grad():
                 yield PosteriorMixture(model.encode(samples))

@@ -66,8 +66,8 @@ def train(
     networks = identity["variant"] if identity["variant"] in NETWORKS else "complex"
     names = ("latent_dim", "width", "depth", "likelihood_variance")
     sizes = {name: settings["model"][name] for name in names}
-    likelihood = variant.get("likelihood")
-    model = build_model(identity, splits["train"].form, networks, **sizes, likelihood=likelihood)
+    given = {name: variant.get(name) for name in ("likelihood", "prior")}
+    model = build_model(identity, splits["train"].form, networks, **sizes, **given)
     for split in splits.values():
         model.check_data(split.samples)
     objective = Objective(model, variant, options["kl_warmup_epochs"]).to(samples.device)

@@ -58,7 +58,7 @@ class Objective(nn.Module):
         z = posterior.sample(generator)
         terms = {
             "log_likelihood": self.model.decoder(z).log_prob(x).mean(),
-            "kl": posterior.kl().mean(),
+            "kl": self.model.prior.kl(posterior, z).mean(),
         }
         beta = self.beta * _warmup(epoch, self.kl_warmup_epochs)
         loss = beta * terms["kl"] - terms["log_likelihood"]

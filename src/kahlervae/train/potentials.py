@@ -27,7 +27,7 @@ from kahlervae.geometry.fit import (
     potential_error,
 )
 from kahlervae.models import VAE
-from kahlervae.seeding import generator, standard_normal
+from kahlervae.seeding import generator
 
 __all__ = [
     "Fitted",
@@ -62,7 +62,7 @@ def draw_probes(
     """
     chosen = torch.randint(len(samples), (count,), generator=stream)
     posterior = model.encode(samples[chosen]).sample(stream)
-    prior = standard_normal(posterior, stream)
+    prior = model.prior.sample(count, stream).to(posterior.device)
     return {"posterior": posterior, "prior": prior}
 
 
