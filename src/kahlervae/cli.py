@@ -310,12 +310,15 @@ def score(
     gallery: Out,
     device: Device = "cpu",
 ) -> None:
-    """Score samples, decoded paths and reconstructions by every oracle."""
+    """Score samples, decoded paths and reconstructions by every oracle, and flatness by none."""
     from kahlervae.device import resolve_device
+    from kahlervae.evaluate.flatness import make_flatness
     from kahlervae.evaluate.score import score_model
 
-    outputs = (out, agreement, sheet, flagged, paths, reconstruction, flatness, gallery)
-    score_model(data, model, samples, oracle, settings, *outputs, resolve_device(device))
+    where = resolve_device(device)
+    outputs = (out, agreement, sheet, flagged, paths, reconstruction, gallery)
+    score_model(data, model, samples, oracle, settings, *outputs, where)
+    make_flatness(data, model, settings["paths"], flatness, where)
 
 
 @app.command()

@@ -288,7 +288,6 @@ def test_stage(tmp_path, data, model, latents):
         tmp_path / "flagged.safetensors",
         tmp_path / "paths.csv",
         tmp_path / "reconstruction.csv",
-        tmp_path / "flatness.csv",
         tmp_path / "gallery.safetensors",
     )
     reference = pd.read_csv(tmp_path / "reference.csv").iloc[0]
@@ -300,7 +299,6 @@ def test_stage(tmp_path, data, model, latents):
     assert len(pd.read_csv(tmp_path / "score_agreement.csv")) == 2 * 16
     assert len(pd.read_csv(tmp_path / "paths.csv")) == 4
     assert pd.read_csv(tmp_path / "reconstruction.csv")["seed"].tolist() == [3]
-    assert pd.read_csv(tmp_path / "flatness.csv")["points"].tolist() == ["posterior", "midpoint"]
     sheet, _ = read_tensors(tmp_path / "sheet.safetensors")
     assert {key: tuple(images.shape) for key, images in sheet.items()} == dict.fromkeys(
         latents, (64, 8, 8)

@@ -13,7 +13,6 @@ from kahlervae.data import load_split
 from kahlervae.errors import InputError
 from kahlervae.evaluate import smoothness
 from kahlervae.evaluate.flagged import flagged_images, score_agreement, shown_keys
-from kahlervae.evaluate.flatness import score_flatness
 from kahlervae.evaluate.oracle import load_oracle, save_oracle, train_oracle
 from kahlervae.evaluate.reconstruction import reconstruction_scores
 from kahlervae.evaluate.reference import HELD_OUT, LARGEST, Reference, Unjudged
@@ -87,7 +86,6 @@ def score_model(
     flagged: Path | str,
     paths: Path | str,
     reconstruction: Path | str,
-    flatness: Path | str,
     gallery_out: Path | str,
     device: torch.device | None = None,
 ) -> None:
@@ -107,7 +105,6 @@ def score_model(
         flagged: Samples by the scores that flag them.
         paths: Table of the scores of decoded lines.
         reconstruction: Table of the scores of reconstructions.
-        flatness: Table of how constant the exact metric is.
         gallery_out: Reconstructions and decoded lines.
         device: Where tensors are computed.
 
@@ -130,7 +127,6 @@ def score_model(
     random = generator(vae.identity["seed"], "reconstruction")
     scores = reconstruction_scores(vae, test, random)
     write_table(reconstruction, pd.DataFrame([vae.identity | scores]))
-    write_table(flatness, score_flatness(vae, test, settings["paths"]))
     write_tensors(gallery_out, gallery(vae, test), vae.identity)
 
 
