@@ -101,11 +101,13 @@ def describe(
         typer.Argument(help="Arrays of a data set (.npz, .npy, safetensors), or a folder of WAVs."),
     ],
     name: Annotated[str | None, typer.Option(help="Of the data set.")] = None,
+    samples: Annotated[str | None, typer.Option(help="The array that holds them.")] = None,
+    labels: Annotated[str | None, typer.Option(help="The array that holds them.")] = None,
 ) -> None:
     """Print what files hold, and a configuration that runs them."""
     from kahlervae.data.describe import describe
 
-    sys.stdout.write(describe(files, name))
+    sys.stdout.write(describe(files, name, samples, labels))
 
 
 @app.command()
