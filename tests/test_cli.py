@@ -198,3 +198,12 @@ def test_log_level_is_taken_from_the_environment(folder, monkeypatch):
     assert "epoch" not in train(folder, kahlervae).stderr
     monkeypatch.setenv("KAHLERVAE_LOG", "loud")
     assert_refused(train(folder), "KAHLERVAE_LOG", "WARNING", "loud")
+
+
+def test_names_cannot_break_a_sentence(tmp_path):
+    for name in ("a\nb.npz", "a\x1b[31m.npz", "a" * 5000 + ".npz"):
+        result = called("describe", name, cwd=tmp_path)
+        assert_refused(result)
+        (line,) = result.stderr.strip().splitlines()
+        assert len(line) < 1100
+        assert line.isprintable()

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kahlervae.errors import InputError, out_of_memory
+from kahlervae.errors import InputError, one_line, out_of_memory
 from kahlervae.startup import Startup
 
 __all__ = ["app", "main"]
@@ -643,7 +643,7 @@ def main() -> None:
         _set_log_level()
         app()
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {one_line(str(error))}")
     except Exception as error:
         if not out_of_memory(error):
             raise

@@ -382,7 +382,7 @@ def _sentences(error: jsonschema.ValidationError, below: str) -> Iterator[str]:
         known = list(error.schema["properties"])
         for key in value:
             if key not in known:
-                near = difflib.get_close_matches(key, known, 1)
+                near = difflib.get_close_matches(key, known, 1, cutoff=0.7)
                 hint = f" (did you mean {near[0]}?)" if near else ""
                 allowed = ", ".join(known) or "nothing"
                 yield f"{_join(path, key)} is not a known key{hint}; allowed here: {allowed}."

@@ -190,6 +190,15 @@ def test_what_cannot_be_described_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros(5), names=np.array(["a"] * 5))
     with pytest.raises(InputError, match=r"holds no samples \(x \(5,\), names \(5,\)\)"):
         describe([tmp_path / "a.npz"])
+    np.savez(tmp_path / "o.npz", x=np.array([[1, 2]] * 200, object))
+    with pytest.raises(InputError, match=r"^'x' of .*holds Python objects"):
+        describe([tmp_path / "o.npz"])
+    (tmp_path / "a.csv").write_text("1,2")
+    with pytest.raises(InputError, match="is no folder, zip or tar archive of recordings"):
+        describe([tmp_path / "a.csv"])
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(InputError, match="name the folder that the recordings lie in"):
+        describe([tmp_path / "a.wav"])
     np.savez(tmp_path / "b.npz", x=RANDOM.normal(size=(40, 5)))
     with pytest.raises(InputError, match="holds 40 samples: at least 120"):
         describe([tmp_path / "b.npz"])

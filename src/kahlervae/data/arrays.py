@@ -18,6 +18,7 @@ from kahlervae.errors import InputError, out_of_memory
 
 __all__ = [
     "CLASSES",
+    "SUFFIXES",
     "ArrayHeader",
     "as_classes",
     "as_labels",
@@ -37,6 +38,7 @@ CLASSES = 256
 """Classes of a data set, at most."""
 PIECE = 2**24
 SUFFIXES = (".npz", ".npy", ".safetensors")
+"""Of files that hold arrays."""
 
 
 class ArrayHeader(NamedTuple):

@@ -274,8 +274,9 @@ def _key_of_samples(dataset: str, source: Mapping[str, Any], path: Path) -> str:
     readable = [name for name in others if not headers[name].fault]
     if len(readable) == 1:
         return readable[0]
-    if len(others) == 1:
-        raise InputError(headers[others[0]].fault)
+    if not readable:
+        faults = [headers[name].fault for name in others]
+        raise InputError(faults[0] if faults else f"{path} holds no samples: put them there.")
     raise InputError(
         f"{path} holds {', '.join(sorted(headers)) or 'nothing'}: say in the entry of {dataset} "
         "which of them are the `samples`."

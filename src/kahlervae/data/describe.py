@@ -13,6 +13,7 @@ import yaml
 from kahlervae.config import data_sources
 from kahlervae.data.arrays import (
     CLASSES,
+    SUFFIXES,
     ArrayHeader,
     as_classes,
     as_labels,
@@ -23,7 +24,7 @@ from kahlervae.data.arrays import (
 )
 from kahlervae.data.recordings import decode_wav, read_recordings
 from kahlervae.data.scale import Scale
-from kahlervae.errors import InputError
+from kahlervae.errors import InputError, one_line
 
 __all__ = ["describe"]
 
@@ -56,7 +57,7 @@ def describe(
         InputError: a file cannot be read, or holds no samples, or too few of them.
     """
     dataset = _name(name or files[0].stem)
-    if files[0].is_dir() or files[0].suffix.lower() not in (".npz", ".npy", ".safetensors"):
+    if files[0].suffix.lower() not in SUFFIXES:
         if samples is not None or labels is not None:
             raise InputError(f"{files[0]} holds no arrays: leave samples and labels out.")
         comments, source, facts = _of_recordings(files)
@@ -88,12 +89,7 @@ def describe(
         "config.yaml explains every key; what is not here is as it stands there.",
     ]
     text = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return "".join(f"# {_printable(line)}".rstrip() + "\n" for line in head) + text
-
-
-def _printable(line: str) -> str:
-    """A line that stays one, whatever the names are that files gave to what they hold."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return "".join(f"# {one_line(line)}".rstrip() + "\n" for line in head) + text
 
 
 class _Dumper(yaml.SafeDumper):
@@ -200,8 +196,11 @@ def _samples_key(headers: dict[str, ArrayHeader], file: Path, wanted: str | None
     }
     if wanted is not None:
         return wanted
+    faults = [header.fault for header in headers.values() if header.fault]
+    if faults and len(faults) == len(headers):
+        raise InputError(faults[0])
     if not numbers:
-        held = ", ".join(f"{key} {h.fault or h.shape}" for key, h in headers.items()) or "nothing"
+        held = ", ".join(f"{key} {header.shape}" for key, header in headers.items()) or "nothing"
         raise InputError(
             f"{file} holds no samples ({held}): these are numbers, stacked along the first axis: "
             "(n, 64) or (n, 28, 28)."

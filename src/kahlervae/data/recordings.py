@@ -47,8 +47,11 @@ def read_recordings(path: Path, within: str = "") -> dict[str, bytes]:
         elif path.is_file() and tarfile.is_tarfile(path):
             members = _in_tar(path)
         else:
-            what = "no folder, zip or tar archive" if path.exists() else "not there"
-            raise InputError(f"{path} is {what}: put the recordings there or correct the name.")
+            what = "no folder, zip or tar archive of recordings" if path.exists() else "not there"
+            do = "put the recordings there or correct the name"
+            if path.suffix.lower() == ".wav":
+                do = "name the folder that the recordings lie in"
+            raise InputError(f"{path} is {what}: {do}.")
         found: dict[str, bytes] = {}
         total = 0
         for name, content in members:
