@@ -99,6 +99,7 @@ REFUSED = {
     "header alone": (pcm(TONE, 16)[:30], "not a readable WAV file"),
     "ten gigabytes": (claims(pcm(TONE, 16), 2**32 - 8), "ends before|not a readable"),
     "NaN": (floating(TONE * np.nan), "values that are not finite"),
+    "opposite channels": (floating(np.stack([TONE, -TONE], axis=1)), "cancel each other"),
     "no data": (pcm(TONE, 16).replace(b"data", b"atad"), "its header is wrong"),
     "no rate": (pcm(TONE, 16, 1), "says that it has 1 values a second"),
     "compressed": (

@@ -380,6 +380,7 @@ OWN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (SOUNDS | {"length": None}, {}, "registry.own.length must be a whole number"),
     ({"kind": "arrays"}, {}, "registry.own.files is missing; needed here: kind, files"),
     ({"files": ["a.npz"]}, {}, "registry.own.kind is missing"),
+    (SIGNALS | {"classes": 3}, {}, "registry.own.classes is not a known key; allowed here"),
 ]
 
 

@@ -202,7 +202,10 @@ def decode_wav(content: bytes, name: str) -> tuple[int, Float[np.ndarray, " valu
     scaled = _scaled(values)
     if not np.isfinite(scaled).all():
         raise InputError(f"{name} holds values that are not finite: leave it out.")
-    return rate, scaled.mean(axis=1) if scaled.ndim == 2 else scaled
+    mono = scaled.mean(axis=1) if scaled.ndim == 2 else scaled
+    if scaled.any() and not mono.any():
+        raise InputError(f"{name} has channels that cancel each other: keep one of them.")
+    return rate, mono
 
 
 STREAMED = 2**32 - 1
