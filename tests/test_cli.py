@@ -237,3 +237,12 @@ def test_the_code_of_a_check_is_no_other_ending_of_it(folder, capsys):
             assert called(*same, cwd=folder).returncode == 1
         with mock.patch(f"{module}.print_comparison", side_effect=UnicodeError("a letter")):
             assert called(*same, cwd=folder).returncode == 2
+
+
+def test_names_cannot_break_a_sentence(tmp_path):
+    for name in ("a\nb.npz", "a\x1b[31m.npz", "a" * 5000 + ".npz"):
+        result = called("describe", name, cwd=tmp_path)
+        assert_refused(result)
+        (line,) = result.stderr.strip().splitlines()
+        assert len(line) < 1100
+        assert line.isprintable()

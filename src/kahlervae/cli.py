@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("error: the commands need more than the geometry: pip install 'kahlervae[workflow]'.")
 
-from kahlervae.errors import InputError, out_of_memory
+from kahlervae.errors import InputError, one_line, out_of_memory
 from kahlervae.startup import Startup
 
 __all__ = ["app", "main"]
@@ -106,11 +106,13 @@ def describe(
         typer.Argument(help="Arrays of a data set (.npz, .npy, safetensors), or a folder of WAVs."),
     ],
     name: Annotated[str | None, typer.Option(help="Of the data set.")] = None,
+    samples: Annotated[str | None, typer.Option(help="The array that holds them.")] = None,
+    labels: Annotated[str | None, typer.Option(help="The array that holds them.")] = None,
 ) -> None:
     """Print what files hold, and a configuration that runs them."""
     from kahlervae.data.describe import describe
 
-    sys.stdout.write(describe(files, name))
+    sys.stdout.write(describe(files, name, samples, labels))
 
 
 @app.command()
@@ -638,7 +640,7 @@ def main() -> None:
         _set_log_level()
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
     except Exception as error:
         if out_of_memory(error):
             reason = str(error).partition("\n")[0] or type(error).__name__

@@ -16,6 +16,7 @@ import jsonschema
 import yaml
 
 from kahlervae.errors import InputError
+from kahlervae.places import label_file
 
 __all__ = [
     "check_config",
@@ -121,7 +122,8 @@ def check_repetitions(file: Path | str) -> None:
 def fill_in(config: dict[str, Any], files: Iterable[Path | str] = ()) -> None:
     """Give data sets, and variants, that are ``like`` another one its settings but for changes.
 
-    Variants whose likelihood is of grey values are not lent to data that have none.
+    Variants whose likelihood is of grey values are not lent to data that have none, nor are samples
+    set aside for oracles, and a sweep, to data without labels.
 
     Args:
         config: filled in.
@@ -143,31 +145,39 @@ def fill_in(config: dict[str, Any], files: Iterable[Path | str] = ()) -> None:
         for name, options in datasets.items()
         if isinstance(options, dict)
     }
-    changed = {name: _blocks(options) for name, options in datasets.items()}
+    own = {
+        name: _merge(written.get(name, {}), options)
+        for name, options in datasets.items()
+        if isinstance(options, dict)
+    }
     _liken(datasets, lent, "datasets", "a data set", "under datasets (mnist's: config/paper.yaml)")
     for name, donor in donors.items():
+        if donor != name:
+            _keep_what_fits(config, name, own[name])
         variants = datasets[name].get("variants")
-        if isinstance(variants, dict) and donor != name:
-            own = written.get(name, {}).get("variants") or {}
-            _keep_what_fits(config, name, variants, {*own, *changed.get(name, ())})
         if isinstance(variants, dict):
             off = _blocks(lent.get(donor)) | _blocks(written.get(name)) | _blocks(lent.get(name))
             on = {key: block for key, block in variants.items() if block is not None}
             _liken(variants, off | on, f"datasets.{name}.variants", "a variant", "beside it")
 
 
-def _keep_what_fits(
-    config: Mapping[str, Any], name: str, variants: dict[str, Any], own: Iterable[str]
-) -> None:
-    """Take variants out that were lent with a likelihood of grey values and have no images."""
+def _keep_what_fits(config: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> None:
+    """Take out of a data set what was lent, is none of its own, and is not for its data."""
     registry = config.get("registry")
     entries = _load(TABLE) | (dict(registry) if isinstance(registry, Mapping) else {})
-    entry = entries.get(name)
+    entry, options = entries.get(name), config["datasets"][name]
     kind = entry.get("kind") if isinstance(entry, Mapping) else None
-    for variant, block in list(variants.items()):
-        if variant in own or not isinstance(block, dict) or block.get("likelihood") not in GREY:
+    if isinstance(kind, str) and not is_labelled(entry):
+        for block, key in ((options, "sweep"), (options.get("split"), "oracle")):
+            kept = own if block is options else own.get("split") or {}
+            if isinstance(block, dict) and key not in kept:
+                block.pop(key, None)
+    variants = options.get("variants")
+    said = _blocks(own)
+    for variant, block in list(variants.items()) if isinstance(variants, dict) else ():
+        if variant in said or not isinstance(block, dict) or block.get("likelihood") not in GREY:
             continue
-        chosen = block.get("representations", config["datasets"][name].get("representations"))
+        chosen = block.get("representations", options.get("representations"))
         complex_data = isinstance(chosen, list) and any(other in chosen for other in COMPLEX_DATA)
         if complex_data or (kind is not None and kind not in IMAGES):
             del variants[variant]
@@ -189,9 +199,12 @@ def _liken(
         like = block["like"]
         settings = lent.get(like) if isinstance(like, str) else None
         if not isinstance(settings, dict) or "like" in settings:
+            known = [other for other in lent if other != name and isinstance(other, str)]
+            near = difflib.get_close_matches(like, known, 1) if isinstance(like, str) else []
+            hint = f" (did you mean {near[0]}?)" if near and near[0] != like else ""
             raise InputError(
                 f"config: {path}.{name}.like must be {what} with settings of its own {where}, not "
-                f"{_shown(like)}."
+                f"{_shown(like)}{hint}."
             )
         changes = {key: value for key, value in block.items() if key != "like"}
         blocks[name] = _merge(settings, changes)
@@ -258,7 +271,8 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     validator = Validator(_load(TABLE.with_suffix(".schema.yaml")))
     added = _document(config.get("registry", {}))
-    if faults := _faults(validator, added, "registry") or list(_wrong_patterns(added)):
+    faults = _faults(validator, added, "registry")
+    if faults := faults or [*_wrong_patterns(added), *_wrong_checksums(added)]:
         raise InputError("\n".join(f"config: {fault}" for fault in faults))
     return _load(TABLE) | added
 
@@ -281,6 +295,19 @@ def _wrong_patterns(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                         f"{path} must have a group, as in '^(\\d)_', which is the label, not "
                         f"{_shown(source[key])}."
                     )
+
+
+def _wrong_checksums(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Checksums of arrays that are of no file, and files to be downloaded without any."""
+    for name, source in registry.items():
+        if source["kind"] != "arrays":
+            continue
+        at, sha256 = f"registry.{name}", source.get("sha256", {})
+        for other in sorted(sha256.keys() - {*source["files"], label_file(source)}):
+            yield f"{at}.sha256 names {_shown(other)}, which is not among its files: correct it."
+        for file in source["files"] if "addresses" in source else ():
+            if file not in sha256:
+                yield f"{at}.sha256 lacks {_shown(file)}: what is downloaded needs a checksum."
 
 
 @functools.cache
@@ -331,9 +358,13 @@ def _document(config: Mapping[str, Any]) -> Any:
                 "no configuration of this workflow is that large."
             )
         if isinstance(value, Mapping):
-            return {
-                str(key): plain(v, _join(path, str(key)), depth + 1) for key, v in value.items()
-            }
+            for key in value:
+                if not isinstance(key, str):
+                    raise InputError(
+                        f"config: the key {_join(path, str(key))} must be a text: write it in "
+                        "quotation marks."
+                    )
+            return {key: plain(v, _join(path, key), depth + 1) for key, v in value.items()}
         if isinstance(value, list | tuple):
             return [plain(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
         if isinstance(value, int) and value.bit_length() > 64:
@@ -352,7 +383,7 @@ def _sentences(error: jsonschema.ValidationError, below: str) -> Iterator[str]:
         known = list(error.schema["properties"])
         for key in value:
             if key not in known:
-                near = difflib.get_close_matches(key, known, 1)
+                near = difflib.get_close_matches(key, known, 1, cutoff=0.7)
                 hint = f" (did you mean {near[0]}?)" if near else ""
                 allowed = ", ".join(known) or "nothing"
                 yield f"{_join(path, key)} is not a known key{hint}; allowed here: {allowed}."
@@ -545,7 +576,7 @@ def _contradictions(
                         f"evaluation.flagged names no sampler of {at}.variants.{variant}: "
                         f"let it hold one of {', '.join(left)}."
                     )
-            yield from _unlikely(f"{at}.variants.{variant}", block, chosen, options["model"])
+            yield from _unlikely(f"{at}.variants.{variant}", block, chosen, options, source)
             if variant == "holomorphic" and set(chosen) - COMPLEX_DATA:
                 yield (
                     f"{at}.variants.holomorphic is for complex data and {chosen[0]} are real: set "
@@ -621,10 +652,20 @@ def _unknown_geometry(
 
 
 def _unlikely(
-    at: str, block: Mapping[str, Any], chosen: Iterable[str], model: Mapping[str, Any]
+    at: str,
+    block: Mapping[str, Any],
+    chosen: Iterable[str],
+    options: Mapping[str, Any],
+    source: Mapping[str, Any],
 ) -> Iterator[str]:
     """Likelihoods that are not for the data, or not for the networks."""
     likelihood = block.get("likelihood")
+    scale = source.get("scale", "unit") if source["kind"] == "arrays" else None
+    if likelihood in GREY and scale != "unit" and source["kind"] not in IMAGES:
+        yield (
+            f"{at}.likelihood must be gaussian, not {likelihood}, since the values do not lie in "
+            "[0, 1]."
+        )
     for name in chosen if likelihood else ():
         if (likelihood == "complex_gaussian") != (name in COMPLEX_DATA):
             kind, known = (
@@ -639,7 +680,7 @@ def _unlikely(
     if (
         at.endswith(".pluriharmonic")
         and likelihood in (None, "gaussian", "complex_gaussian")
-        and model["likelihood_variance"] == "diagonal"
+        and options["model"]["likelihood_variance"] == "diagonal"
     ):
         yield (
             f"{at} needs model.likelihood_variance = constant: the inverse of a variance is "
@@ -685,6 +726,12 @@ def _misrepresented(
                 f"{at}.representations must hold some of {', '.join(kinds)} for data of kind "
                 f"{source['kind']}, not {name}."
             )
+    shape = source.get("shape", (1, 1))
+    if "kspace" in kinds and "kspace" in representations and len(shape) != 2:
+        yield (
+            f"{at}.representations must not hold kspace, which is for samples of two axes, and "
+            f"these are of shape {shape}: use pixels."
+        )
     if "native" in representations and len(representations) > 1:
         yield f"{at}.representations must hold native alone: others are not for complex data."
     if ("stft" in options) != ("stft" in representations):
@@ -693,6 +740,19 @@ def _misrepresented(
             if "stft" in representations
             else f"{at}.stft is for {at}.representations = [stft]: take it out, or set that."
         )
+    if "stft" in options and "length" in source:
+        stft, length = options["stft"], source["length"]
+        half = stft["window"] // 2
+        if (
+            stft["window"] % 2
+            or stft["window"] > length
+            or stft["hop"] > half
+            or not stft["lowest"] <= stft["highest"] <= half
+        ):
+            yield (
+                f"{at}.stft must have an even window, no longer than a recording ({length}), and a "
+                f"hop and a highest bin of at most half of it, not {_shown(stft)}."
+            )
     if "stft" in representations and len(representations) > 1:
         yield f"{at}.representations must hold stft alone: recordings are judged in one of them."
 
@@ -714,5 +774,11 @@ def _unlabelled(at: str, options: Mapping[str, Any], labelled: bool) -> Iterator
             yield f"{at}.split.oracle must be at least 16: samples with labels train the oracles."
         if "oracle" not in options:
             yield f"{at}.oracle is missing; samples with labels train the oracles."
-    elif "sweep" in options:
+        return
+    if "sweep" in options:
         yield f"{at}.sweep needs oracles, and its samples have no labels: take it out."
+    if set_aside := options["split"].get("oracle", 0):
+        yield (
+            f"{at}.split.oracle sets {set_aside} samples aside for oracles, and they have no "
+            "labels: take it out, or set it to 0."
+        )

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import torch
 from safetensors.numpy import save_file
 
 from kahlervae.config import data_sources
-from kahlervae.data import load_split, prepare
+from kahlervae.data import SPLITS, load_split, prepare
 from kahlervae.data.arrays import read_arrays, read_headers
+from kahlervae.data.scale import Scale
 from kahlervae.errors import InputError
 from kahlervae.storage import write_tensors
 
 COUNT = 60
 SPLIT = {"oracle": 16, "validation": 8, "test": 16, "seed": 0}
+UNLABELLED = SPLIT | {"oracle": 0}
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (COUNT, 5, 6), dtype=np.uint8)
 COMPLEX = (RANDOM.normal(size=(COUNT, 7)) + 1j * RANDOM.normal(size=(COUNT, 7))).astype("c8")
@@ -34,7 +37,8 @@ def entry(path: Path, **more: Any) -> dict[str, Any]:
 
 
 def load(path: Path, **more: Any) -> tuple[dict[str, torch.Tensor], Any, dict[str, Any]]:
-    return prepare("mine", entry(path, **more), SPLIT)
+    source = entry(path, **more)
+    return prepare("mine", source, SPLIT if "labels" in source else UNLABELLED)
 
 
 def npz(tmp_path: Path, name: str = "a.npz", **arrays: np.ndarray) -> Path:
@@ -43,7 +47,7 @@ def npz(tmp_path: Path, name: str = "a.npz", **arrays: np.ndarray) -> Path:
 
 
 def whole(tensors: dict[str, torch.Tensor], kind: str = "samples") -> torch.Tensor:
-    return torch.cat([tensors[f"{n}_{kind}"] for n in ("oracle", "train", "validation", "test")])
+    return torch.cat([tensors[f"{n}_{kind}"] for n in SPLITS if f"{n}_{kind}" in tensors])
 
 
 def test_pictures_are_brought_into_the_unit_interval_and_keep_their_labels(tmp_path):
@@ -121,6 +125,105 @@ def test_labels_may_lie_beside_an_npy_file(tmp_path):
     assert whole(tensors, "labels").bincount().tolist() == [15] * 4
 
 
+def test_labels_of_a_file_of_their_own_are_those_of_all_samples_together(tmp_path, monkeypatch):
+    np.savez(tmp_path / "all.npz", x=IMAGES, y=LABELS)
+    np.save(tmp_path / "1.npy", IMAGES[:20])
+    np.save(tmp_path / "2.npy", IMAGES[20:])
+    np.save(tmp_path / "y.npy", LABELS)
+    np.save(tmp_path / "few.npy", LABELS[:20])
+    monkeypatch.chdir(tmp_path)
+    source = entry(Path(), files=["1.npy", "2.npy"], samples=None, labels="y.npy")
+    found = prepare("mine", source, SPLIT)[0]
+    expected = load(tmp_path / "all.npz", labels="y")[0]
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    with pytest.raises(InputError, match=r"few\.npy has the shape \(20,\) for 60 samples"):
+        prepare("mine", source | {"labels": "few.npy"}, SPLIT)
+    with pytest.raises(InputError, match=r"mine lacks none\.npy .* correct its name in the entry"):
+        prepare("mine", source | {"labels": "none.npy"}, SPLIT)
+
+
+@pytest.mark.parametrize("again", ["a.npz", "../{folder}/a.npz", "link.npz"])
+def test_a_file_that_is_named_twice_is_refused(again, tmp_path):
+    path = npz(tmp_path, x=IMAGES)
+    (tmp_path / "link.npz").symlink_to(path)
+    other = tmp_path / again.format(folder=tmp_path.name)
+    files = [str(path), f"{tmp_path}/./{other.relative_to(tmp_path)}"]
+    with pytest.raises(InputError, match="files of mine, are the same or one in the other"):
+        load(path, files=files)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "names"),
+    [
+        (LABELS[:20], LABELS[20:, None], [0, 1, 2, 3]),
+        (np.array(["é", "b"])[LABELS[:20] % 2], np.array(["é".encode()] * 40), ["b", "é"]),
+        (np.uint64(2**64 - 1) - LABELS[:20].astype("u8"), LABELS[20:] % 2, None),
+        (LABELS[:20] > 1, LABELS[20:] * 1.0, [False, True, 2, 3]),
+    ],
+)
+def test_labels_of_several_types_are_the_same_classes(first, second, names, tmp_path):
+    one = npz(tmp_path, "1.npz", x=IMAGES[:20], y=first)
+    two = npz(tmp_path, "2.npz", x=IMAGES[20:], y=second)
+    _, _, record = load(one, files=[str(one), str(two)], labels="y")
+    assert record["labels"] == names or names is None
+    assert len(record["labels"]) == (len(names) if names else 6)
+
+
+@pytest.mark.parametrize("other", ["objects", "dates", "README", "folder", "__MACOSX"])
+def test_what_else_a_file_holds_does_not_matter(other, tmp_path):
+    extra = {"objects": np.array({"a": 1}, object), "dates": np.zeros(60, "M8[s]")}
+    path = npz(tmp_path, x=IMAGES, **({"z": extra[other]} if other in extra else {}))
+    if other not in extra:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr({"README": "README.txt", "folder": "z/"}.get(other, "_/._x.npy"), b"?")
+    expected = whole(load(npz(tmp_path, "b.npz", x=IMAGES))[0])
+    assert torch.equal(whole(load(path)[0]), expected)
+    assert torch.equal(whole(load(path, samples=None)[0]), expected)
+    faults = [header.fault for header in read_headers(path).values() if header.fault]
+    assert len(faults) == (other != "folder")
+
+
+def test_a_member_that_is_there_twice_is_refused(tmp_path):
+    path = npz(tmp_path, x=IMAGES)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x", b"?")
+    with pytest.raises(InputError, match=r"'x' of .* is there twice"):
+        load(path)
+
+
+def test_versions_of_the_format_are_read_alike(tmp_path):
+    expected = whole(load(npz(tmp_path, x=IMAGES))[0])
+    for major in (1, 2, 3):
+        with (tmp_path / "a.npy").open("wb") as file:
+            np.lib.format.write_array(file, IMAGES, version=(major, 0))
+        assert torch.equal(whole(load(tmp_path / "a.npy", samples=None)[0]), expected)
+
+
+def test_samples_are_never_all_in_double_precision(tmp_path):
+    path = npz(tmp_path, x=RANDOM.integers(0, 256, (2000, 64, 64), dtype=np.uint8))  # 8 MB
+    source = entry(path)
+    tracemalloc.start()
+    prepare("mine", source, UNLABELLED)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Bytes once more as floats of four, and one piece of them in double precision; torch's own
+    # copies, the splits, are not traced.
+    assert peak < 2**20 * (3 * 8 + 32 + 2 * 32 + 8)
+
+
+def test_pieces_and_parts_do_not_change_a_scale(monkeypatch):
+    values = RANDOM.normal(3, 2, (60, 4, 5))
+    for kind in ("unit", "standard", "none"):
+        whole_scale = Scale.of([values], kind, "data")
+        whole_values = whole_scale.apply([values], "data")
+        monkeypatch.setattr("kahlervae.data.scale.PIECE", 50)
+        parts = [values[:13], values[13:]]
+        scale = Scale.of(parts, kind, "data")
+        assert scale[1:] == pytest.approx(whole_scale[1:])
+        np.testing.assert_allclose(scale.apply(parts, "data"), whole_values, atol=1e-6)
+        monkeypatch.undo()
+
+
 @pytest.mark.parametrize("channels", [3, 4, 1])
 def test_channels_come_last(channels, tmp_path):
     values = RANDOM.integers(0, 256, (COUNT, channels, 8, 9), dtype=np.uint8)
@@ -128,8 +231,25 @@ def test_channels_come_last(channels, tmp_path):
     last = load(npz(tmp_path, "b.npz", x=np.moveaxis(values, 1, -1)))
     assert first[1].shape == last[1].shape == (8, 9, channels)
     assert torch.equal(whole(first[0]), whole(last[0]))
+    assert (first[2]["channels"], last[2]["channels"]) == ("first", "last")
     told = load(npz(tmp_path, x=values), channels="last")
     assert told[1].shape == (channels, 8, 9)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 40, 3), (1, 40, 3), (16, 16, 30), (5, 6, 7), (3, 3, 3), (3, 4, 5, 6), (2, 9)]
+)
+def test_axes_are_not_turned_on_a_guess(shape, tmp_path):
+    values = RANDOM.integers(0, 256, (COUNT, *shape), dtype=np.uint8)
+    tensors, form, record = load(npz(tmp_path, x=values), scale="none")
+    assert form.shape == shape
+    assert record.get("channels", "last") == "last"
+    assert {x.tobytes() for x in whole(tensors).numpy().astype("u1")} == {
+        x.tobytes() for x in values
+    }
+    if len(shape) > 2:
+        turned = load(npz(tmp_path, x=values), channels="first")[1].shape
+        assert turned == (*shape[1:], shape[0])
 
 
 @pytest.mark.parametrize(
@@ -178,6 +298,18 @@ REFUSED: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], str]] = {
     "one": ({"x": IMAGES[:1]}, {}, "leaves no sample for training, there are 1 in all"),
     "huge": ({"x": np.full((COUNT, 2), 1e300) * [[1, -1]]}, {"scale": "none"}, "single precision"),
     "wrong key": ({"z": IMAGES}, {}, "holds no array 'x': it holds z, name one of these"),
+    "key of npy": (
+        {"x": IMAGES},
+        {"files": ["x.npy"]},
+        "holds one array, which has no name: leave 'x' out of the entry",
+    ),
+    "channels": ({"x": COMPLEX}, {"channels": "first"}, "`channels` is for three axes or more"),
+    "low digits": (
+        {"x": np.arange(2**60, 2**60 + COUNT)[:, None]},
+        {"scale": "standard"},
+        "lie too far apart, or too close together, for double precision",
+    ),
+    "tiny": ({"x": IMAGES * 1e-300}, {"scale": "standard"}, "too close together"),
     "no key": ({"a": IMAGES, "b": IMAGES}, {"samples": None}, "holds a, b: say in the entry"),
     "wrong label key": ({"x": IMAGES}, {"labels": "y"}, "holds no array 'y': it holds x"),
     "fractions": ({"x": IMAGES, "y": LABELS + 0.5}, {"labels": "y"}, "whole numbers or texts"),
@@ -195,6 +327,10 @@ REFUSED: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_are_no_samples_is_refused_in_a_sentence(case, tmp_path):
     arrays, more, sentence = REFUSED[case]
+    if "files" in more:
+        (name,) = more["files"]
+        np.save(tmp_path / name, arrays["x"])
+        more = more | {"files": [str(tmp_path / name)]}
     with pytest.raises(InputError, match=sentence) as caught:
         load(npz(tmp_path, **arrays), **more)
     assert len(str(caught.value).splitlines()) == 1
@@ -204,6 +340,26 @@ def test_too_many_classes_are_refused(tmp_path):
     values = RANDOM.normal(size=(300, 2))
     with pytest.raises(InputError, match="holds 300 classes: labels are of 2 to 256"):
         load(npz(tmp_path, x=values, y=np.arange(300)), labels="y")
+
+
+def test_samples_for_oracles_need_labels(tmp_path):
+    with pytest.raises(InputError, match="mine has no labels, and 16 of its samples are set aside"):
+        prepare("mine", entry(npz(tmp_path, x=IMAGES)), SPLIT)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"sha256": {"b.npz": "0" * 64}}, r'sha256 names "b\.npz", which is not among its files'),
+        (
+            {"addresses": ["https://a.example/"], "sha256": {}},
+            r'sha256 lacks "a\.npz": what is downloaded needs a checksum',
+        ),
+    ],
+)
+def test_checksums_are_those_of_the_files(more, sentence):
+    with pytest.raises(InputError, match=sentence):
+        entry(Path("a.npz"), **more)
 
 
 def test_pickles_are_never_opened(tmp_path):

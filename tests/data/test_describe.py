@@ -1,5 +1,6 @@
 """What `kahlervae describe` prints is a configuration that passes every check and loads."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,11 @@ FILES = {
     "large": {"x": RANDOM.normal(size=(40000, 2, 2)).astype("f2")},
     "volumes": {"x": RANDOM.normal(size=(150, 4, 5, 6, 2))},
     "useless labels": {"x": RANDOM.normal(size=(200, 9)), "y": RANDOM.normal(size=200)},
+    "strips": {"x": RANDOM.integers(0, 256, (300, 2, 40, 3), dtype=np.uint8)},
+    "few": {"x": RANDOM.normal(size=(120, 9)), "y": np.arange(120) % 3},
+    "digits": {"x": RANDOM.normal(size=(200, 9))},
 }
+LABELLED = ("with labels", "colours", "few")
 
 
 @pytest.mark.parametrize("case", FILES)
@@ -64,13 +69,109 @@ def test_the_printed_entry_passes_the_checks_and_loads(case, tmp_path):
     tensors, form, record = prepare(dataset, data_sources(config)[dataset], options["split"])
     (name,) = options["representations"]
     assert represent(name, form).dimension >= options["model"]["latent_dim"]
-    labelled = case in ("with labels", "colours")
+    labelled = case in LABELLED
     assert (record["classes"] is not None) == labelled == ("oracle" in options)
     assert form.is_complex == (name == "native") == (case in ("waves", "complex pictures"))
     # Sizes are sensible: most of the data train, for some thousand steps.
     train, training = len(tensors["train_samples"]), options["training"]
     assert train >= 0.45 * record["split"]["train"] + 1
     assert 100 <= training["epochs"] * train / training["batch_size"] <= 10_000
+
+
+def entry(path: Path, **arrays: np.ndarray) -> tuple[str, dict, dict]:
+    """What describe prints of arrays, and the entries of the registry and of the data sets."""
+    np.savez(path, **arrays)
+    text = describe([path])
+    config = yaml.safe_load(text)
+    ((name, source),) = config["registry"].items()
+    return text, source, config["datasets"][name]
+
+
+X, Y = RANDOM.normal(size=(200, 9)), np.arange(200) % 4
+NO_LABELS = {
+    "unknown name": ({"age": Y}, "not used: age; if these are the labels: --labels age"),
+    "too short": ({"y": Y[1:]}, r"'y' are not the labels: .* one label for each"),
+    "one-hot": ({"y": np.eye(4)[Y]}, r"one column for each class: save its argmax\(axis=1\)"),
+    "fractions": ({"y": X[:, 0]}, "labels are whole numbers or texts"),
+    "all differ": ({"y": np.arange(200)}, "has 200 classes, and 0 is that of 1 samples alone"),
+    "rare": ({"y": (np.arange(200) == 7) * 1}, "has 2 classes, and 1 is that of 1 samples alone"),
+    "objects": ({"y": np.array(["a", "b"], object)[Y % 2]}, "y: 'y' of .* holds Python objects"),
+    "another part": ({"x_test": X[:50]}, "not used: x_test"),
+}
+
+
+@pytest.mark.parametrize("case", NO_LABELS)
+def test_it_says_why_an_array_is_not_the_labels(case, tmp_path):
+    arrays, sentence = NO_LABELS[case]
+    text, source, options = entry(tmp_path / "a.npz", x=X, **arrays)
+    assert re.search(f"# .*{sentence}", text)
+    assert "labels" not in source
+    assert "oracle" not in options
+    _, source, _ = entry(tmp_path / "a.npz", x=X, **arrays, target=Y)
+    assert source["labels"] == "target"
+
+
+def test_samples_are_known_by_name_and_can_be_named(tmp_path):
+    arrays = {"mask": np.ones((200, 40), np.int64), "x": X, "z": X + 1, "age": Y}
+    _, source, _ = entry(tmp_path / "a.npz", **arrays)
+    assert source["samples"] == "x"
+    text = describe([tmp_path / "a.npz"], samples="z", labels="age")
+    (source,) = yaml.safe_load(text)["registry"].values()
+    assert (source["samples"], source["labels"]) == ("z", "age")
+    assert "a.npz --samples z --labels age > a.yaml" in text
+    with pytest.raises(InputError, match="holds no array 'none'"):
+        describe([tmp_path / "a.npz"], labels="none")
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 9), (2, 40, 3)])
+def test_it_says_which_axis_it_takes_for_channels(shape, tmp_path):
+    text, source, _ = entry(tmp_path / "a.npz", x=RANDOM.normal(size=(200, *shape)))
+    expected = "first" if shape[0] == 3 else "last"
+    assert source["channels"] == expected
+    assert f"# channels of {shape}: taken to be {expected}" in text
+
+
+def test_one_column_that_outweighs_the_others_is_told(tmp_path):
+    text, _, _ = entry(tmp_path / "a.npz", x=X * np.array([1.0] * 8 + [100]))
+    assert "column 8 spreads" in text
+    assert "spreads" not in entry(tmp_path / "a.npz", x=X)[0]
+
+
+def test_oracles_are_held_against_the_largest_class(tmp_path):
+    for labels, gate in ((Y % 2, 0.6), (np.repeat([0, 1], (160, 40)), 0.84), (Y, 0.4)):
+        assert entry(tmp_path / "a.npz", x=X, y=labels)[2]["oracle"]["minimum_accuracy"] == gate
+
+
+@pytest.mark.parametrize("values", [X * 1e-300, X * 1e300])
+def test_what_the_data_stage_refuses_is_not_offered(values, tmp_path):
+    with pytest.raises(InputError, match="for double precision"):
+        entry(tmp_path / "a.npz", x=values)
+
+
+TOP = ("results", "figures", "seeds", "registry", "datasets", "geometry", "claims")
+FOREIGN = ["z\ndevice: cuda #", "a\u2028b: c", "a\x1b[31m", "a\rseeds: [7]", "bad\udcff"]
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+@pytest.mark.parametrize("where", ["file", "key", "label"])
+def test_names_cannot_leave_the_comments(text, where, tmp_path):
+    plain = entry(tmp_path / "a.npz", x=X, y=np.array(["a", "b"])[Y % 2])[1]
+    if where == "file":
+        path = tmp_path / f"{text.replace('/', '')}.npz"
+        with path.open("wb") as file:
+            np.savez(file, x=X, y=np.array(["a", "b"])[Y % 2])
+        printed = describe([path], "a")
+    elif where == "key":
+        if "\udcff" in text:
+            pytest.skip("numpy cannot write it")
+        printed, *_ = entry(tmp_path / "a.npz", x=X, y=np.array(["a", "b"])[Y % 2], **{text: Y})
+    else:
+        printed, *_ = entry(tmp_path / "a.npz", x=X, y=np.array([text, "b"])[Y % 2])
+    printed.encode()
+    config = yaml.safe_load(printed)
+    assert set(config) == {*TOP}
+    (source,) = config["registry"].values()
+    assert {**source, "files": []} == {**plain, "files": []}
 
 
 def test_it_says_what_files_hold(tmp_path):
@@ -81,7 +182,7 @@ def test_it_says_what_files_hold(tmp_path):
     assert "# labels 'y': 7 classes (0, 1, 2, 3, 4, 5, 6), the rarest 114 times" in text
     assert "results: results/my_data" in text
     np.savez(path, **FILES["useless labels"])
-    assert "labels: none that can be used" in describe([path])
+    assert "'y' are not the labels" in describe([path])
     assert "registry:\n  other:" in describe([path], "other")
 
 
@@ -89,10 +190,19 @@ def test_what_cannot_be_described_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros(5), names=np.array(["a"] * 5))
     with pytest.raises(InputError, match=r"holds no samples \(x \(5,\), names \(5,\)\)"):
         describe([tmp_path / "a.npz"])
+    np.savez(tmp_path / "o.npz", x=np.array([[1, 2]] * 200, object))
+    with pytest.raises(InputError, match=r"^'x' of .*holds Python objects"):
+        describe([tmp_path / "o.npz"])
+    (tmp_path / "a.csv").write_text("1,2")
+    with pytest.raises(InputError, match="is no folder, zip or tar archive of recordings"):
+        describe([tmp_path / "a.csv"])
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    with pytest.raises(InputError, match="name the folder that the recordings lie in"):
+        describe([tmp_path / "a.wav"])
     np.savez(tmp_path / "b.npz", x=RANDOM.normal(size=(40, 5)))
     with pytest.raises(InputError, match="holds 40 samples: at least 120"):
         describe([tmp_path / "b.npz"])
     with pytest.raises(InputError, match="is not a file"):
         describe([tmp_path / "c.npz"])
-    with pytest.raises(InputError, match="is no folder, zip or tar archive"):
+    with pytest.raises(InputError, match="is not there"):
         describe([tmp_path / "sounds"])

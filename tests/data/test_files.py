@@ -8,10 +8,10 @@ import pytest
 import requests
 import urllib3
 
-from kahlervae.data import files as module
-from kahlervae.data.files import DataFile, folders, locate
+from kahlervae.data.files import DataFile, locate
 from kahlervae.data.idx import size_limit
 from kahlervae.errors import InputError
+from kahlervae.places import FOLDERS, folders
 
 CONTENT = {"images.gz": bytes(range(200)), "labels.gz": bytes(100)}
 FILES = [
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, web):
 
 
 def test_folders_come_from_the_environment(monkeypatch):
-    monkeypatch.delenv(module.FOLDERS, raising=False)
+    monkeypatch.delenv(FOLDERS, raising=False)
     assert [str(folder) for folder in folders()] == ["data"]
-    monkeypatch.setenv(module.FOLDERS, os.pathsep.join(["a", "", "b/c"]))
+    monkeypatch.setenv(FOLDERS, os.pathsep.join(["a", "", "b/c"]))
     assert [str(folder) for folder in folders()] == ["a", "b/c"]

@@ -82,6 +82,14 @@ def claims(content: bytes, size: int) -> bytes:
     return content[:at] + struct.pack("<I", size) + content[at + 4 :]
 
 
+def test_recordings_that_came_through_a_pipe_are_read():
+    content = pcm(TONE, 16)
+    piped = claims(content[:4] + b"\xff" * 4 + content[8:], 2**32 - 1)
+    np.testing.assert_array_equal(
+        read_wav(piped, "a.wav", RATE, LENGTH), read_wav(content, "a.wav", RATE, LENGTH)
+    )
+
+
 MP3 = pcm(TONE, 16).replace(b"fmt \x10\0\0\0\x01\0", b"fmt \x10\0\0\0\x55\0")
 REFUSED = {
     "empty file": (b"", "not a readable WAV file"),
@@ -91,6 +99,8 @@ REFUSED = {
     "header alone": (pcm(TONE, 16)[:30], "not a readable WAV file"),
     "ten gigabytes": (claims(pcm(TONE, 16), 2**32 - 8), "ends before|not a readable"),
     "NaN": (floating(TONE * np.nan), "values that are not finite"),
+    "opposite channels": (floating(np.stack([TONE, -TONE], axis=1)), "cancel each other"),
+    "no data": (pcm(TONE, 16).replace(b"data", b"atad"), "its header is wrong"),
     "no rate": (pcm(TONE, 16, 1), "says that it has 1 values a second"),
     "compressed": (
         pcm(TONE, 16).replace(b"fmt \x10\0\0\0\x01\0", b"fmt \x10\0\0\0\x55\0"),
@@ -139,7 +149,7 @@ def as_zip(root: Path, recordings: dict[str, bytes]) -> Path:
 def as_tar(root: Path, recordings: dict[str, bytes]) -> Path:
     with tarfile.open(root / "a.tar.gz", "w:gz") as archive:
         for name, content in recordings.items():
-            member = tarfile.TarInfo(f"x/recordings/{name}")
+            member = tarfile.TarInfo(f"./x/recordings/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return root / "a.tar.gz"
@@ -150,6 +160,9 @@ def test_another_packing_does_not_matter(pack, recordings, tmp_path):
     found = read_recordings(pack(tmp_path, recordings), "recordings")
     assert found == dict(sorted(recordings.items()))
     assert digest(found) == digest(recordings)
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        archive.add(as_folder(tmp_path / "b", recordings), ".")
+    assert digest(read_recordings(tmp_path / "b.tar")) == digest(recordings)
     changed = recordings | {"0_b_0.wav": recordings["1_a_1.wav"]}
     assert digest(changed) != digest(recordings)
 
@@ -186,6 +199,56 @@ def test_recordings_are_split_with_labels_and_the_test_set_that_is_named(recordi
         prepare("tones", entry, split | {"test": 16}, STFT)
     with pytest.raises(InputError, match=r"a window of 64 values, 64 apart"):
         prepare("tones", entry, split, STFT | {"hop": 64})
+
+
+def test_the_record_leads_back_to_the_recordings(tmp_path):
+    offset = 0.3 + 0.1 * np.random.default_rng(0).normal(size=(60, LENGTH))
+    for k, values in enumerate(offset):
+        (tmp_path / f"{k}.wav").write_bytes(floating(values))
+    entry = source(tmp_path)
+    del entry["label"]
+    split = {"validation": 16, "test": 16, "seed": 0}
+    tensors, _, record = prepare("tones", entry, split)
+    values = torch.cat([tensors[key] for key in tensors]).double()
+    back = values * record["scale"]["factor"] + record["scale"]["offset"]
+    np.testing.assert_allclose(np.sort(back.ravel()), np.sort(offset.ravel()), atol=1e-5)
+
+
+def test_recordings_of_one_name_are_refused(recordings, tmp_path):
+    split = {"oracle": 20, "validation": 10, "test": 16, "seed": 0}
+    first, second = as_folder(tmp_path / "1", recordings), as_folder(tmp_path / "2", recordings)
+    with pytest.raises(InputError, match=r"hold 60 recordings of the same name, .* 0_a_10\.wav"):
+        prepare("tones", source(first, files=[str(first), str(second)]), split)
+    with pytest.raises(InputError, match="files of tones, are the same or one in the other"):
+        prepare("tones", source(first, files=[str(first), str(first.parent)]), split)
+    packed = as_zip(tmp_path, recordings)
+    with zipfile.ZipFile(packed, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("repository-1.0/recordings/0_a_10.wav", b"another")
+    with pytest.raises(InputError, match=r"two recordings of the name .*0_a_10\.wav: rename one"):
+        read_recordings(packed)
+    tar = as_tar(tmp_path, recordings)
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        for _ in range(2):
+            archive.add(tar, "a.wav")
+    with pytest.raises(InputError, match=r"two recordings of the name a\.wav"):
+        read_recordings(tmp_path / "b.tar")
+
+
+def test_links_are_followed_or_refused(recordings, tmp_path):
+    folder = as_folder(tmp_path, recordings)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/link").symlink_to(folder)
+    assert len(read_recordings(tmp_path / "other")) == len(recordings)
+    (tmp_path / "other/up").symlink_to(tmp_path / "other")
+    with pytest.raises(InputError, match="up leads back to a folder above it: remove the link"):
+        read_recordings(tmp_path / "other")
+    (folder / "x.wav").symlink_to("nowhere.wav")
+    with pytest.raises(InputError, match=r"x\.wav is a link to nothing: remove it"):
+        read_recordings(folder)
+    with tarfile.open(tmp_path / "b.tar", "w") as archive:
+        archive.add(folder / "x.wav", "x.wav")
+    with pytest.raises(InputError, match=r"x\.wav of .* is a link: pack the recordings themselves"):
+        read_recordings(tmp_path / "b.tar")
 
 
 def test_wrong_recordings_are_refused(recordings, tmp_path):

@@ -104,6 +104,12 @@ def test_total_variation():
     assert total_variation(blurred) < total_variation(torch.rand(5, 8, 8))
 
 
+@pytest.mark.parametrize("shape", [(5, 1), (5, 1, 1), (5, 1, 1, 3)])
+def test_single_numbers_have_no_variation(shape):
+    assert math.isnan(total_variation(torch.rand(shape)))
+    assert math.isnan(total_variation(torch.rand(shape)) / total_variation(torch.rand(shape)))
+
+
 def test_lines_join_their_ends():
     z = torch.randn(2, 5, 3, dtype=torch.complex64)
     lines = latent_lines(z[0], z[1], 8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kahlervae.figures.images import tile
+from kahlervae.figures.images import _alike, tile
 from kahlervae.figures.pictures import pictures
 
 RANDOM = np.random.default_rng(0)
@@ -64,3 +64,24 @@ def test_a_line_lies_where_its_values_are():
     modulus = pictures(np.exp(2j * np.pi * np.arange(50) / 50)[None])[0]
     dark = 1 - modulus[:45].mean(axis=2)
     assert (dark.argmax(axis=0) == dark.argmax(axis=0)[0]).all()  # constant
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+def test_lines_and_what_is_white_all_over_have_a_frame(kind):
+    drawn = pictures(np.stack([np.full(50, 0.5), np.linspace(0, 1, 50)]).astype(kind))
+    light = drawn if kind is complex else 1 - drawn
+    for edge in (light[:, 0], light[:, -1], light[:, :, 0], light[:, :, -1]):
+        assert (edge.reshape(len(edge), len(edge[0]), -1).min(axis=2) <= 0.8 + 1e-9).all()
+    silence, sound = pictures(np.stack([np.zeros((8, 9)), np.eye(8, 9)]))
+    np.testing.assert_allclose(silence[0], 0.2)
+    assert silence[1:-1, 1:-1].max() == 0
+    assert (sound == np.eye(8, 9)).all()
+
+
+def test_views_of_several_panels_are_drawn_on_one_scale():
+    soft, loud = RANDOM.normal(size=(2, 3, 40)) * [[[1]], [[10]]]
+    apart = pictures(soft)
+    together = _alike({"soft": soft, "loud": loud})
+    assert (together["loud"] == pictures(np.concatenate([soft, loud]))[3:]).all()
+    assert (np.ptp(together["soft"].argmax(axis=1)) < np.ptp(apart.argmax(axis=1))).all()
+    assert _alike({}) == {}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from kahlervae.data.arrays import as_classes, as_samples, read_arrays, read_headers
+from kahlervae.data.arrays import as_classes, as_labels, as_samples, read_arrays, read_headers
 from kahlervae.data.recordings import read_recordings, read_wav
 from kahlervae.errors import InputError
 
@@ -63,7 +63,7 @@ def load_arrays(path: Path) -> None:
     for name, array in found.items():
         samples = as_samples(array, name)
         assert np.isfinite(samples).all()
-        as_classes(array, len(array), name)
+        as_classes([as_labels(array, len(array), name)], name)
 
 
 def load_wav(path: Path) -> None:

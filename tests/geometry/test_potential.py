@@ -225,3 +225,14 @@ def test_fubini_study_and_the_norm_of_a_holomorphic_map_are_in_the_class():
     fubini_study = eye / norm - z.conj().unsqueeze(-1) * z.unsqueeze(-2) / norm**2
     flat = torch.diag_embed(z.abs().square()).to(z)
     torch.testing.assert_close(potential.metric(z), fubini_study + flat)
+
+
+def test_a_metric_that_is_not_definite_has_no_log_det_and_harms_no_other():
+    eye = torch.eye(3, dtype=torch.complex128)
+    metric = torch.stack([2 * eye, -eye, eye * torch.nan, 0 * eye, eye.roll(1, 0)])
+    inverse, values = potential_module.inverse_and_log_det(metric, 0.0)
+    assert values.isnan().tolist() == [False, True, True, True, True]
+    torch.testing.assert_close(inverse[0], eye / 2)
+    # A zero on the diagonal of the factor, which was refused.
+    _, values = potential_module.inverse_and_log_det(1e8 * torch.ones(1, 3, 3).to(metric), 0.0)
+    assert values.isnan().all()

@@ -9,6 +9,7 @@ import torch
 from kahlervae.data import Form, Split
 from kahlervae.errors import InputError
 from kahlervae.train import train
+from kahlervae.train.loop import _batches
 
 TRAINING = "kahlervae.train.loop"
 REGULARISER = {
@@ -171,3 +172,19 @@ def test_the_log_is_readable(tmp_path, caplog):
         run("complex", tmp_path / "a", epochs=20)
     assert len(caplog.messages) == 10
     assert caplog.messages[-1].startswith("noise/pixels/complex/0: epoch 20/20: loss ")
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [(9, 4, [4, 4]), (10, 4, [4, 4, 2]), (1, 4, [1]), (3, 1, [1] * 3)],
+)
+def test_no_batch_is_left_with_one_sample(count, size, expected):
+    assert [len(batch) for batch in _batches(torch.arange(count), size)] == expected
+
+
+def test_a_rest_of_one_sample_does_not_diverge(tmp_path):
+    data = splits()
+    data["train"] = Split(*(part[:33] for part in data["train"][:2]), data["train"].form)
+    flat = VARIANTS["kahler"]["regulariser"] | {"form": "flatness"}
+    options = settings("kahler", batch_size=16) | {"variant": {"regulariser": flat}}
+    train(data, identity("kahler"), options, tmp_path / "a")

@@ -368,7 +368,7 @@ OWN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (SIGNALS, {"representations": ["native", "pixels"]}, "must hold native alone"),
     (SIGNALS, {"representations": ["stft"]}, "must hold some of pixels, kspace, native for data"),
     (SIGNALS, {"sweep": {"kahler": [{}], "beta": [2, 3]}}, "its samples have no labels"),
-    (SIGNALS | {"count": 900}, {}, "which leaves 3 for training, fewer than one batch"),
+    (SIGNALS | {"count": 450}, {}, "which leaves 3 for training, fewer than one batch"),
     (SIGNALS | {"shape": [3]}, {}, "latent_dim = 4 must be at most .* the values of a sample"),
     (SIGNALS | {"scale": "log"}, {}, "scale must be one of unit, standard, none"),
     (SIGNALS | {"image_shape": [2, 2]}, {}, "registry.own.image_shape is not a known key"),
@@ -380,6 +380,7 @@ OWN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (SOUNDS | {"length": None}, {}, "registry.own.length must be a whole number"),
     ({"kind": "arrays"}, {}, "registry.own.files is missing; needed here: kind, files"),
     ({"files": ["a.npz"]}, {}, "registry.own.kind is missing"),
+    (SIGNALS | {"classes": 3}, {}, "registry.own.classes is not a known key; allowed here"),
 ]
 
 
@@ -404,7 +405,7 @@ def test_entries_of_ones_own_data_are_accepted() -> None:
     check_config(own(SIGNALS | {"labels": "y"}, {}), SCHEMA)
     check_config(own(SOUNDS, {"representations": ["stft"], "stft": stft}), SCHEMA)
     without = own(SIGNALS, {})
-    del without["datasets"]["own"]["oracle"], without["datasets"]["own"]["split"]["oracle"]
+    del without["datasets"]["own"]["oracle"]
     check_config(without, SCHEMA)
 
 
@@ -415,6 +416,66 @@ def test_a_sweep_of_a_control_needs_what_it_is_matched_to() -> None:
     del config["datasets"]["digits"]["variants"]["pluriharmonic"]
     with pytest.raises(InputError, match="needs the variant pluriharmonic, to whose error"):
         check_config(config, SCHEMA)
+
+
+def test_samples_for_oracles_are_not_lent_to_data_without_labels() -> None:
+    config = own(SIGNALS, {"representations": ["native"]})
+    assert "oracle" not in config["datasets"]["own"]["split"]
+    check_config(config, SCHEMA)
+    said = own(SIGNALS, {"representations": ["native"], "split": {"oracle": 100}})
+    with pytest.raises(InputError, match=r"own\.split\.oracle sets 100 samples aside for oracles"):
+        check_config(said, SCHEMA)
+    labelled = own(SIGNALS | {"labels": "y"}, {})
+    assert labelled["datasets"]["own"]["split"]["oracle"] == 450
+
+
+WAV = {"kind": "wav", "files": ["a"], "rate": 8000, "length": 128, "label": "(a)"}
+WINDOW = {"window": 64, "hop": 32, "lowest": 1, "highest": 32}
+ARRAYS = {"kind": "arrays", "files": ["a.npz"], "labels": "y"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "sentence"),
+    [
+        (
+            ARRAYS | {"scale": "standard"},
+            {"variants": {"complex": {"likelihood": "bernoulli"}}},
+            "likelihood must be gaussian, not bernoulli, since the values do not lie in",
+        ),
+        (
+            WAV,
+            {"variants": {"complex": {"likelihood": "continuous_bernoulli"}}},
+            "likelihood must be gaussian, not continuous_bernoulli",
+        ),
+        (ARRAYS | {"shape": [9]}, {"representations": ["kspace"]}, "these are of shape [9]"),
+        (ARRAYS | {"shape": [8, 8, 3]}, {"representations": ["kspace"]}, "shape [8, 8, 3]"),
+        *(
+            (WAV, {"representations": ["stft"], "stft": WINDOW | change}, "no longer than a")
+            for change in ({"window": 256}, {"highest": 33}, {"hop": 40}, {"lowest": 33})
+        ),
+    ],
+)
+def test_what_the_entry_says_is_held_against_the_settings(
+    entry: dict[str, Any], options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        check_config(own(entry, options), SCHEMA)
+    assert sentence in str(caught.value)
+
+
+def test_grey_values_may_have_their_likelihoods() -> None:
+    check_config(own(ARRAYS, {"variants": {"complex": {"likelihood": "bernoulli"}}}), SCHEMA)
+
+
+def test_keys_that_are_no_texts_are_refused() -> None:
+    config = changed("datasets", {5: DEFAULT["datasets"]["digits"]})
+    with pytest.raises(InputError, match=r"config: the key datasets\.5 must be a text: write"):
+        check_config(config, SCHEMA)
+
+
+def test_a_data_set_like_a_misspelt_one_gets_a_hint() -> None:
+    with pytest.raises(InputError, match=r'not "digit" \(did you mean digits\?\)'):
+        own(SIGNALS, {"like": "digit"})
 
 
 def test_likelihoods_of_grey_values_are_lent_to_images_only() -> None:

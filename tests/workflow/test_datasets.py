@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from .conftest import TINY, Project
+from .conftest import STAND_IN, TINY, Project
 
 SHAPE, CLASSES = (6, 8), 3
 
@@ -70,3 +70,41 @@ def test_a_data_set_of_a_user_goes_through_the_stages(project: Project) -> None:
     assert (control["value"] <= 1e-8).all()
     # Digits, which are in the configuration, have not been touched.
     assert not (project.folder / "results/digits").exists()
+
+
+def test_data_are_made_again_when_their_own_files_change(project: Project) -> None:
+    """Contents decide, of arrays, of labels beside them, and of what a folder holds."""
+    project.use(STAND_IN)
+    folder = project.folder / "data/mine"
+    folder.mkdir(parents=True)
+    samples, labels = folder / "my 'data' é.npy", folder / "y.npy"
+    samples.write_bytes(b"samples")
+    labels.write_bytes(b"labels")
+    sounds = project.folder / "sounds"
+    (sounds / "b").mkdir(parents=True)
+    (sounds / "b/1.wav").write_bytes(b"sound")
+    like = {"like": "digits", "variants": {"kahler": None}}
+    config = {
+        "registry": {
+            "mine": {"kind": "arrays", "files": [samples.name], "labels": "y.npy"},
+            "sounds": {"kind": "wav", "files": ["sounds"], "rate": 8000, "length": 99},
+        },
+        "datasets": {"mine": like, "sounds": like},
+    }
+    (project.folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    wanted = (*TINY, "mine.yaml", "--", "results/mine/data.json", "results/sounds/data.json")
+    run = project.snakemake("--cores", "1", *wanted)
+    assert run.returncode == 0, run.stdout
+    assert not project.plan(*wanted)
+    samples.write_bytes(b"samples")
+    assert not project.plan(*wanted)
+    for change in (samples, labels, sounds / "b/1.wav", sounds / "2.wav"):
+        change.write_bytes(b"other")
+        assert project.plan(*wanted)["data"] == 1, change
+        run = project.snakemake("--cores", "1", *wanted)
+        assert run.returncode == 0, run.stdout
+    samples.rename(samples.with_name("{x}.npy"))
+    config["registry"]["mine"]["files"] = ["{x}.npy"]
+    (project.folder / "mine.yaml").write_text(yaml.safe_dump(config))
+    run = project.snakemake("--dry-run", *wanted)
+    assert "{x}.npy holds braces, which Snakemake takes for a wildcard: rename it." in run.stdout

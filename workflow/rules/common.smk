@@ -29,6 +29,7 @@ from kahlervae.config import (
     is_labelled,
 )
 from kahlervae.errors import InputError
+from kahlervae.places import local_files
 from kahlervae.sources import imported
 from snakemake.io import get_flag_value
 
@@ -52,6 +53,10 @@ SOURCES = data_sources(config)
 # Through the environment and not through a parameter: where files lie changes nothing in them.
 folders = [*filter(None, [os.environ.get("KAHLERVAE_DATA")]), *config["data"]]
 os.environ.update(KAHLERVAE_DATA=os.pathsep.join(folders))
+try:
+    LOCAL = {name: local_files(name, SOURCES[name]) for name in config["datasets"]}
+except InputError as error:
+    sys.exit(f"config: {error}")
 
 # Data sets with labels: without, there are no oracles, and what they tell is left out.
 LABELLED = [name for name in config["datasets"] if is_labelled(SOURCES[name])]
@@ -191,10 +196,12 @@ def compact(settings):
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
-def examples(source):
-    """Those of a data set's files that the workflow makes itself."""
+def files_of(dataset):
+    """Files that a data set is read from: those that are there, and those that are made."""
     made = f"{config['results']}/examples/"
-    return [name for name in source.get("files", []) if str(name).startswith(made)]
+    named = SOURCES[dataset].get("files", [])
+    examples = [name for name in named if str(name).startswith(made)]
+    return list(dict.fromkeys([*examples, *LOCAL[dataset]]))
 
 
 def data_settings(wildcards, input):

@@ -21,7 +21,7 @@ rule example:
 rule data:
     """The samples of a data set, split by seed, and a record of what they are."""
     input:
-        examples=lambda wildcards: examples(SOURCES[wildcards.dataset]),
+        files=lambda wildcards: files_of(wildcards.dataset),
         code=code("data"),
     output:
         data="<results>/{dataset}/data.safetensors",

@@ -1,7 +1,6 @@
 """Data sets and their seeded split into oracle, train, validation and test."""
 
 import hashlib
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,16 +17,20 @@ from kahlervae.data.arrays import (
     CLASSES,
     LARGEST,
     as_classes,
+    as_labels,
     as_samples,
+    channel_axis,
     read_arrays,
     read_headers,
 )
-from kahlervae.data.files import data_files, find, folders, locate
+from kahlervae.data.files import data_files, find, locate
 from kahlervae.data.form import Form
 from kahlervae.data.idx import read_idx
 from kahlervae.data.recordings import digest, label_of, read_recordings, read_wav
+from kahlervae.data.scale import Scale
 from kahlervae.data.states import make_states
 from kahlervae.errors import InputError
+from kahlervae.places import beside, folders, label_file, places_of
 from kahlervae.seeding import generator
 
 __all__ = ["SPLITS", "Split", "load_form", "load_split", "prepare"]
@@ -105,6 +108,11 @@ def prepare(
     loaded = LOADERS[source["kind"]](dataset, source)
     samples, labels = loaded.samples, loaded.labels
     _hold_against_entry(dataset, source, samples, labels)
+    if labels is None and split.get("oracle"):
+        raise InputError(
+            f"{dataset} has no labels, and {split['oracle']} of its samples are set aside for "
+            "oracles: take split.oracle out, or set it to 0."
+        )
     sizes = {"oracle": split.get("oracle", 0)}
     sizes |= {name: split[name] for name in ("validation", "test")}
     sizes["train"] = len(samples) - sum(sizes.values())
@@ -140,7 +148,9 @@ def prepare(
             tensors[f"{name}_truth"] = loaded.truth[part]
     # Of complex values those of both parts.
     values = torch.view_as_real(samples) if samples.is_complex() else samples
-    content = samples.numpy().tobytes()
+    content = hashlib.sha256(samples.numpy().data)
+    if labels is not None:
+        content.update(labels.numpy().data)
     record = {
         "dataset": dataset,
         "citation": source.get("citation"),
@@ -152,9 +162,7 @@ def prepare(
         "split": {name: sizes[name] for name in SPLITS},
         "seed": split["seed"],
         **loaded.record,
-        "sha256": hashlib.sha256(
-            content if labels is None else content + labels.numpy().tobytes()
-        ).hexdigest(),
+        "sha256": content.hexdigest(),
     }
     return tensors, form, record
 
@@ -205,122 +213,113 @@ def _idx(dataset: str, source: Mapping[str, Any]) -> Loaded:
 
 def _arrays(dataset: str, source: Mapping[str, Any]) -> Loaded:
     """Arrays of all files, one after the other, on one scale."""
-    places = [folder / source.get("folder", dataset) for folder in folders()]
+    places, channels = places_of(dataset, source), source.get("channels")
+    key, apart = source.get("labels"), label_file(source)
     samples: list[np.ndarray] = []
     labels: list[np.ndarray] = []
-    for name in source["files"]:
-        sha256 = source.get("sha256", {}).get(name)
-        addresses = [address + name for address in source.get("addresses", [])]
-        path = find(dataset, name, places, addresses, sha256, LARGEST)
-        part, own = _read_pair(dataset, path, source, places)
-        samples.append(as_samples(part, f"{dataset} ({path.name})", source.get("channels")))
-        if own is not None:
-            if own.shape[:1] != part.shape[:1]:
-                as_classes(own, len(part), f"{source['labels']!r} of {path}")  # says so
-            labels.append(own)
+    for path in _paths(dataset, source):
+        name = _key_of_samples(dataset, source, path)
+        found = read_arrays(path, [name] if apart or key is None else [name, key])
+        samples.append(as_samples(found[name], f"{dataset} ({path.name})", channels))
+        if key in found:
+            labels.append(as_labels(found[key], len(samples[-1]), f"{key!r} of {path}"))
+    if apart is not None:
+        sha256 = source.get("sha256", {}).get(apart)
+        path = find(dataset, apart, beside(source["files"][0], places), [], sha256, LARGEST)
+        labels = [as_labels(read_arrays(path, [""])[""], sum(map(len, samples)), str(path))]
     shapes = Counter(part.shape[1:] for part in samples)
     if len(shapes) > 1:
         listed = ", ".join(map(str, shapes))
         raise InputError(f"the files of {dataset} hold samples of shapes {listed}: give them one.")
-    values = np.concatenate(samples)
-    kind = source.get("scale", "standard" if np.iscomplexobj(values) else "unit")
-    scaled, scale = _scaled(values, kind, dataset)
-    record: dict[str, Any] = {"scale": {"kind": kind, **scale}}
+    scale = Scale.of(samples, source.get("scale"), dataset)
+    scaled = torch.from_numpy(scale.apply(samples, dataset))
+    record: dict[str, Any] = {"scale": scale._asdict()}
+    if scaled.dim() > 3:
+        record["channels"] = channels or channel_axis(found[name].shape[1:])
     classes = None
     if labels:
-        kinds = {"text" if part.dtype.kind in "US" else "number" for part in labels}
-        if len(kinds) > 1:
-            raise InputError(
-                f"the labels of {dataset} are texts in one file and numbers in another."
-            )
-        found, names = as_classes(np.concatenate(labels), len(values), f"labels of {dataset}")
-        classes = torch.from_numpy(found)
+        numbers, names = as_classes(labels, f"labels of {dataset}")
+        classes = torch.from_numpy(numbers)
         record |= {"labels": names}
-    return Loaded(scaled, classes, kind == "unit", None, record)
+    return Loaded(scaled, classes, scale.kind == "unit", None, record)
 
 
-def _read_pair(
-    dataset: str, path: Path, source: Mapping[str, Any], places: list[Path]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Samples and labels of one file; labels that are a file of their own lie beside it."""
-    labels, headers = source.get("labels"), read_headers(path)
-    apart = labels if labels and labels.endswith(".npy") and labels not in headers else None
-    others = [name for name in headers if apart is not None or name != labels]
-    name = str(source["samples"]) if "samples" in source else others[0] if others else ""
-    if "samples" not in source and len(others) != 1:
-        raise InputError(
-            f"{path} holds {', '.join(sorted(headers)) or 'nothing'}: say in the entry of "
-            f"{dataset} which of them are the `samples`."
-        )
-    wanted = [name] if labels is None or apart is not None else [name, labels]
-    found = read_arrays(path, wanted)
-    if apart is not None:
-        place = find(dataset, apart, [path.parent, *places], [], None, LARGEST)
-        return found[name], read_arrays(place, [""])[""]
-    return found[name], found[labels] if labels is not None else None
+def _paths(dataset: str, source: Mapping[str, Any]) -> list[Path]:
+    """Where the files of an entry are, each of them once."""
+    paths: dict[Path, Path] = {}
+    for name in source["files"]:
+        addresses, sha256 = source.get("addresses", []), source.get("sha256", {})
+        if source["kind"] == "arrays":
+            below = [address + name for address in addresses]
+            path = find(dataset, name, places_of(dataset, source), below, sha256.get(name), LARGEST)
+        else:  # one archive at each address, and one checksum for all that is in them
+            path = find(dataset, name, places_of(dataset, source), addresses, None, ARCHIVE)
+        real = path.resolve()
+        for other, known in paths.items():
+            if real.is_relative_to(other) or other.is_relative_to(real):
+                raise InputError(
+                    f"{path} and {known}, files of {dataset}, are the same or one in the other: "
+                    "name them once."
+                )
+        paths[real] = path
+    return list(paths.values())
 
 
-def _scaled(values: np.ndarray, kind: str, dataset: str) -> tuple[Tensor, dict[str, float]]:
-    """Samples in single precision, (x − offset) / factor, and these two numbers."""
-    offset, factor = 0.0, 1.0
-    is_complex = np.iscomplexobj(values)
-    if kind == "unit":
-        if is_complex:
-            raise InputError(
-                f"the samples of {dataset} are complex, which cannot be brought into [0, 1]: set "
-                "its scale to standard or none."
-            )
-        offset = float(values.min())
-        factor = float(values.max()) - offset
-    elif kind == "standard":
-        # The phase of a complex number counts, hence its origin stays where it is.
-        offset = 0.0 if is_complex else float(values.mean())
-        with np.errstate(over="ignore"):
-            factor = math.sqrt(np.square(np.abs(values - offset)).mean())
-    if not (math.isfinite(factor) and factor > 0):
-        raise InputError(f"the values of {dataset} are too large or too small: rescale them.")
-    with np.errstate(over="ignore"):
-        scaled = ((values - offset) / factor).astype(np.complex64 if is_complex else np.float32)
-    if not np.isfinite(scaled).all():
-        raise InputError(
-            f"{dataset} holds values beyond single precision: set its scale to standard or unit."
-        )
-    return torch.from_numpy(np.ascontiguousarray(scaled)), {"offset": offset, "factor": factor}
+def _key_of_samples(dataset: str, source: Mapping[str, Any], path: Path) -> str:
+    """The name that samples have in a file: what the entry says, or that of the one array."""
+    if "samples" in source:
+        return str(source["samples"])
+    headers = read_headers(path)
+    others = [name for name in headers if name != source.get("labels")]
+    readable = [name for name in others if not headers[name].fault]
+    if len(readable) == 1:
+        return readable[0]
+    if not readable:
+        faults = [headers[name].fault for name in others]
+        raise InputError(faults[0] if faults else f"{path} holds no samples: put them there.")
+    raise InputError(
+        f"{path} holds {', '.join(sorted(headers)) or 'nothing'}: say in the entry of {dataset} "
+        "which of them are the `samples`."
+    )
 
 
 def _wav(dataset: str, source: Mapping[str, Any]) -> Loaded:
     """All recordings, cropped or padded to one length, on one scale."""
-    places = [folder / source.get("folder", dataset) for folder in folders()]
     recordings: dict[str, bytes] = {}
-    for name in source["files"]:
-        addresses = source.get("addresses", [])
-        path = find(dataset, name, places, addresses, None, ARCHIVE)
+    for name, path in zip(source["files"], _paths(dataset, source), strict=True):
         within = Path(name).name if path.name != Path(name).name else ""
-        recordings |= read_recordings(path, within)
-    found = digest(recordings)
-    if (expected := source.get("sha256")) not in (None, found):
+        found = read_recordings(path, within)
+        if twice := recordings.keys() & found.keys():
+            raise InputError(
+                f"the files of {dataset} hold {len(twice):,} recordings of the same name, such as "
+                f"{min(twice)}: name the folder above them, or rename them."
+            )
+        recordings |= found
+    sha256 = digest(recordings)
+    if (expected := source.get("sha256")) not in (None, sha256):
         raise InputError(
-            f"the recordings of {dataset} in {path} have the SHA-256 {found}, not {expected}: some "
-            "are missing, damaged or others, replace or remove them."
+            f"the recordings of {dataset} in {path} have the SHA-256 {sha256}, not {expected}: "
+            "some are missing, damaged or others, replace or remove them."
         )
     rate, length = source["rate"], source["length"]
     values = np.stack([read_wav(c, n, rate, length) for n, c in recordings.items()])
     if (values == values.flat[0]).all():
         raise InputError(f"the recordings of {dataset} are silent: there is nothing to learn.")
-    scaled, scale = _scaled(values - values.mean(), "standard", dataset)
+    scale = Scale.of([values], "standard", dataset)
     record: dict[str, Any] = {
-        "scale": {"kind": "standard", **scale},
-        "recordings": {"count": len(recordings), "sha256": found, "rate": rate, "length": length},
+        "scale": scale._asdict(),
+        "recordings": {"count": len(recordings), "sha256": sha256, "rate": rate, "length": length},
     }
     labels = held_out = None
     if "label" in source:
         pattern = re.compile(source["label"])
         texts = np.array([label_of(name, pattern) for name in recordings])
-        classes, names = as_classes(texts, len(texts), f"labels of {dataset}")
+        classes, names = as_classes([texts], f"labels of {dataset}")
         labels = torch.from_numpy(classes)
         record |= {"labels": names}
     if "test" in source:
         held_out = np.array([bool(re.search(source["test"], name)) for name in recordings])
+    scaled = torch.from_numpy(scale.apply([values], dataset))
     return Loaded(scaled, labels, False, held_out, record)
 
 

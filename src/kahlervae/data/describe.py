@@ -1,7 +1,8 @@
 """What files hold, and the configuration with which they can be run."""
 
-import io
 import re
+import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,32 +10,59 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kahlervae.data.arrays import ArrayHeader, as_classes, as_samples, read_arrays, read_headers
-from kahlervae.data.recordings import read_recordings, read_wav
-from kahlervae.errors import InputError
+from kahlervae.config import data_sources
+from kahlervae.data.arrays import (
+    CLASSES,
+    SUFFIXES,
+    ArrayHeader,
+    as_classes,
+    as_labels,
+    as_samples,
+    channel_axis,
+    read_arrays,
+    read_headers,
+)
+from kahlervae.data.recordings import decode_wav, read_recordings
+from kahlervae.data.scale import Scale
+from kahlervae.errors import InputError, one_line
 
 __all__ = ["describe"]
 
+SAMPLES = ("samples", "x", "data", "images", "signals", "x_train", "train_images")
+"""Names by which samples are known."""
 LABELS = ("labels", "label", "y", "targets", "target", "classes", "y_train", "train_labels")
 """Names by which labels are known."""
 FEWEST = 120
 """Samples below which no split is large enough for the scores."""
+RAREST = 10
+"""Samples below which a class is too small to be learnt and judged."""
 STFT = {"window": 256, "hop": 128, "lowest": 1, "highest": 128}
 
 
-def describe(files: Sequence[Path], name: str | None = None) -> str:
+def describe(
+    files: Sequence[Path],
+    name: str | None = None,
+    samples: str | None = None,
+    labels: str | None = None,
+) -> str:
     """A configuration that runs a data set as it stands, with what its files hold as comments.
 
     Args:
         files: arrays of one data set, or one folder or archive of recordings.
         name: of the data set; by default that of the first file.
+        samples: the array that holds them; by default one of a known name, or the largest.
+        labels: the array that holds them; by default one of a known name.
 
     Raises:
         InputError: a file cannot be read, or holds no samples, or too few of them.
     """
     dataset = _name(name or files[0].stem)
-    recorded = files[0].is_dir() or files[0].suffix.lower() not in (".npz", ".npy", ".safetensors")
-    comments, source, facts = (_of_recordings if recorded else _of_arrays)(files)
+    if files[0].suffix.lower() not in SUFFIXES:
+        if samples is not None or labels is not None:
+            raise InputError(f"{files[0]} holds no arrays: leave samples and labels out.")
+        comments, source, facts = _of_recordings(files)
+    else:
+        comments, source, facts = _of_arrays(files, samples, labels)
     if facts["count"] < FEWEST:
         raise InputError(
             f"{files[0]} holds {facts['count']} samples: at least {FEWEST} are needed to train on "
@@ -49,17 +77,19 @@ def describe(files: Sequence[Path], name: str | None = None) -> str:
         "geometry": {"potential": {"probes": 8192, "anchors": _anchors(facts)}},
         "claims": {"minimum_seeds": 3},
     }
+    options = {"--name": name, "--samples": samples, "--labels": labels}
+    given = [part for key, value in options.items() if value is not None for part in (key, value)]
     head = [
         *comments,
         "",
         "Written to a file, this runs as it stands:",
-        f"  kahlervae describe {' '.join(map(str, files))} > {dataset}.yaml",
+        f"  kahlervae describe {shlex.join([*map(str, files), *given])} > {dataset}.yaml",
         f"  snakemake --cores all --configfile {dataset}.yaml",
         f"  snakemake --configfile {dataset}.yaml --report results/{dataset}/report.html",
         "config.yaml explains every key; what is not here is as it stands there.",
     ]
     text = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return "".join(f"# {line}".rstrip() + "\n" for line in head) + text
+    return "".join(f"# {one_line(line)}".rstrip() + "\n" for line in head) + text
 
 
 class _Dumper(yaml.SafeDumper):
@@ -85,98 +115,161 @@ _Dumper.add_representer(
 
 
 def _name(text: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()
-    return name or "mine"
+    """Letters, digits and underscores, and no name that has settings of its own already."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:40] or "mine"
+    return f"my_{name}" if name in data_sources({}) else name
 
 
-def _of_arrays(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+def _of_arrays(
+    files: Sequence[Path], samples: str | None, labels: str | None
+) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
     comments, headers = [], {file: read_headers(file) for file in files}
     for file, held in headers.items():
         comments.append(f"{file} holds")
-        comments += [f"  {key or 'one array'}: {h.dtype} {h.shape}" for key, h in held.items()]
-    samples, labels = _roles(headers[files[0]], files[0])
-    parts, classes = [], []
-    for file in files:
-        found = read_arrays(file, [samples, *([labels] if labels is not None else [])])
-        parts.append(as_samples(found[samples], f"{samples!r} of {file}"))
-        if labels is not None:
-            classes.append(found[labels])
-    if len({part.shape[1:] for part in parts}) > 1:
+        for key, header in held.items():
+            what = f"{header.dtype} {header.shape}"
+            comments.append(f"  {key or 'one array'}: {header.fault or what}")
+    key = _samples_key(headers[files[0]], files[0], samples)
+    parts = [as_samples(read_arrays(file, [key])[key], f"{key!r} of {file}") for file in files]
+    shapes = {part.shape[1:] for part in parts}
+    if len(shapes) > 1:
         raise InputError(f"{files[0]} and the others hold samples of several shapes.")
-    values = np.concatenate(parts)
-    number, is_complex = 0, np.iscomplexobj(values)
-    if labels is not None:
-        try:
-            found_classes, names = as_classes(np.concatenate(classes), len(values), f"{labels!r}")
-        except InputError as error:
-            comments.append(f"labels: none that can be used; {error}")
-            labels = None
-        else:
-            number = len(names)
-            least = int(np.bincount(found_classes).min())
-            shown = ", ".join(map(str, names[:10])) + (", …" if number > 10 else "")
-            comments.append(
-                f"labels {labels!r}: {number} classes ({shown}), the rarest {least} times"
-            )
-    extent = np.abs(values) if is_complex else values
-    what = "modulus" if is_complex else "values"
-    comments.append(
-        f"samples{f' {samples!r}' if samples else ''}: {len(values):,}, "
-        f"{'complex' if is_complex else 'real'}, of shape "
-        f"{values.shape[1:]}; {what} from {extent.min():.4g} to {extent.max():.4g}"
-    )
-    if labels is None:
-        comments.append("without labels: what needs an oracle is left out")
-    source: dict[str, Any] = {"kind": "arrays", "files": [str(file) for file in files]}
-    source |= {"samples": samples} if samples else {}
-    source |= {"labels": labels} if labels is not None else {}
+    (shape,) = shapes
+    count, is_complex = sum(map(len, parts)), any(map(np.iscomplexobj, parts))
     # One scale for pictures, another for what has no bounds.
-    source["scale"] = "unit" if not is_complex and values.ndim > 2 else "standard"
-    source |= {"shape": list(values.shape[1:]), "count": len(values)}
+    scale = "unit" if not is_complex and len(shape) > 1 else "standard"
+    values = Scale.of(parts, scale, f"{key!r}").apply(parts, f"{key!r}")
+    extent = [np.abs(part) if is_complex else part for part in parts]
+    least, most = min(part.min() for part in extent), max(part.max() for part in extent)
+    comments.append(
+        f"samples{f' {key!r}' if key else ''}: {count:,}, {'complex' if is_complex else 'real'}, "
+        f"of shape {shape}; {'modulus' if is_complex else 'values'} from {least:.4g} to {most:.4g}"
+    )
+    source: dict[str, Any] = {"kind": "arrays", "files": [str(file) for file in files]}
+    source |= {"samples": key} if key else {}
+    sizes: dict[Any, int] = {}
+    for candidate in _label_keys(headers, key, labels, comments):
+        try:
+            sizes = _class_sizes(files, candidate, [len(part) for part in parts])
+        except InputError as error:
+            if labels is not None:
+                raise
+            comments.append(f"{candidate!r} are not the labels: {error}")
+            continue
+        source["labels"] = candidate
+        shown = ", ".join(map(str, list(sizes)[:10])) + (", …" if len(sizes) > 10 else "")
+        rarest = min(sizes.values())
+        comments.append(
+            f"labels {candidate!r}: {len(sizes)} classes ({shown}), the rarest {rarest} times"
+        )
+        break
+    else:
+        comments.append("without labels: what needs an oracle is left out")
+    if len(shape) > 2:
+        original = headers[files[0]][key].shape[1:]
+        source["channels"] = channel_axis(original)
+        comments.append(f"channels of {original}: taken to be {source['channels']}")
+    source |= {"scale": scale, "shape": list(shape), "count": count}
+    if len(shape) == 1 and len(values) > 1:
+        spread = values.std(axis=0)
+        if spread.max() > 10 * np.median(spread):
+            comments.append(
+                f"one scale for all columns: column {int(spread.argmax())} spreads "
+                f"{spread.max() / max(float(np.median(spread)), 1e-30):.3g} times as far as the "
+                "median one, and is most of what a model learns; rescale it if that is not meant"
+            )
     facts = {
-        "count": len(values),
-        "size": int(np.prod(values.shape[1:])),
-        "classes": number,
+        "count": count,
+        "size": int(np.prod(shape)),
+        "classes": sizes,
         "representation": "native" if is_complex else "pixels",
     }
     return comments, source, facts
 
 
-def _roles(headers: dict[str, ArrayHeader], file: Path) -> tuple[str, str | None]:
-    """The names of samples and of labels: the largest array of numbers, and one by its name."""
+def _samples_key(headers: dict[str, ArrayHeader], file: Path, wanted: str | None) -> str:
+    """The name of the samples: the one that is wanted, a known one, or that of the largest."""
     numbers = {
         key: header
         for key, header in headers.items()
         if header.dtype.kind in "biufc" and len(header.shape) > 1 and header.shape[0] > 0
     }
+    if wanted is not None:
+        return wanted
+    faults = [header.fault for header in headers.values() if header.fault]
+    if faults and len(faults) == len(headers):
+        raise InputError(faults[0])
     if not numbers:
-        held = ", ".join(f"{key} {h.shape}" for key, h in headers.items()) or "nothing"
+        held = ", ".join(f"{key} {header.shape}" for key, header in headers.items()) or "nothing"
         raise InputError(
             f"{file} holds no samples ({held}): these are numbers, stacked along the first axis: "
             "(n, 64) or (n, 28, 28)."
         )
-    samples = max(numbers, key=lambda key: numbers[key].size)
-    count = headers[samples].shape[0]
-    one_each = [
-        key
-        for key, header in headers.items()
-        if key != samples and header.shape in ((count,), (count, 1))
-    ]
-    known = [key for key in one_each if key.lower() in LABELS]
-    named = known or one_each
-    return samples, named[0] if named else None
+    known = [key for key in numbers if key.lower() in SAMPLES]
+    return max(known or numbers, key=lambda key: np.prod(numbers[key].shape))
+
+
+def _label_keys(
+    headers: dict[Path, dict[str, ArrayHeader]],
+    samples: str,
+    wanted: str | None,
+    comments: list[str],
+) -> list[str]:
+    """Arrays that may be the labels; of others that have one value a sample the comments tell."""
+    if wanted is not None:
+        return [wanted]
+    first = next(iter(headers.values()))
+    others = [key for key in first if key != samples and not first[key].fault]
+    for key in others:
+        if key.lower() not in LABELS:
+            one_each = first[key].shape in (first[samples].shape[:1], (first[samples].shape[0], 1))
+            how = f"; if these are the labels: --labels {shlex.quote(key)}" if one_each else ""
+            comments.append(f"not used: {key}{how}")
+    return sorted((key for key in others if key.lower() in LABELS), key=_rank)
+
+
+def _rank(key: str) -> int:
+    return LABELS.index(key.lower())
+
+
+def _class_sizes(files: Sequence[Path], key: str, counts: Sequence[int]) -> dict[Any, int]:
+    """How many samples each class has, by its name.
+
+    Raises:
+        InputError: the arrays of that name are no labels, or one class has too few samples.
+    """
+    parts = []
+    for file, count in zip(files, counts, strict=True):
+        found = read_arrays(file, [key])[key]
+        if _is_one_hot(found):
+            raise InputError(
+                f"{key!r} of {file} holds one column for each class: save its argmax(axis=1)."
+            )
+        parts.append(as_labels(found, count, f"{key!r} of {file}"))
+    classes, names = as_classes(parts, f"{key!r}")
+    sizes = Counter(classes.tolist())
+    rarest = min(sizes, key=sizes.__getitem__)
+    if sizes[rarest] < RAREST:
+        raise InputError(
+            f"{key!r} has {len(names)} classes, and {names[rarest]!r} is that of {sizes[rarest]} "
+            f"samples alone: each should have {RAREST} at least."
+        )
+    return {name: sizes[k] for k, name in enumerate(names)}
+
+
+def _is_one_hot(values: np.ndarray) -> bool:
+    if values.dtype.kind not in "biuf" or values.ndim != 2 or values.shape[1] < 2:
+        return False
+    return bool(np.isin(values, (0, 1)).all() and (values.sum(axis=1) == 1).all())
 
 
 def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
     if len(files) > 1:
         raise InputError("describe takes one folder or archive of recordings at a time.")
-    from scipy.io import wavfile
-
     recordings = read_recordings(files[0])
     sizes, rates = [], []
     for name, content in recordings.items():
-        read_wav(content, name, 8000, 16)  # refuses what is none
-        rate, values = wavfile.read(io.BytesIO(content))
+        rate, values = decode_wav(content, name)
         rates.append(rate)
         sizes.append(len(values) / rate)
     rate = min(max(set(rates), key=rates.count), 16000)
@@ -191,32 +284,32 @@ def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], di
         f"kept of each: {length / rate:.2f} s from its start, "
         f"{sum(s * rate <= length for s in sizes):,} whole ones",
     ]
-    number = 0
     source: dict[str, Any] = {"kind": "wav", "files": [str(files[0])], "rate": int(rate)}
     source["length"] = length
+    classes: dict[str, int] = {}
     if label is not None:
-        pattern, number = label
-        source["label"] = pattern
-        comments.append(f"labels by their names: {number} classes, as in {names[0]}")
+        source["label"], classes = label
+        comments.append(f"labels by their names: {len(classes)} classes, as in {names[0]}")
     else:
         comments.append("without labels: what needs an oracle is left out")
     source["count"] = len(names)
     facts = {
         "count": len(names),
         "size": 2 * length,
-        "classes": number,
+        "classes": classes,
         "representation": "stft",
     }
     return comments, source, facts
 
 
-def _label(names: Sequence[str]) -> tuple[str, int] | None:
-    """The pattern by which names have a label, folder or first part, and the number of labels."""
+def _label(names: Sequence[str]) -> tuple[str, dict[str, int]] | None:
+    """The pattern by which names have a label, folder or first part, and the sizes of classes."""
     for pattern in (r"([^/]+)/[^/]*$", r"^([^_\-.]+)[_\-]"):
         found = [re.search(pattern, name) for name in names]
-        labels = [match[1] for match in found if match is not None]
-        if len(labels) == len(names) and 2 <= len(set(labels)) <= min(256, len(names) // 10):
-            return pattern, len(set(labels))
+        sizes = Counter(match[1] for match in found if match is not None)
+        all_named = sizes.total() == len(names)
+        if all_named and 2 <= len(sizes) <= CLASSES and min(sizes.values()) >= RAREST:
+            return pattern, dict(sizes)
     return None
 
 
@@ -233,7 +326,7 @@ def _settings(facts: dict[str, Any]) -> dict[str, Any]:
     if not facts["classes"]:
         del split["oracle"]
     train = count - sum(split.values())
-    batch = 64 if train < 5_000 else 128
+    batch = min(64 if train < 5_000 else 128, train)
     # About 3,000 steps: enough for sets of a few thousand, and minutes at most for larger ones.
     epochs = int(np.clip(round(3_000 * batch / train), 10, 150))
     warmup = max(1, epochs // 5)
@@ -244,7 +337,8 @@ def _settings(facts: dict[str, Any]) -> dict[str, Any]:
         settings["stft"] = dict(STFT)
     settings["split"] = split | {"seed": 0}
     if facts["classes"]:
-        gate = round(min(0.5, 2 / facts["classes"]), 2)
+        # A fifth of the way from naming the largest class, whatever is seen, to no error.
+        gate = round(0.8 * max(facts["classes"].values()) / count + 0.2, 2)
         settings["oracle"] = {"epochs": 60 if train < 5_000 else 20, "noise": 0.1}
         settings["oracle"] |= {"minimum_accuracy": gate, "seed": 0}
     settings["model"] = {"latent_dim": min(latent_dim, size), "width": width, "depth": 2}

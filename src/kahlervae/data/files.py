@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,16 +10,15 @@ from urllib.parse import urljoin, urlsplit
 
 from kahlervae.data.idx import size_limit
 from kahlervae.errors import InputError
+from kahlervae.places import paths_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["FOLDERS", "DataFile", "data_files", "find", "folders", "locate"]
+__all__ = ["DataFile", "data_files", "find", "locate"]
 
 log = logging.getLogger(__name__)
 
-FOLDERS = "KAHLERVAE_DATA"
-"""Environment variable with the folders of data files, separated as in PATH."""
 RETRIES = 2
 """How often a download is tried again at each address."""
 TIMEOUT = 30
@@ -53,12 +51,6 @@ def data_files(source: Mapping[str, Any]) -> Iterator[tuple[DataFile, DataFile]]
             DataFile(**part["images"], shape=(part["count"], *source["image_shape"])),
             DataFile(**part["labels"], shape=(part["count"],)),
         )
-
-
-def folders() -> list[Path]:
-    """The folders in which data sets are looked for, ``data`` unless the environment names some."""
-    named = [Path(folder) for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
-    return named or [Path("data")]
 
 
 def locate(
@@ -110,8 +102,7 @@ def find(
     Raises:
         InputError: it is nowhere, or has another checksum.
     """
-    nearby = {Path(address).name for address in addresses} - {name}
-    paths = [Path(name), *(place / other for place in places for other in (name, *sorted(nearby)))]
+    paths = paths_of(name, places, addresses)
     for path in paths:
         try:
             if path.exists():
@@ -128,7 +119,7 @@ def find(
             reason = f"it cannot be downloaded: {error}"
     listed = " or ".join(dict.fromkeys(map(str, paths)))
     raise InputError(
-        f"{dataset} lacks {name} ({reason}): put it at {listed}, or correct its name in `files`."
+        f"{dataset} lacks {name} ({reason}): put it at {listed}, or correct its name in the entry."
     )
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from kahlervae.errors import InputError, out_of_memory
+from kahlervae.places import wav_files
 
-__all__ = ["digest", "label_of", "read_recordings", "read_wav"]
+__all__ = ["decode_wav", "digest", "label_of", "read_recordings", "read_wav"]
 
 LARGEST = 2**26
 """Bytes of one recording, at most: 64 MiB, half an hour at 16 kHz."""
@@ -35,7 +36,8 @@ def read_recordings(path: Path, within: str = "") -> dict[str, bytes]:
             and go by their own names alone.
 
     Raises:
-        InputError: it cannot be read, holds no WAV file, or more than may be.
+        InputError: it cannot be read, holds no WAV file or more than may be, one that is a link to
+            nothing, or two of one name.
     """
     try:
         if path.is_dir():
@@ -45,10 +47,11 @@ def read_recordings(path: Path, within: str = "") -> dict[str, bytes]:
         elif path.is_file() and tarfile.is_tarfile(path):
             members = _in_tar(path)
         else:
-            raise InputError(
-                f"{path} is no folder, zip or tar archive: put the recordings there or correct the "
-                "name."
-            )
+            what = "no folder, zip or tar archive of recordings" if path.exists() else "not there"
+            do = "put the recordings there or correct the name"
+            if path.suffix.lower() == ".wav":
+                do = "name the folder that the recordings lie in"
+            raise InputError(f"{path} is {what}: {do}.")
         found: dict[str, bytes] = {}
         total = 0
         for name, content in members:
@@ -56,11 +59,13 @@ def read_recordings(path: Path, within: str = "") -> dict[str, bytes]:
             if within and path.is_file():
                 if place.parent.name != within:
                     continue
-                name = place.name
+                place = PurePosixPath(place.name)
+            if str(place) in found:
+                raise InputError(f"{path} holds two recordings of the name {place}: rename one.")
             total += len(content)
             if total > ALL or len(found) >= MOST:
                 raise InputError(f"{path} holds more than {MOST:,} recordings or {ALL:,} bytes.")
-            found[name] = content
+            found[str(place)] = content
     except InputError:
         raise
     except Exception as error:
@@ -85,11 +90,12 @@ def _limited(size: int, name: str) -> int:
 
 
 def _in_folder(path: Path) -> Iterator[tuple[str, bytes]]:
-    for file in sorted(path.rglob("*")):
+    for file in wav_files(path):
         name = file.relative_to(path).as_posix()
-        if file.is_file() and _is_wav(name):
-            _limited(file.stat().st_size, name)
-            yield name, file.read_bytes()
+        if not file.is_file():
+            raise InputError(f"{file} is a link to nothing: remove it, or put the recording there.")
+        _limited(file.stat().st_size, name)
+        yield name, file.read_bytes()
 
 
 def _in_zip(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -108,7 +114,11 @@ def _in_tar(path: Path) -> Iterator[tuple[str, bytes]]:
             unpacked += max(member.size, 0)
             if unpacked > ALL:
                 raise InputError(f"{path} unpacks to more than {ALL:,} bytes.")
-            if member.isreg() and _is_wav(member.name):
+            if _is_wav(member.name) and not member.isdir():
+                if not member.isreg():
+                    raise InputError(
+                        f"{member.name} of {path} is a link: pack the recordings themselves."
+                    )
                 _limited(member.size, member.name)
                 file = archive.extractfile(member)
                 assert file is not None
@@ -132,45 +142,20 @@ def digest(recordings: Mapping[str, bytes]) -> str:
 def read_wav(content: bytes, name: str, rate: int, length: int) -> Float[np.ndarray, " length"]:
     """One recording at a rate, in [−1, 1], from its start: cropped, or padded with silence.
 
-    Channels are averaged; another rate is changed by a polyphase filter.
+    Another rate is changed by a polyphase filter.
 
     Args:
-        content: of the file: PCM of 8, 16, 24 or 32 bits, or floating point.
+        content: of the file, see :func:`decode_wav`.
         name: names it in sentences.
         rate: values a second.
         length: values.
 
     Raises:
-        InputError: it is damaged, empty, of another kind, or holds what is not finite.
+        InputError: as :func:`decode_wav`.
     """
-    from scipy.io import wavfile
     from scipy.signal import resample_poly
 
-    try:
-        with warnings.catch_warnings():
-            # Of chunks that are unknown or cut off.
-            warnings.simplefilter("error", wavfile.WavFileWarning)
-            warnings.filterwarnings(
-                "ignore", message="Chunk .* not understood", category=wavfile.WavFileWarning
-            )
-            found, values = wavfile.read(io.BytesIO(content))
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
-        raise InputError(
-            f"{name} is not a readable WAV file ({reason}): it is truncated, damaged or compressed."
-        ) from error
-    if values.size == 0:
-        raise InputError(f"{name} holds no sound: leave it out.")
-    if _is_cut_off(content):
-        raise InputError(f"{name} ends before its header says: it is truncated, get it anew.")
-    if not 1000 <= found <= 1_000_000:
-        raise InputError(f"{name} says that it has {found} values a second: it is damaged.")
-    scaled = _scaled(values)
-    if not np.isfinite(scaled).all():
-        raise InputError(f"{name} holds values that are not finite: leave it out.")
-    mono = scaled.mean(axis=1) if scaled.ndim == 2 else scaled
+    found, mono = decode_wav(content, name)
     if found != rate:
         # No more than is kept, with what the filter reaches over.
         mono = resample_poly(mono[: (length + rate) * found // rate + 1], rate, found)
@@ -178,15 +163,68 @@ def read_wav(content: bytes, name: str, rate: int, length: int) -> Float[np.ndar
     return np.pad(kept, (0, length - len(kept)))
 
 
-def _is_cut_off(content: bytes) -> bool:
-    """Whether the chunk of the values claims more bytes than there are; a stream says 2³² − 1."""
+def decode_wav(content: bytes, name: str) -> tuple[int, Float[np.ndarray, " values"]]:
+    """Values a second of a recording, and its values in [−1, 1], averaged over channels.
+
+    Args:
+        content: of the file: PCM of 8, 16, 24 or 32 bits, or floating point of 32 or 64.
+        name: names it in sentences.
+
+    Raises:
+        InputError: it is damaged, empty, of another kind, or holds what is not finite.
+    """
+    from scipy.io import wavfile
+
+    content, cut_off = _whole(content)
+    try:
+        with warnings.catch_warnings():
+            # Of chunks that are unknown or cut off.
+            warnings.simplefilter("error", wavfile.WavFileWarning)
+            warnings.filterwarnings(
+                "ignore", message="Chunk .* not understood", category=wavfile.WavFileWarning
+            )
+            rate, values = wavfile.read(io.BytesIO(content))
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        # Of other errors the words are about scipy's own variables.
+        told = str(error) if isinstance(error, ValueError | Warning) else "its header is wrong"
+        reason = told.strip().partition("\n")[0][:200]
+        raise InputError(
+            f"{name} is not a readable WAV file ({reason}): it is truncated, damaged or compressed."
+        ) from error
+    if values.size == 0:
+        raise InputError(f"{name} holds no sound: leave it out.")
+    if cut_off:
+        raise InputError(f"{name} ends before its header says: it is truncated, get it anew.")
+    if not 1000 <= rate <= 1_000_000:
+        raise InputError(f"{name} says that it has {rate} values a second: it is damaged.")
+    scaled = _scaled(values)
+    if not np.isfinite(scaled).all():
+        raise InputError(f"{name} holds values that are not finite: leave it out.")
+    mono = scaled.mean(axis=1) if scaled.ndim == 2 else scaled
+    if scaled.any() and not mono.any():
+        raise InputError(f"{name} has channels that cancel each other: keep one of them.")
+    return rate, mono
+
+
+STREAMED = 2**32 - 1
+"""What the header of a recording that came through a pipe says of its size."""
+
+
+def _whole(content: bytes) -> tuple[bytes, bool]:
+    """A file whose header says how many values there are, and whether there are fewer than that."""
     at = 12
     while content[:4] == b"RIFF" and at + 8 <= len(content):
         (size,) = struct.unpack("<I", content[at + 4 : at + 8])
+        rest = len(content) - at - 8
         if content[at : at + 4] == b"data":
-            return size != 2**32 - 1 and at + 8 + size > len(content)
+            if size != STREAMED:
+                return content, size > rest
+            both = struct.pack("<I", len(content) - 8), struct.pack("<I", rest)
+            return content[:4] + both[0] + content[8 : at + 4] + both[1] + content[at + 8 :], False
         at += 8 + size + size % 2
-    return False
+    return content, False
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

@@ -4,6 +4,8 @@ A path is a decoded line x(t) = decode((1 − t) z₀ + t z₁), t = 0, 1/T, ...
 no number of smoothness is read without sharpness.
 """
 
+import math
+
 import torch
 from jaxtyping import Complex, Float, Int, Num
 from torch import Tensor
@@ -131,9 +133,12 @@ def total_variation(views: Num[Tensor, "n *view"]) -> float:
     r"""Mean total variation :math:`\sum_k \sum |\partial_k x|` along the axes k, anisotropic.
 
     Of three or more axes the last one holds channels, which have no order. The ratio to that of
-    real data is the sharpness: below 1 blurred, above 1 sharper than real.
+    real data is the sharpness: below 1 blurred, above 1 sharper than real. NaN where no axis has
+    neighbours, as of single numbers.
     """
     x = views.to(torch.complex128) if views.is_complex() else views.double()
     axes = tuple(range(1, x.dim()))
     along = axes if len(axes) < 3 else axes[:-1]
+    if all(x.shape[k] == 1 for k in along):
+        return math.nan
     return torch.stack([x.diff(dim=k).abs().sum(axes) for k in along]).sum(0).mean().item()

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -50,6 +51,7 @@ INK = mpl.colormaps["gray_r"].with_extremes(bad="white")
 
 Held = dict[str, tuple[dict[str, np.ndarray], dict[str, str]]]
 """By variant, arrays and identity of a model."""
+Key = TypeVar("Key")
 Line = tuple[str, int, Held]
 """Title of a latent line, its number within its group, and the models of the group."""
 
@@ -77,7 +79,11 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
 
 def show(axes: Axes, images: np.ndarray, columns: int, labels: Sequence[str] = ()) -> None:
     """Draw views of any shape, tiled, with a label for each row of tiles."""
-    drawn = pictures(images)
+    _draw(axes, pictures(images), columns, labels)
+
+
+def _draw(axes: Axes, drawn: np.ndarray, columns: int, labels: Sequence[str] = ()) -> None:
+    """As :func:`show`, of pictures."""
     height, width = drawn.shape[1:3]
     sheet = tile(drawn, columns)
     # Gaps between colours have to be white by themselves.
@@ -90,6 +96,15 @@ def show(axes: Axes, images: np.ndarray, columns: int, labels: Sequence[str] = (
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
+
+
+def _alike(views: Mapping[Key, np.ndarray]) -> dict[Key, np.ndarray]:
+    """Pictures of several views of one data set, all on one scale."""
+    if not views:
+        return {}
+    drawn = pictures(np.concatenate(list(views.values())))
+    ends = np.cumsum([len(part) for part in views.values()])
+    return dict(zip(views, np.split(drawn, ends[:-1]), strict=True))
 
 
 def models(inputs: Sequence[Path], names: Sequence[str]) -> dict[tuple[str, ...], Held]:
@@ -234,10 +249,20 @@ def sample_sheets(inputs: Sequence[Path]) -> Figure:
         height=len(rows) * (width - 0.3) / max(len(keys), 4) + 0.6,
     )
     figure.set_layout_engine("compressed", wspace=0.08, hspace=0.08)
+    drawn: dict[tuple, np.ndarray] = {}
+    for group in sheets:
+        drawn |= _alike(
+            {
+                (group, variant, key): content[key][: across**2]
+                for own, variant, content in rows
+                for key in keys
+                if own == group and key in content
+            }
+        )
     for (group, variant, content), line in zip(rows, axes, strict=True):
         for key, ax in zip(keys, line, strict=True):
             if key in content:
-                show(ax, content[key][: across**2], across)
+                _draw(ax, drawn[group, variant, key], across)
             else:
                 ax.text(0.5, 0.5, "not sampled", ha="center", va="center", color="#666666")
                 ax.set(xticks=[], yticks=[], box_aspect=1)
@@ -258,10 +283,10 @@ def flagged(inputs: Sequence[Path]) -> Figure:
     distance only, by predictive entropy only, by both, by neither. Models with fewer samplers than
     others are left out.
     """
-    pictures = models(inputs, [])
+    galleries = models(inputs, [])
     rows = [
         (group, variant, key, content)
-        for group, held in pictures.items()
+        for group, held in galleries.items()
         for variant, (content, _) in held.items()
         for key in _flagged_keys(content)
     ]
@@ -275,13 +300,26 @@ def flagged(inputs: Sequence[Path]) -> Figure:
         len(rows), len(FLAGGED), width=width, height=len(rows) * (width - 1.2) / 10.7 + 0.3
     )
     figure.set_layout_engine("compressed", wspace=0.04, hspace=0.04)
+    drawn: dict[tuple, np.ndarray] = {}
+    for group in galleries:
+        drawn |= _alike(
+            {
+                (group, variant, name, key): content[f"images/{name}/{key}"]
+                for own, variant, key, content in rows
+                for name in FLAGGED
+                if own == group
+            }
+        )
     for i, (line, (group, variant, key, content)) in enumerate(zip(axes, rows, strict=True)):
         for ax, (name, title) in zip(line, FLAGGED.items(), strict=True):
-            images, share = content[f"images/{name}/{key}"], content[f"share/{name}/{key}"]
+            images, share = drawn[group, variant, name, key], content[f"share/{name}/{key}"]
             blanks = np.full((2 * across - len(images), *images.shape[1:]), np.nan)
-            show(ax, np.concatenate([images, blanks]), across)
+            _draw(ax, np.concatenate([images, blanks]), across)
             ax.set_title(f"{title}\n{share:.1%}" if i == 0 else f"{share:.1%}", pad=2)
-        names = [", ".join(group)] * (len(pictures) > 1) + [VARIANTS[variant].label, key_label(key)]
+        names = [", ".join(group)] * (len(galleries) > 1) + [
+            VARIANTS[variant].label,
+            key_label(key),
+        ]
         line[0].set_ylabel("\n".join(names), rotation=0, ha="right", va="center", fontsize=6)
     return figure
 

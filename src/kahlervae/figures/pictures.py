@@ -2,7 +2,7 @@
 
 Pictures of two axes are shown as they are, in shades or in colour; complex ones with the phase as
 hue and the modulus as its strength; vectors and series as lines, complex ones as a line of the
-modulus above dots of the phase.
+modulus above dots of the phase, in a frame.
 """
 
 import math
@@ -17,6 +17,8 @@ SIDE = 64
 """Side of the picture of a line."""
 BROAD = 3
 """From how many times as high as wide on, or the reverse, a picture gets broad pixels."""
+FRAME = 0.2
+"""Darkness of the frame of lines, without which neighbours would run into each other."""
 PHASE = 0.3
 """Share of the height that the phase of a complex series takes."""
 
@@ -43,6 +45,10 @@ def pictures(views: Num[np.ndarray, "n *view"]) -> Float[np.ndarray, "n height w
         views = views[..., :3]
     shown = _hues(views) if np.iscomplexobj(views) else _scaled(views)
     height, width = shown.shape[1:3]
+    if len(shape) == 2 and not np.iscomplexobj(views) and min(height, width) > 2:
+        seen = np.nanmax(shown.reshape(len(shown), -1), axis=1, initial=0) > FRAME
+        nothing = np.isfinite(shown).all(axis=(1, 2)) & ~seen  # as silence, white on white
+        shown = np.where(nothing[:, None, None], 1 - _framed(1 - shown), shown)
     down, across = max(1, width // height), max(1, height // width)
     if max(down, across) < BROAD:
         return shown
@@ -81,7 +87,15 @@ def _line(views: Float[np.ndarray, "n length"]) -> Float[np.ndarray, "n side sid
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
-    return _traced(views, low, high, SIDE)
+    return 1 - _framed(1 - _traced(views, low, high, SIDE))
+
+
+def _framed(light: Float[np.ndarray, "n *shape"]) -> Float[np.ndarray, "n *shape"]:
+    """Pictures with a frame of one pixel, which is behind what is drawn."""
+    edges = (slice(None), [0, -1]), (slice(None), slice(None), [0, -1])
+    for edge in edges:
+        light[edge] = np.minimum(light[edge], 1 - FRAME)
+    return light
 
 
 def _complex_line(views: Num[np.ndarray, "n length"]) -> Float[np.ndarray, "n side side 3"]:
@@ -100,6 +114,7 @@ def _complex_line(views: Num[np.ndarray, "n length"]) -> Float[np.ndarray, "n si
     samples, columns = np.indices(rows.shape)
     for thick in (0, 1):
         picture[samples, rows - thick, columns] = colours
+    picture = _framed(picture)
     picture[~np.isfinite(modulus).all(axis=1)] = np.nan
     return picture
 

@@ -306,8 +306,14 @@ def sizes(tensors: Mapping[str, Tensor], name: str, count: int) -> tuple[int, ..
 
 
 def inverse_and_log_det(metric: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """(g + εI)⁻¹ and log det(g + εI), NaN where not definite."""
+    """(g + εI)⁻¹ and log det(g + εI); where it is not definite, 1 and NaN.
+
+    Example:
+        >>> inverse_and_log_det(torch.stack([torch.eye(2), -torch.eye(2)]), 1.0)[1]
+        tensor([1.3863,    nan])
+    """
     eye = torch.eye(metric.shape[-1], dtype=metric.dtype, device=metric.device)
     root, failed = torch.linalg.cholesky_ex(metric + epsilon * eye)
+    root = torch.where((failed > 0)[..., None, None], eye, root)
     values = 2 * root.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
     return torch.cholesky_inverse(root), values.masked_fill(failed > 0, torch.nan)

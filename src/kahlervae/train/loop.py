@@ -2,13 +2,13 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from jaxtyping import Num
+from jaxtyping import Int64, Num
 from torch import Tensor
 
 from kahlervae.data import Split
@@ -82,9 +82,8 @@ def train(
         for epoch in range(len(history) + 1, options["epochs"] + 1):
             rows = []
             _set_rate(optimiser, options, epoch)
-            for index in torch.randperm(len(samples), generator=stream).split(
-                options["batch_size"]
-            ):
+            order = torch.randperm(len(samples), generator=stream)
+            for index in _batches(order, options["batch_size"]):
                 terms = take_step(
                     objective, optimiser, samples[index], epoch, stream, options["gradient_clip"]
                 )
@@ -98,6 +97,13 @@ def train(
                 state.save(history)
     table = pd.DataFrame(history).astype({"epoch": int}).reindex(columns=HISTORY)
     return model.eval().requires_grad_(False), identified(table, identity)
+
+
+def _batches(order: Int64[Tensor, " n"], size: int) -> Sequence[Int64[Tensor, " batch"]]:
+    """Batches of that size, without a last one of a single sample: it has no variance."""
+    batches = order.split(size)
+    alone = size > 1 and len(batches) > 1 and len(batches[-1]) == 1
+    return batches[:-1] if alone else batches
 
 
 def take_step(
