@@ -53,17 +53,16 @@ def join_posteriors(
     first, second = smoothness.pairs(len(means), settings["count"], random)
     start, end, steps = means[first], means[second], settings["steps"]
     metric = _regularised(potential, settings["epsilon"])
-    curves = {
-        "straight": smoothness.latent_lines(start, end, steps),
-        "geodesic": geodesics(metric, start, end, steps, settings["points"]),
-    }
-    if not all(curve_energy(metric, curve).isfinite().all() for curve in curves.values()):
-        identity = f"{model.identity['variant']} (seed {model.identity['seed']})"
-        raise InputError(
-            f"the metric of the potential of {identity} is not finite along curves: fit it again "
-            "with a lower geometry.potential.learning_rate."
-        )
-    return curves
+    straight = smoothness.latent_lines(start, end, steps)
+    if curve_energy(metric, straight).isfinite().all():
+        geodesic = geodesics(metric, start, end, steps, settings["points"])
+        if curve_energy(metric, geodesic).isfinite().all():
+            return {"straight": straight, "geodesic": geodesic}
+    identity = f"{model.identity['variant']} (seed {model.identity['seed']})"
+    raise InputError(
+        f"the metric of the potential of {identity} is not finite along curves: fit it again with "
+        "a lower geometry.potential.learning_rate."
+    )
 
 
 @torch.no_grad()
