@@ -196,12 +196,16 @@ def compact(settings):
     return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
-def files_of(dataset):
-    """Files that a data set is read from: those that are there, and those that are made."""
+def examples(source):
+    """Of the files of a data set those that the workflow makes itself."""
     made = f"{config['results']}/examples/"
-    named = SOURCES[dataset].get("files", [])
-    examples = [name for name in named if str(name).startswith(made)]
-    return list(dict.fromkeys([*examples, *LOCAL[dataset]]))
+    return [name for name in source.get("files", []) if str(name).startswith(made)]
+
+
+def local_data(wildcards):
+    """The files that decide what a data set is, but for what is made."""
+    made = examples(SOURCES[wildcards.dataset])
+    return [nearby(file) for file in LOCAL[wildcards.dataset] if file not in made]
 
 
 def data_settings(wildcards, input):

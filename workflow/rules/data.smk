@@ -21,7 +21,8 @@ rule example:
 rule data:
     """The samples of a data set, split by seed, and a record of what they are."""
     input:
-        files=lambda wildcards: files_of(wildcards.dataset),
+        examples=lambda wildcards: examples(SOURCES[wildcards.dataset]),
+        files=local_data,
         code=code("data"),
     output:
         data="<results>/{dataset}/data.safetensors",
