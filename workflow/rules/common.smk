@@ -137,6 +137,22 @@ def of_models(name, models=MODELS, seeds=config["seeds"]):
     ]
 
 
+def of_all_seeds(name):
+    """That file of all models of a variant."""
+
+    def files(wildcards):
+        return of_models(
+            name,
+            [
+                model
+                for model in METRIC
+                if all(model[key] == value for key, value in wildcards.items())
+            ],
+        )
+
+    return files
+
+
 def of_oracles(suffix, datasets=LABELLED):
     """The file with that suffix of every oracle of those data sets that have labels."""
     return [

@@ -118,22 +118,6 @@ rule geodesics:
         " --out {output.scores:q} --curves {output.curves:q} > {log:q} 2>&1"
 
 
-def of_all_seeds(name):
-    """That file of all models of a variant."""
-
-    def files(wildcards):
-        return of_models(
-            name,
-            [
-                model
-                for model in METRIC
-                if all(model[key] == value for key, value in wildcards.items())
-            ],
-        )
-
-    return files
-
-
 rule distances:
     """Distances by each metric: against exact ones, across seeds, and as neighbours with few labels."""
     input:
