@@ -106,7 +106,7 @@ POTENTIALS = {
     "fitted": Look("fitted potential", "#332288", "o"),
     "posterior": Look("posterior potential", "#AA4499", "s"),
     "constant": Look("best constant metric", "#888888", "x"),
-    "anchors": Look("exact metrics of 256 anchors", "#44AA99", "v"),
+    "anchors": Look("exact metrics of anchors", "#60A8F0", "v"),
     "log_partition": Look("log-partition function", "#DDAA33", "+"),
     "hermitian": Look("any Hermitian metric (control)", "#117733", "^"),
 }
