@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from scipy import stats
 
 from kahlervae.figures.images import tile
@@ -14,6 +15,8 @@ from kahlervae.figures.style import (
     VARIANTS,
     VERDICTS,
     half_weight,
+    handle,
+    legend,
     mean_interval,
 )
 
@@ -61,6 +64,17 @@ def test_markers_and_lines_say_the_same_as_colours(looks):
     assert len({look.marker for look in looks.values()}) == len(looks)
     if looks is VARIANTS:
         assert len({str(look.line) for look in looks.values()}) == len(looks)
+
+
+@pytest.mark.parametrize("width", [4, 7, 20])
+def test_a_legend_stays_within_its_figure(width):
+    figure = Figure(figsize=(width, 3))
+    looks = [*POTENTIALS.values()]
+    legend(figure, [handle(look) for look in looks], [handle(look) for look in SAMPLERS.values()])
+    (box,) = figure.legends
+    assert box.get_window_extent().width <= figure.bbox.width
+    labels = [text.get_text() for text in box.get_texts() if text.get_text().strip()]
+    assert sorted(labels) == sorted(look.label for look in [*looks, *SAMPLERS.values()])
 
 
 def test_interval_is_the_one_of_the_t_test():

@@ -347,16 +347,20 @@ def counted(count: int, noun: str) -> str:
 
 
 def legend(figure: Figure, *rows: Sequence[Line2D], title: str = "") -> None:
-    """A legend below the panels; every sequence of handles gets its own row."""
-    columns = max(map(len, rows))
-    filler = Line2D([], [], linestyle="none", label=" ")
-    padded = [[*row, *[filler] * (columns - len(row))] for row in rows]
-    figure.legend(
-        handles=[row[column] for column in range(columns) for row in padded],
-        loc="outside lower center",
-        ncols=columns,
-        title=title,
-    )
+    """A legend below the panels, within the figure; every sequence of handles begins a row."""
+    for columns in range(max(map(len, rows)), 0, -1):
+        lines = [row[k : k + columns] for row in rows for k in range(0, len(row), columns)]
+        filler = Line2D([], [], linestyle="none", label=" ")
+        padded = [[*line, *[filler] * (columns - len(line))] for line in lines]
+        box = figure.legend(
+            handles=[line[column] for column in range(columns) for line in padded],
+            loc="outside lower center",
+            ncols=columns,
+            title=title,
+        )
+        if columns == 1 or box.get_window_extent().width <= figure.bbox.width:
+            return
+        box.remove()
 
 
 def handle(look: Look, *, line: bool = False, **changes: Any) -> Line2D:
