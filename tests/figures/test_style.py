@@ -3,11 +3,13 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import stats
 
+from kahlervae.evaluate import UNJUDGED
 from kahlervae.figures.images import tile
 from kahlervae.figures.style import (
     POTENTIALS,
@@ -16,6 +18,7 @@ from kahlervae.figures.style import (
     VERDICTS,
     half_weight,
     handle,
+    judged_by,
     legend,
     mean_interval,
 )
@@ -75,6 +78,12 @@ def test_a_legend_stays_within_its_figure(width):
     assert box.get_window_extent().width <= figure.bbox.width
     labels = [text.get_text() for text in box.get_texts() if text.get_text().strip()]
     assert sorted(labels) == sorted(look.label for look in [*looks, *SAMPLERS.values()])
+
+
+def test_who_judged_is_said():
+    frame = pd.DataFrame({"oracle": ["mlp", "cnn", "mlp"]})
+    assert judged_by(frame) == "mean of 2 oracles"
+    assert judged_by(frame.assign(oracle=UNJUDGED)) == "no oracle"
 
 
 def test_interval_is_the_one_of_the_t_test():

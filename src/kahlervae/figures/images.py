@@ -23,10 +23,10 @@ from kahlervae.figures.style import (
     arrays,
     blank,
     canvas,
-    count_oracles,
     counted,
     grouped,
     half_weight,
+    judged_by,
     ordered,
     say_left_out,
     seeds,
@@ -435,7 +435,7 @@ def geodesics(inputs: Sequence[Path]) -> Figure:
                 ax.set_title(group, loc="left")
     count = frame["seed"].nunique()
     figure.supxlabel(
-        f"points: {counted(count, 'seed')}, mean of {count_oracles(frame)};"
+        f"points: {counted(count, 'seed')}, {judged_by(frame)};"
         f" bars: {summary(count)}; Δ: geodesic minus straight; dashed: no difference",
         fontsize=6.5,
     )

@@ -20,11 +20,11 @@ from kahlervae.figures.style import (
     VERDICTS,
     Look,
     canvas,
-    count_oracles,
     counted,
     dodged,
     grouped,
     handle,
+    judged_by,
     legend,
     mean_interval,
     ordered,
@@ -141,7 +141,7 @@ def smoothness(inputs: Sequence[Path]) -> Figure:
         [handle(ENDPOINTS[name]) for name in kinds],
         title=(
             f"points: {counted(seeds, 'seed')}, "
-            f"mean of {count_oracles(frame)}; "
+            f"{judged_by(frame)}; "
             f"bars: {summary(seeds)}; dashed: real data"
         ),
     )
@@ -195,7 +195,7 @@ def strengths(inputs: Sequence[Path]) -> Figure:
             *(handle(VARIANTS[name]) for name in variants),
             handle(Look("chosen", "#222222", "o"), fillstyle="none", markersize=9),
         ],
-        title=f"one model a point; scores: mean of {count_oracles(frame)}",
+        title=f"one model a point; scores: {judged_by(frame)}",
     )
     return figure
 
@@ -289,7 +289,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
         entries[half:],
         title=(
             f"{summary(seeds)} over {counted(seeds, 'seed')}, "
-            f"mean of {count_oracles(frame)}; lower right is better"
+            f"{judged_by(frame)}; lower right is better"
         ),
     )
     return figure

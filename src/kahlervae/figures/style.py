@@ -39,12 +39,12 @@ __all__ = [
     "arrays",
     "blank",
     "canvas",
-    "count_oracles",
     "counted",
     "dodged",
     "grouped",
     "half_weight",
     "handle",
+    "judged_by",
     "legend",
     "mean_interval",
     "ordered",
@@ -325,9 +325,10 @@ def say_left_out(ax: Axes, values: "pd.Series[float]") -> None:
         ax.set_yticks([])
 
 
-def count_oracles(frame: pd.DataFrame) -> str:
-    """``2 oracles``: of those that judged anything."""
-    return counted(frame.loc[frame["oracle"] != UNJUDGED, "oracle"].nunique(), "oracle")
+def judged_by(frame: pd.DataFrame) -> str:
+    """``mean of 2 oracles``, of those that judged anything; ``no oracle``."""
+    count = frame.loc[frame["oracle"] != UNJUDGED, "oracle"].nunique()
+    return f"mean of {counted(count, 'oracle')}" if count else "no oracle"
 
 
 def half_weight(alphas: Iterable[float]) -> float:
