@@ -420,6 +420,20 @@ def test_behind_complexify_all_is_seen_as_well():
         fisher_metric(complexify(lambda u: dist.Normal(u.detach(), 1.0)), Z)
 
 
+def test_a_recurrent_decoder_in_single_precision_needs_no_gradients():
+    torch.manual_seed(0)
+    lstm = nn.LSTM(4, 5, batch_first=True).requires_grad_(False)
+
+    def decoder(z, lstm=lstm):
+        return dist.Normal(lstm(torch.cat([z.real, z.imag], 1)[:, None])[0], 1.0)
+
+    double = nn.LSTM(4, 5, batch_first=True).double()
+    double.load_state_dict(lstm.state_dict())
+    expected = fisher_metric(lambda z: decoder(z, double), Z)
+    found = fisher_metric(decoder, Z.to(torch.complex64))
+    torch.testing.assert_close(found, expected.detach().to(found.dtype), rtol=1e-4, atol=1e-5)
+
+
 def test_places_that_nobody_asks_for_need_no_value():
     """A decoder of the unit ball, and one whose weights grow exponentially."""
 

@@ -236,6 +236,13 @@ def _rrelu(
     return functional.leaky_relu(input, (lower + upper) / 2)
 
 
+@_stands_in_for(torch.lstm)
+def _lstm(*args: Any) -> Any:
+    """Not by the fused kernel, which single precision has where nothing is learned."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        return torch.lstm(*args)
+
+
 @_stands_in_for(functional.glu, torch._C._nn.glu)
 def _glu(x: Tensor, dim: int = -1) -> Tensor:
     value, gate = x.chunk(2, dim)
