@@ -13,7 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
-from kahlervae.geometry.decoder import Decoder, ask, derivatives, examine
+from kahlervae.geometry.decoder import Decoder, ask
+from kahlervae.geometry.derivatives import derivatives
+from kahlervae.geometry.examination import examine
 from kahlervae.geometry.fisher import fisher_form, fisher_metric, restricted_form
 from kahlervae.geometry.information import information, unwrapped
 from kahlervae.geometry.latents import check_latents

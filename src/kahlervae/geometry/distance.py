@@ -18,7 +18,6 @@ Along = Literal["line", "geodesic"]
 """What joins two points: the straight line, or the geodesic next to it."""
 
 
-@torch.no_grad()
 def distance(
     metric: Metric,
     a: Complex[Tensor, "n d"],
@@ -62,17 +61,7 @@ def distance(
     if not len(a):
         return a.real.new_zeros(0)
     check_metric(metric, a)
-    rows = _rows(metric, a, steps, memory)
-    parts = list(zip(a.split(rows), b.split(rows), strict=True))
-    found = gathered(
-        lambda a, b: _length(metric, a, b, along, steps, points, memory), parts, len(a)
-    )
-    if wrong := int((~found.isfinite()).sum()):
-        raise InputError(
-            f"the length of {wrong} of {len(found)} curves is not finite: the metric is not finite "
-            "along them, or not positive semidefinite."
-        )
-    return found
+    return _lengths(metric, a, b, along, steps, points, memory)
 
 
 def distances(
@@ -121,7 +110,9 @@ def distances(
         if symmetric:
             above = first < second
             first, second = first[above], second[above]
-        between = distance(metric, a[first], b[second], along, steps, points, memory)
+            if not len(first):
+                continue
+        between = _lengths(metric, a[first], b[second], along, steps, points, memory)
         found[first, second] = between
         if symmetric:
             found[second, first] = between
@@ -186,6 +177,24 @@ def _check_curve(along: str, steps: int, points: int) -> None:
 
 def _rows(metric: Metric, a: Tensor, steps: int, memory: int) -> int:
     return max(1, memory // (4 * steps * allocated(metric, a[:1])))
+
+
+@torch.no_grad()
+def _lengths(
+    metric: Metric, a: Tensor, b: Tensor, along: Along, steps: int, points: int, memory: int
+) -> Float[Tensor, " n"]:
+    """The distances, of ends and a metric that have been looked at."""
+    rows = _rows(metric, a, steps, memory)
+    parts = list(zip(a.split(rows), b.split(rows), strict=True))
+    found = gathered(
+        lambda a, b: _length(metric, a, b, along, steps, points, memory), parts, len(a)
+    )
+    if wrong := int((~found.isfinite()).sum()):
+        raise InputError(
+            f"the length of {wrong} of {len(found)} curves is not finite: the metric is not finite "
+            "along them, or not positive semidefinite."
+        )
+    return found
 
 
 def _length(

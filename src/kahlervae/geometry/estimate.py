@@ -8,7 +8,8 @@ from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.decoder import Decoder, derivative_memory
+from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.derivatives import derivative_memory
 from kahlervae.geometry.fisher import restricted_form
 from kahlervae.geometry.latents import check_latents, latent_unit
 from kahlervae.geometry.memory import MEMORY

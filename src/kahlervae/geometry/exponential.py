@@ -15,8 +15,9 @@ from torch import Tensor
 from torch import distributions as dist
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.decoder import Decoder, ask, examine, explained
+from kahlervae.geometry.decoder import Decoder, ask, explained
 from kahlervae.geometry.exact import exact
+from kahlervae.geometry.examination import examine
 from kahlervae.geometry.fisher import fisher_metric
 from kahlervae.geometry.information import unwrapped
 from kahlervae.geometry.kahler import relative_size

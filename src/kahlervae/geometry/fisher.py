@@ -7,7 +7,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.decoder import Decoder, derivatives, examine
+from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.derivatives import derivatives
+from kahlervae.geometry.examination import examine
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, gathered
 from kahlervae.geometry.relative_entropy import relative_entropy_form

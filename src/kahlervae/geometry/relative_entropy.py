@@ -4,8 +4,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.decoder import Decoder, ask, examine, explained
+from kahlervae.geometry.decoder import Decoder, ask, explained
 from kahlervae.geometry.exact import exact
+from kahlervae.geometry.examination import examine
 from kahlervae.geometry.information import kl
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.wirtinger import has_pushforward, hermitian_part, real_hessian
