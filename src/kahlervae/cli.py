@@ -355,18 +355,13 @@ def distances(
     data: Data, model: Models, potential: AllPotentials, settings: Settings, out: Out
 ) -> None:
     """Hold distances of one variant, by every metric, against exact ones and across seeds."""
-    from kahlervae.data import load_split
     from kahlervae.evaluate.distances import compare_distances
-    from kahlervae.models import load_model
     from kahlervae.storage import write_table
-    from kahlervae.train.potentials import load_potentials
+    from kahlervae.trained import Trained
 
-    models = [load_model(path) for path in model]
-    potentials = [
-        load_potentials(fitted, vae.latent_dim)
-        for fitted, vae in zip(potential, models, strict=True)
-    ]
-    train, test = (load_split(data, name) for name in ("train", "test"))
+    trained = [Trained(m, data, p) for m, p in zip(model, potential, strict=True)]
+    models, potentials = [t.vae for t in trained], [t.potentials for t in trained]
+    train, test = trained[0].split("train"), trained[0].split("test")
     write_table(out, compare_distances(models, potentials, train, test, settings))
 
 
