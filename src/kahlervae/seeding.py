@@ -32,7 +32,9 @@ def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
     They are drawn on the CPU and moved, so that all devices see the same ones. Complex numbers have
     E|z|² = 1.
     """
-    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+    return torch.randn(
+        like.shape, generator=generator, device=generator.device, dtype=like.dtype
+    ).to(like.device)
 
 
 def uniform(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -40,4 +42,6 @@ def uniform(like: Tensor, generator: torch.Generator) -> Tensor:
 
     They are drawn on the CPU and moved, so that all devices see the same ones.
     """
-    return torch.rand(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+    return torch.rand(
+        like.shape, generator=generator, device=generator.device, dtype=like.dtype
+    ).to(like.device)

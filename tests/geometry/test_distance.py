@@ -112,7 +112,7 @@ def test_bad_input():
         distances(metric, z, z[:, :1])
     with pytest.raises(InputError, match="take 'line' or 'geodesic'"):
         distance(metric, z, z, along="curve")
-    with pytest.raises(InputError, match="take 1 to 3"):
+    with pytest.raises(InputError, match="and more steps than points"):
         distance(metric, z, z, along="geodesic", steps=4, points=4)
     with pytest.raises(InputError, match="0 steps joins nothing"):
         distance(metric, z, z, steps=0)

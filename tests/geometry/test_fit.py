@@ -7,6 +7,7 @@ from geometry.decoders import points
 from kahlervae.errors import InputError
 from kahlervae.geometry import (
     MixturePotential,
+    calibrate_posterior_potential,
     fit_potential,
     polish_potential,
     potential_error,
@@ -136,3 +137,30 @@ def test_an_unknown_kind_is_refused():
     z = disc(10)
     with pytest.raises(InputError, match="take one of mixture, holomorphic"):
         fit_potential(z, fubini_study(z), "neural", {}, 2, 0.1, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"steps": 0}, "0 steps of 16 probes"),
+        ({"batch": 0}, "5 steps of 0 probes"),
+        ({"learning_rate": -1.0}, "positive rate"),
+        ({"size": {"groups": 0, "components": 2}}, "needs 1 or more of groups"),
+    ],
+)
+def test_what_fits_nothing_is_refused(changes, words):
+    z = points(8, 1)
+    metrics = torch.ones(8, 1, 1, dtype=z.dtype)
+    given = {"size": {"groups": 1, "components": 2}, "steps": 5, "learning_rate": 0.1, "batch": 16}
+    with pytest.raises(InputError, match=words):
+        fit_potential(
+            z, metrics, "mixture", generator=torch.Generator().manual_seed(0), **given | changes
+        )
+
+
+def test_one_anchor_has_no_curvature():
+    z = points(4, 1)
+    with pytest.raises(InputError, match="take two anchors"):
+        calibrate_posterior_potential(
+            z[:1], torch.ones(1, 1), z, torch.ones(4, 1, 1, dtype=z.dtype)
+        )

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import mpmath
 import pytest
 import torch
 from geometry.decoders import points
@@ -13,6 +14,7 @@ from kahlervae.geometry import (
     fisher_form,
     fisher_metric,
     fisher_norm,
+    kahler_residual,
     register_fisher,
     relative_entropy_metric,
     relative_error,
@@ -290,3 +292,55 @@ def test_refused_where_it_is_not_known(name):
     for function in (fisher_metric, relative_entropy_metric):
         with pytest.raises(InputError, match=words):
             function(decoder, points(3, 2))
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-3, 0.3, 5.0, 19.9, 20.1, 1e4, 1e8, 1e16])
+def test_large_concentrations_keep_all_digits(size):
+    """Held against fifty digits: trigammas nearly cancel."""
+    mpmath.mp.dps = 50
+    a = mpmath.mpf(size)
+    z = torch.zeros(1, 1, dtype=torch.complex128)
+
+    def trigamma(x):
+        return mpmath.polygamma(1, x)
+
+    def along(decoder):
+        return fisher_form(decoder, z)[0, 0, 0].item()
+
+    gamma = along(lambda z: dist.Gamma(size * z.real.exp(), z.real.exp()))
+    assert gamma == pytest.approx(float(a * a * trigamma(a) - a), rel=1e-12)
+    beta = along(lambda z: dist.Beta(size * z.real.exp(), 2 * size * z.real.exp()))
+    expected = a * a * (trigamma(a) + 4 * trigamma(2 * a) - 9 * trigamma(3 * a))
+    assert beta == pytest.approx(float(expected), rel=1e-12)
+    dirichlet = along(lambda z: dist.Dirichlet(size * (z.real * torch.arange(3.0)).exp()))
+    expected = a * a * (5 * trigamma(a) - 9 * trigamma(3 * a))
+    assert dirichlet == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("x", [-60.0, -20.0, -3.0, 0.5])
+def test_small_probabilities_are_not_taken_for_rounding(x):
+    """torch's logits of probabilities end where these are as small as rounding."""
+    z = torch.full((1, 1), x) + 0j
+    p = torch.sigmoid(torch.tensor(x, dtype=torch.float64)).item()
+    expected = pytest.approx(p * (1 - p) / 4, rel=1e-4)
+
+    def pair(z):
+        return torch.softmax(torch.cat([z.real, 0 * z.real], dim=1), dim=1)
+
+    for decoder in (
+        lambda z: dist.Bernoulli(z.real.sigmoid()),
+        lambda z: dist.Categorical(pair(z)),
+        lambda z: dist.OneHotCategorical(pair(z)),
+        lambda z: dist.OneHotCategoricalStraightThrough(pair(z)),
+    ):
+        assert fisher_metric(decoder, z).real.item() == expected
+        assert relative_entropy_metric(decoder, z).real.item() == expected
+        assert kahler_residual(decoder, z).isfinite().all()
+
+
+def test_a_category_of_probability_zero_says_nothing():
+    def decoder(z):
+        return dist.Categorical(torch.softmax(torch.cat([z.real, 1e3 + 0 * z.real], 1), 1))
+
+    z = torch.tensor([[0.5 + 1j]])
+    assert fisher_metric(decoder, z).abs().item() == 0

@@ -13,6 +13,7 @@ from kahlervae.geometry import (
     MixturePotential,
     Potential,
     closedness_defect,
+    fit,
     log_det,
     mixed_hessian,
     relative_error,
@@ -236,3 +237,41 @@ def test_a_metric_that_is_not_definite_has_no_log_det_and_harms_no_other():
     # A zero on the diagonal of the factor, which was refused.
     _, values = potential_module.inverse_and_log_det(1e8 * torch.ones(1, 3, 3).to(metric), 0.0)
     assert values.isnan().all()
+
+
+def test_a_potential_changes_precision_as_a_whole():
+    """Real parameters and complex ones, whichever of the two is named."""
+    stream = torch.Generator().manual_seed(0)
+    z = torch.randn(5, 2, dtype=torch.complex128, generator=stream)
+    for changed in (
+        lambda p: p.double(),
+        lambda p: p.to(torch.float64),
+        lambda p: p.to(torch.complex128),
+        lambda p: p.to(z),
+    ):
+        for kind, size in {
+            "mixture": {"groups": 2, "components": 3},
+            "holomorphic": {"width": 4, "layers": 2},
+        }.items():
+            single = fit.random_potential(kind, size, 2, 1.0, stream)
+            double = changed(copy.deepcopy(single))
+            assert double.dtype == torch.complex128
+            assert double.certificate().valid
+            torch.testing.assert_close(
+                double.metric(z).to(torch.complex64), single.metric(z.to(torch.complex64))
+            )
+            assert torch.equal(
+                double.float().metric(z.to(torch.complex64)), single.metric(z.to(torch.complex64))
+            )
+
+
+@pytest.mark.parametrize("factor", [-1.0, 0.0, float("nan"), float("inf")])
+def test_only_positive_multiples_are_potentials(factor):
+    potential = MixturePotential.constant(torch.eye(2) + 0j)
+    with pytest.raises(InputError, match="positive, finite factor"):
+        potential.scaled(factor)
+
+
+def test_a_constant_metric_has_to_be_definite():
+    with pytest.raises(InputError, match="not positive definite"):
+        MixturePotential.constant(-torch.eye(2) + 0j)

@@ -17,6 +17,7 @@ from kahlervae.geometry import (
     fisher_form,
     fisher_metric,
     fisher_norm,
+    fit_potential,
     hermitian_defect,
     kahler_residual,
     register_fisher,
@@ -26,6 +27,7 @@ from kahlervae.geometry import (
     scalar_curvature,
 )
 from kahlervae.geometry.information import _REGISTRY
+from kahlervae.models.likelihoods import DenseComplexGaussian
 
 WEIGHT = torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 Z = points(4, 2)
@@ -447,3 +449,85 @@ def test_places_that_nobody_asks_for_need_no_value():
     inside = 0.9 * Z / Z.norm(dim=1, keepdim=True)
     assert fisher_metric(ball, inside).isfinite().all()
     assert fisher_metric(steep, Z.to(torch.complex64)).isfinite().all()
+
+
+class _Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, u):
+        return dist.Normal(self.layer(u), 1.0)
+
+
+def _standardised(z):
+    h = hidden(z)
+    return dist.Normal(h / h.std(0), 1.0)
+
+
+def _through_real(z):
+    return dist.Normal(z.real, 1.0)
+
+
+def _through_numpy(z):
+    return dist.Normal(torch.from_numpy(z.real.numpy()), 1.0)
+
+
+SENTENCES = {
+    "complex scale": (lambda z: dist.Normal(z.real, z), "are float32 or float64"),
+    "complex parameters": (
+        lambda z: dist.Normal(z**2, torch.ones(len(z), 2).double()),
+        "loc .* is complex128: return",
+    ),
+    "half precision": (lambda z: dist.Normal(z.real.half(), 1.0), "loc .* is float16: return"),
+    "coarse inside": (
+        lambda z: dist.Normal(hidden(z).bfloat16().tanh().double(), 1.0),
+        "computes in bfloat16",
+    ),
+    "a dense Gaussian of real data": (
+        lambda z: DenseComplexGaussian(z.real, torch.eye(2).expand(len(z), 2, 2)),
+        "DenseComplexGaussian is real",
+    ),
+    "one row has no statistics": (_standardised, "single latent and not at several"),
+    "weights of another precision": (complexify(_Linear()), r"decoder\.double"),
+    "another library": (_through_numpy, "numpy, sparse tensors"),
+}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_what_is_wrong_is_said_in_one_sentence(name):
+    decoder, words = SENTENCES[name]
+    with pytest.raises(InputError, match=words) as refused:
+        fisher_metric(decoder, Z)
+    assert "\n" not in str(refused.value)
+
+
+def test_batches_and_not_vmap():
+    with pytest.raises(InputError, match="in place of vmap"):
+        torch.func.vmap(lambda z: fisher_metric(_through_real, z[None])[0])(Z)
+
+
+def test_bytes_may_be_a_decimal_number():
+    decoder = lambda z: dist.Normal(hidden(z), 1.0)  # noqa: E731
+    assert torch.equal(fisher_metric(decoder, Z, memory=1e9), fisher_metric(decoder, Z))
+
+
+def test_another_default_device_changes_nothing():
+    """As set_default_device("cuda") would, for latents and generators of the CPU."""
+
+    def decoder(z):
+        return dist.Normal(hidden(z), torch.ones((), device="cpu"))
+
+    size = {"groups": 2, "components": 2}
+
+    def everything():
+        stream = torch.Generator(device="cpu").manual_seed(0)
+        metric = fisher_metric(decoder, Z)
+        potential = fit_potential(Z, metric, "mixture", size, 3, 0.1, stream)
+        return metric, potential.metric(Z), estimate_hermitian_defect(decoder, Z).value
+
+    expected = everything()
+    with torch.device("meta"):
+        found = everything()
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one, other)

@@ -60,5 +60,6 @@ def best_constant_metric(metrics: Complex[Tensor, "n d d"]) -> Complex[Tensor, "
         >>> best_constant_metric(torch.tensor([[[1 + 0j]], [[3 + 0j]]])).real
         tensor([[1.2000]])
     """
-    weights = torch.linalg.matrix_norm(metrics) ** -2
+    norms = torch.linalg.matrix_norm(metrics)
+    weights = (norms / norms.amin()) ** -2  # at most 1, however small metrics are
     return torch.einsum("n,nij->ij", (weights / weights.sum()).to(metrics.dtype), metrics)

@@ -305,7 +305,9 @@ def _tolerance(z: Tensor, root: int) -> float:
 
 def _direction(z: Tensor, seed: int = 0) -> Tensor:
     stream = torch.Generator().manual_seed(seed)
-    return torch.randn(z.shape, generator=stream, dtype=torch.complex128).to(z)
+    return torch.randn(z.shape, generator=stream, device=stream.device, dtype=torch.complex128).to(
+        z
+    )
 
 
 def _real(value: Tensor) -> Tensor:

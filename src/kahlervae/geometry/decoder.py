@@ -55,6 +55,8 @@ def _broadcast(likelihood: Any, count: int) -> Any:
         return likelihood
     if isinstance(likelihood, RealGaussian | ComplexGaussian):
         return _checked_gaussian(likelihood, count)
+    if isinstance(likelihood, DenseComplexGaussian) and not likelihood.mean.is_complex():
+        raise InputError("the mean of the decoder's DenseComplexGaussian is real: make it complex.")
     if isinstance(likelihood, DenseComplexGaussian) or information(likelihood) is not None:
         return likelihood
     raise InputError(
@@ -129,6 +131,18 @@ CANNOT = re.compile(
 )
 
 
+HINTS = {
+    "not implemented for '(Complex|Half|BFloat)": "parameters of distributions are float32 or "
+    "float64, such as the real and imaginary parts of what is complex",
+    "BatchedTensor": "these functions take batches, so give all latents at once in place of vmap",
+    "same dtype|expected scalar type|must match.*dtype|dtype.*must match": "give latents and "
+    "decoder the same precision, as by decoder.double()",
+    "storage|data pointer": "what numpy, sparse tensors or other libraries compute has no "
+    "derivative, so write it in functions of torch on dense tensors",
+}
+"""What helps, by what torch says."""
+
+
 def _sentence(error: Exception, decoder: Decoder, z: Tensor) -> str:
     text = str(error).strip() or type(error).__name__
     first = text.partition("\n")[0]
@@ -138,14 +152,9 @@ def _sentence(error: Exception, decoder: Decoder, z: Tensor) -> str:
         operation = "a custom autograd.Function"
     else:
         name = getattr(decoder, "__name__", type(decoder).__name__)
-        hint = ""
-        parameters = getattr(decoder, "parameters", None)
-        if parameters is not None and any(
-            torch.finfo(p.dtype).bits != torch.finfo(z.real.dtype).bits
-            for p in parameters()
-            if p.is_floating_point() or p.is_complex()
-        ):
-            hint = ": give latents and decoder the same precision, as by decoder.double()"
+        hint = next(
+            (f": {hint}" for pattern, hint in HINTS.items() if re.search(pattern, first)), ""
+        )
         return (
             f"the decoder {name} fails at latents of shape {tuple(z.shape)} and type {_dtype(z)} "
             f"({first}){hint}."

@@ -152,7 +152,7 @@ def nearest(
     if not 1 <= k <= len(b):
         raise InputError(f"there are no {k} nearest of {len(b)} points: take 1 to {len(b)}.")
     # A row of distances, the same sorted, and their order; distances have the other half.
-    rows = max(1, memory // 2 // (len(b) * (2 * a.real.element_size() + 8)))
+    rows = max(1, int(memory) // 2 // (len(b) * (2 * a.real.element_size() + 8)))
     values, indices = [a.real.new_zeros(0, k)], [torch.zeros(0, k, dtype=torch.long).to(a.device)]
     for part in a.split(rows):
         matrix = distances(metric, part, b, along, steps, points, memory // 2)
@@ -170,13 +170,13 @@ def _check_curve(along: str, steps: int, points: int) -> None:
         raise InputError(f"a curve of {steps} steps joins nothing: take 1 or more.")
     if along == "geodesic" and not 1 <= points < steps:
         raise InputError(
-            f"{points} free points do not fit between the ends of {steps} steps: take 1 to "
-            f"{steps - 1}."
+            f"{points} free points do not fit between the ends of {steps} steps: take 1 or more, "
+            "and more steps than points."
         )
 
 
 def _rows(metric: Metric, a: Tensor, steps: int, memory: int) -> int:
-    return max(1, memory // (4 * steps * allocated(metric, a[:1])))
+    return max(1, int(memory) // (4 * steps * allocated(metric, a[:1])))
 
 
 @torch.no_grad()

@@ -116,14 +116,16 @@ def _estimated(
     memory: int,
 ) -> DefectEstimate:
     """Point by point, as many of them as there is memory for at so many derivatives each."""
-    if directions < 4:
-        raise InputError(f"{directions} directions are too few for a standard error: take 4.")
+    if not isinstance(directions, int) or directions < 4:
+        raise InputError(f"{directions} directions give no standard error: take 4 or more.")
     z = check_latents(z)
     if not len(z):
         return DefectEstimate(z.real.new_zeros(0), z.real.new_zeros(0))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    u = torch.randn((directions, *z.shape), generator=generator, dtype=torch.complex128).to(z)
-    pairs = max(1, memory // derivative_memory(decoder, z))
+    u = torch.randn(
+        (directions, *z.shape), generator=generator, device=generator.device, dtype=torch.complex128
+    ).to(z)
+    pairs = max(1, int(memory) // derivative_memory(decoder, z))
     rows, at_once = max(1, pairs // (2 * cost)), max(1, pairs // (2 * directions))
     parts = [
         part(decoder, points, vectors, at_once)

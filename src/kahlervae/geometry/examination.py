@@ -22,8 +22,10 @@ from torch.utils._pytree import tree_leaves
 from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, ask, ask_plainly, explained
 from kahlervae.geometry.information import Information, information, kl, revision, unwrapped
+from kahlervae.geometry.latents import COMPLEX
 from kahlervae.geometry.memory import MEMORY, allocated
 from kahlervae.geometry.modes import check_modes, draw, largest, real, tolerance
+from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian
 
 __all__ = ["Facts", "examine"]
 
@@ -102,11 +104,12 @@ def _examined(decoder: Decoder, row: Tensor) -> Facts:
     x, beside = _places(row)
     with torch.enable_grad(), explained(decoder, row):
         with _Stateless(x), _without_chance():
-            likelihood = unwrapped(ask(decoder, torch.complex(*x.chunk(2, dim=-1))))
+            likelihood = unwrapped(_alone(decoder, torch.complex(*x.chunk(2, dim=-1))))
         known = information(likelihood)
         if known is None:
             kl(likelihood, likelihood)  # refused if that is not known, either
         names = known.parameters if known else _differentiable(likelihood)
+        _check_precision(likelihood, names)
         separate = functools.partial(_separate, decoder, names)
 
         def parameters(x: Tensor) -> Tensor:
@@ -124,6 +127,20 @@ def _examined(decoder: Decoder, row: Tensor) -> Facts:
         if known is None:
             _check_minimum(decoder, x)
     return Facts(type(likelihood), known, names, memory, learned)
+
+
+def _alone(decoder: Decoder, row: Tensor) -> Any:
+    """The distribution of one row; refused where only rows together have one."""
+    try:
+        return ask(decoder, row)
+    except InputError:
+        several = torch.cat([row, row + 1, row - 1])
+        if _if_defined(lambda rows: ask(decoder, rows), several) is None:
+            raise
+    raise InputError(
+        "the decoder fails at a single latent and not at several, as by batch statistics or a "
+        "squeezed axis: make it a function of each row alone."
+    )
 
 
 def _examine_twice(decoder: Decoder, row: Tensor, facts: Facts) -> None:
@@ -205,6 +222,21 @@ class _Stateless(TorchDispatchMode):
             if isinstance(leaf, Tensor):
                 self.own.add(leaf.untyped_storage()._cdata)
         return out
+
+
+def _check_precision(likelihood: Any, names: tuple[str, ...]) -> None:
+    """Parameters are float32 or float64; complex in the package's complex Gaussians alone."""
+    wanted: tuple[torch.dtype, ...] = (torch.float32, torch.float64)
+    if isinstance(likelihood, ComplexGaussian | DenseComplexGaussian):
+        wanted += COMPLEX
+    for name in names:
+        dtype = getattr(likelihood, name).dtype
+        if dtype not in wanted:
+            raise InputError(
+                f"the {name} of the decoder's {type(likelihood).__name__} is "
+                f"{str(dtype).removeprefix('torch.')}: return float32 or float64, such as the real "
+                "and imaginary parts of what is complex."
+            )
 
 
 def _differentiable(likelihood: Any) -> tuple[str, ...]:

@@ -196,7 +196,7 @@ def kahler_residual(
     if not has_pushforward(decoder):
         examine(decoder, z)
     # Forward over reverse along one direction holds a few times what a call makes.
-    rows = max(1, memory // (4 * allocated(lambda: _natural(decoder, z[:1]))))
+    rows = max(1, int(memory) // (4 * allocated(lambda: _natural(decoder, z[:1]))))
     return gathered(lambda part: _residual(decoder, part, memory), z.split(rows), len(z))
 
 

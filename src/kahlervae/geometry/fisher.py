@@ -211,7 +211,7 @@ CHUNK = 4096
 def _foreign_form(decoder: Decoder, z: Tensor, memory: int) -> Tensor:
     """That of a decoder of which nothing is known."""
     facts = examine(decoder, z)
-    tangents = max(1, memory // facts.memory)
+    tangents = max(1, int(memory) // facts.memory)
     parts = z.split(max(1, tangents // (2 * z.shape[1])))
     if facts.information is None:
         return gathered(lambda part: relative_entropy_form(decoder, part), parts, len(z))

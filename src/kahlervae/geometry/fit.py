@@ -1,7 +1,8 @@
 """The best Kähler approximant in a class: a potential regressed on given metrics."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -121,6 +122,11 @@ def continue_fit(
         True
     """
     z, metrics = _check_probes(z, metrics)
+    if min(steps, batch) < 1 or not 0 < learning_rate < math.inf:
+        raise InputError(
+            f"{steps} steps of {batch} probes at the rate {learning_rate} fit nothing: take 1 or "
+            "more of each, and a positive rate."
+        )
     scale = _scale(metrics)
     fitted = potential.scaled(1 / scale).requires_grad_(True)
     regress(fitted, z, metrics / scale, steps, learning_rate, generator, batch)
@@ -173,7 +179,7 @@ def regress(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     target = _Target.of(metrics)
     for _ in range(steps):
-        rows = torch.randint(len(z), (batch,), generator=generator)
+        rows = torch.randint(len(z), (batch,), generator=generator, device=generator.device)
         optimiser.zero_grad()
         metric = model.metric(z[rows])
         metric.backward(target.objective(metric.detach(), rows).gradient / batch)
@@ -226,6 +232,10 @@ def random_potential(
             f"the size of a {kind} potential consists of {', '.join(map(repr, sizes))}, of which "
             f"{' and '.join(map(repr, sorted(needed)))} are needed, not of "
             f"{', '.join(map(repr, size)) or 'nothing'}."
+        )
+    if wrong := [name for name, count in size.items() if count < (name != "rank")]:
+        raise InputError(
+            f"a {kind} potential needs 1 or more of {', '.join(wrong)}, not {size[wrong[0]]}."
         )
     potential: Potential = KINDS[kind].random(
         latent_dim, **size, scale=scale, generator=generator, dtype=dtype
@@ -503,7 +513,7 @@ def calibrate_anchor_potential(
     return _calibrated(units, z, metrics)
 
 
-def _calibrated(units: Iterable[MixturePotential], z: Tensor, metrics: Tensor) -> MixturePotential:
+def _calibrated(units: Sequence[MixturePotential], z: Tensor, metrics: Tensor) -> MixturePotential:
     """That of the potentials which, at its best strength, has the least error."""
     norms = torch.linalg.matrix_norm(metrics)
     best: tuple[float, MixturePotential] | None = None
@@ -513,11 +523,17 @@ def _calibrated(units: Iterable[MixturePotential], z: Tensor, metrics: Tensor) -
         inner = (metric * metrics.conj()).sum((-2, -1)).real / norms.square()
         square = torch.linalg.matrix_norm(metric).square() / norms.square()
         strength = float(inner.sum() / square.sum())
+        if not 0 < strength < math.inf:
+            continue
         errors = torch.linalg.matrix_norm(strength * metric - metrics) / norms
         loss = errors.square().mean().item()
         if best is None or loss < best[0]:
             best = loss, potential.scaled(strength)
-    assert best is not None
+    if best is None:
+        raise InputError(
+            f"{len(units)} potentials of these anchors have no curvature at the probes: take two "
+            "anchors or more."
+        )
     return best[1]
 
 

@@ -130,8 +130,8 @@ def geodesics(
 
     if not 1 <= points < steps:
         raise InputError(
-            f"{points} free points do not fit between the ends of {steps} steps: take 1 to "
-            f"{steps - 1}."
+            f"{points} free points do not fit between the ends of {steps} steps: take 1 or more, "
+            "and more steps than points."
         )
     start, end = check_ends(start, end, ("start", "end"))
     if not len(start):
@@ -144,7 +144,7 @@ def geodesics(
     basis = torch.sin(math.pi * k * t) / (2 * steps * torch.sin(math.pi * k / (2 * steps)))
     size = torch.linalg.vector_norm(end - start, dim=1)
     basis = (size[:, None, None] * basis).to(start.dtype)
-    rows = max(1, memory // (4 * steps * allocated(metric, start[:1])))
+    rows = max(1, int(memory) // (4 * steps * allocated(metric, start[:1])))
     parts = [slice(k, k + rows) for k in range(0, len(start), rows)]
     with torch.no_grad():
         straight = gathered(lambda part: curve_energy(metric, lines[part]), parts, len(start))

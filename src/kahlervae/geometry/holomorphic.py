@@ -104,16 +104,17 @@ class HolomorphicPotential(Potential):
             return (size * torch.randn(shape, generator=generator, dtype=torch.complex64)).to(dtype)
 
         half = (0.25 * scale / rank) ** 0.5
-        return cls(
-            background=(0.25 * scale) ** 0.5 * torch.eye(latent_dim, dtype=dtype),
-            log_strength=torch.full((groups,), scale / groups, dtype=dtype.to_real()).log(),
-            first=normal(width, latent_dim, size=latent_dim**-0.5),
-            hidden=normal(layers - 1, width, width, size=width**-0.5),
-            bias=normal(layers, width, size=0.1),
-            square=normal(rank, width, size=half * (latent_dim / width) ** 0.5),
-            head=normal(groups, rank, width, size=(latent_dim / (rank * width)) ** 0.5),
-            shift=normal(groups, rank, size=rank**-0.5),
-        )
+        with generator.device:
+            return cls(
+                background=(0.25 * scale) ** 0.5 * torch.eye(latent_dim, dtype=dtype),
+                log_strength=torch.full((groups,), scale / groups, dtype=dtype.to_real()).log(),
+                first=normal(width, latent_dim, size=latent_dim**-0.5),
+                hidden=normal(layers - 1, width, width, size=width**-0.5),
+                bias=normal(layers, width, size=0.1),
+                square=normal(rank, width, size=half * (latent_dim / width) ** 0.5),
+                head=normal(groups, rank, width, size=(latent_dim / (rank * width)) ** 0.5),
+                shift=normal(groups, rank, size=rank**-0.5),
+            )
 
     @classmethod
     def _shapes(cls, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -128,7 +128,8 @@ def unwrapped(likelihood: Any) -> Any:
     """The distribution within Independent, and the base of one that is transformed for good.
 
     Axes of an event are added up as those of a batch are, and a bijection without parameters
-    leaves both Fisher information and relative entropy.
+    leaves both Fisher information and relative entropy. What is given by probabilities is given by
+    logits: torch's own of them end where probabilities are as small as rounding.
 
     Example:
         >>> type(unwrapped(dist.Independent(dist.LogNormal(torch.zeros(3), 1.0), 1))).__name__
@@ -136,10 +137,34 @@ def unwrapped(likelihood: Any) -> Any:
     """
     if isinstance(likelihood, dist.Independent):
         return unwrapped(likelihood.base_dist)
+    if _nearest(type(likelihood), _BY_LOGITS) is not None:
+        return _by_logits(likelihood)
     transformed = isinstance(likelihood, dist.TransformedDistribution)
     if transformed and all(_is_fixed_bijection(t) for t in likelihood.transforms):
         return unwrapped(likelihood.base_dist)
     return likelihood
+
+
+_BY_LOGITS: dict[type, Callable[[Tensor], Tensor]] = {
+    dist.Bernoulli: lambda p: _log(p) - _log(1 - p),
+    dist.Categorical: lambda p: _log(p),
+    dist.OneHotCategorical: lambda p: _log(p),
+}
+"""Distributions that take probabilities as well, and the logits of these."""
+
+
+def _by_logits(likelihood: Any) -> Any:
+    kind = _nearest(type(likelihood), _BY_LOGITS)
+    assert kind is not None
+    inner = getattr(likelihood, "_categorical", likelihood)
+    if vars(inner).get("probs") is not inner._param:
+        return likelihood
+    return kind(logits=_BY_LOGITS[kind](inner._param), validate_args=False)
+
+
+def _log(p: Tensor) -> Tensor:
+    """Finite, and constant, at 0."""
+    return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
 
 def _is_fixed_bijection(transform: dist.Transform) -> bool:
@@ -304,10 +329,10 @@ def _exponential(at: Any, d: Any) -> Features:
 
 @register_fisher(dist.Gamma, "concentration", "rate")
 def _gamma(at: Any, d: Any) -> Features:
-    # [[ψ₁(a), −1/b], [−1/b, a/b²]] by its Cholesky factor, b first.
-    a, b = at.concentration, at.rate
-    schur = _trigamma(a, less_inverse=True)
-    return a.sqrt() * (d.rate / b - d.concentration / a), schur.sqrt() * d.concentration
+    # Concentration and mean are orthogonal: (a²ψ₁(a) − a) (d log a)² + a (d log a/b)².
+    change = d.concentration / at.concentration
+    mean = at.concentration.sqrt() * (change - d.rate / at.rate)
+    return mean, _excess(at.concentration).sqrt() * change
 
 
 @register_fisher(dist.Beta, "concentration1", "concentration0")
@@ -318,16 +343,41 @@ def _beta(at: Any, d: Any) -> Features:
 
 @register_fisher(dist.Dirichlet, "concentration")
 def _dirichlet(at: Any, d: Any) -> Features:
-    r"""The root of diag(t) − s11ᵀ, t = ψ₁(α), s = ψ₁(Σα): √t (I − c uuᵀ) √t, u² = s/t."""
-    t = _trigamma(at.concentration)
-    u = (_trigamma(at.concentration.sum(-1, keepdim=True)) / t).sqrt()
-    rest = (1 - u.square().sum(-1, keepdim=True)).clamp_min(0)
-    root = t.sqrt() * d.concentration
-    return root - u * (u * root).sum(-1, keepdim=True) / (1 + rest.sqrt())
+    r"""diag ψ₁(α) − ψ₁(s) 11ᵀ, s = Σα, in terms of :math:`l = d \log α`, as two sums of squares.
+
+    With the mean shares p = α/s, their mean :math:`\bar l = \sum p_k l_k`, and
+    :math:`h(α) = α^2 ψ_1(α) - α`, in which nothing cancels however large α is,
+
+    .. math:: \sum_k (α_k + h(s)\, p_k) (l_k - \bar l)^2 + \sum_k (h(α_k) - h(s)\, p_k)\, l_k^2.
+    """
+    total = at.concentration.sum(-1, keepdim=True)
+    share, change = at.concentration / total, d.concentration / at.concentration
+    mean = d.concentration.sum(-1, keepdim=True) / total
+    whole = _excess(total) * share
+    own = (_excess(at.concentration) - whole).clamp_min(0)
+    return (at.concentration + whole).sqrt() * (change - mean), own.sqrt() * change
 
 
-def _trigamma(x: Tensor, less_inverse: bool = False) -> Tensor:
-    """ψ₁(x), or ψ₁(x) − 1/x, in double precision on the way, since parts nearly cancel."""
-    double = x.double()
-    value = torch.polygamma(1, double)
-    return (value - 1 / double if less_inverse else value).to(x.dtype)
+def _excess(a: Tensor) -> Tensor:
+    """a²ψ₁(a) − a, from 1 at 0 down to ½ at infinity; torch's ψ₁ has ten digits, this has all."""
+    a, dtype = a.double(), a.dtype
+    far = a > SHIFT
+    near = torch.where(far, 1.0, a)
+    x = near + SHIFT
+    # ψ₁(a) = Σ_k (a + k)⁻² + ψ₁(a + n)
+    steps = sum((near / (near + k)).square() for k in range(1, SHIFT))
+    value = 1 - near + steps + (near / x).square() * (x + _tail(x))
+    return torch.where(far, _tail(torch.where(far, a, x)), value).to(dtype)
+
+
+SHIFT = 20
+"""From where on the series of :func:`_tail` has all digits."""
+
+
+def _tail(x: Tensor) -> Tensor:
+    """x²ψ₁(x) − x of large x, by Bernoulli's numbers."""
+    inverse = 1 / x
+    square, value = inverse.square(), torch.zeros_like(x)
+    for number in (-691 / 2730, 5 / 66, -1 / 30, 1 / 42, -1 / 30, 1 / 6):
+        value = value * square + number
+    return 0.5 + value * inverse

@@ -104,11 +104,16 @@ def to_real(z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch 2*d"]:
 
     The inverse of :func:`to_complex`.
 
+    Raises:
+        InputError: z is no complex tensor.
+
     Example:
         >>> u = torch.tensor([[1.0, 2.0]])
         >>> torch.allclose(to_real(to_complex(u)), u)
         True
     """
+    if not isinstance(z, Tensor) or not z.is_complex():
+        raise InputError("z has to be a tensor of complex numbers (..., d).")
     z = z.resolve_conj()
     return math.sqrt(2) * torch.cat([z.real, z.imag], dim=-1)
 

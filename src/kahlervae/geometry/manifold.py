@@ -72,6 +72,8 @@ class Manifold(NamedTuple):
                 of the metric.
         """
         z, v = check_ends(z, v, ("z", "v"))
+        if self.steps < 1:
+            raise InputError(f"a curve of {self.steps} steps leads nowhere: take 1 or more.")
         if not len(z):
             return z
         check_metric(self.metric, z)

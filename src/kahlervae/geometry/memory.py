@@ -59,7 +59,7 @@ def chunks(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> tuple[int, int
         (True, 4)
     """
     row = z[:1]
-    pairs = max(1, memory // allocated(lambda: jvp(f, (row,), (torch.ones_like(row),))))
+    pairs = max(1, int(memory) // allocated(lambda: jvp(f, (row,), (torch.ones_like(row),))))
     directions = 2 * z.shape[1]
     return max(1, pairs // directions), min(pairs, directions)
 

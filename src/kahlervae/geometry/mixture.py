@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.potential import (
     FEW,
@@ -99,16 +100,18 @@ class MixturePotential(Potential):
         """
         shape, single = (groups, components, latent_dim), torch.float32
         real = dtype.to_real()
-        return cls(
-            background=(0.25 * scale) ** 0.5 * torch.eye(latent_dim, dtype=dtype),
-            log_strength=torch.full((groups,), scale / groups, dtype=real).log(),
-            offset=0.1 * torch.randn(shape[:2], generator=generator, dtype=single).to(real),
-            slope=0.7 * torch.randn(shape, generator=generator, dtype=torch.complex64).to(dtype),
-            relation=0.1
-            * torch.randn((*shape, rank), generator=generator, dtype=torch.complex64).to(dtype)
-            if rank
-            else None,
-        )
+        with generator.device:
+            return cls(
+                background=(0.25 * scale) ** 0.5 * torch.eye(latent_dim, dtype=dtype),
+                log_strength=torch.full((groups,), scale / groups, dtype=real).log(),
+                offset=0.1 * torch.randn(shape[:2], generator=generator, dtype=single).to(real),
+                slope=0.7
+                * torch.randn(shape, generator=generator, dtype=torch.complex64).to(dtype),
+                relation=0.1
+                * torch.randn((*shape, rank), generator=generator, dtype=torch.complex64).to(dtype)
+                if rank
+                else None,
+            )
 
     @classmethod
     def from_posterior(
@@ -138,13 +141,14 @@ class MixturePotential(Potential):
         precision = 1 / variance
         squares = mean.real.square() + mean.imag.square()
         excess = (precision.amax(dim=0) - precision).sqrt()
-        return cls(
-            background=torch.zeros(mean.shape[1], mean.shape[1], dtype=mean.dtype),
-            log_strength=torch.tensor([strength], dtype=variance.dtype).log(),
-            offset=(precision.log() - squares * precision).sum(-1).unsqueeze(0),
-            slope=(precision * mean).unsqueeze(0),
-            factor=excess.to(mean.dtype).unsqueeze(0),
-        )
+        with mean.device:
+            return cls(
+                background=torch.zeros(mean.shape[1], mean.shape[1], dtype=mean.dtype),
+                log_strength=torch.tensor([strength], dtype=variance.dtype).log(),
+                offset=(precision.log() - squares * precision).sum(-1).unsqueeze(0),
+                slope=(precision * mean).unsqueeze(0),
+                factor=excess.to(mean.dtype).unsqueeze(0),
+            )
 
     @classmethod
     def from_metrics(
@@ -195,7 +199,7 @@ class MixturePotential(Potential):
         r"""The potential :math:`z^\dagger G^T z` of a constant positive definite metric G.
 
         Raises:
-            torch.linalg.LinAlgError: the metric is not positive definite.
+            InputError: the metric is not positive definite.
 
         Example:
             >>> metric = torch.tensor([[2, 1j], [-1j, 2]])
@@ -203,12 +207,18 @@ class MixturePotential(Potential):
             >>> torch.allclose(MixturePotential.constant(metric).metric(z)[0], metric)
             True
         """
-        return cls(
-            background=torch.linalg.cholesky(metric.mT),
-            log_strength=torch.zeros(1, dtype=metric.real.dtype),
-            offset=torch.zeros(1, 1, dtype=metric.real.dtype),
-            slope=torch.zeros(1, 1, metric.shape[0], dtype=metric.dtype),
-        ).requires_grad_(False)
+        root, failed = torch.linalg.cholesky_ex(metric.mT)
+        if failed or not root.isfinite().all():
+            raise InputError(
+                "the constant metric is not positive definite: add ε times the identity."
+            )
+        with metric.device:
+            return cls(
+                background=root,
+                log_strength=torch.zeros(1, dtype=metric.real.dtype),
+                offset=torch.zeros(1, 1, dtype=metric.real.dtype),
+                slope=torch.zeros(1, 1, metric.shape[0], dtype=metric.dtype),
+            ).requires_grad_(False)
 
     @classmethod
     def _shapes(cls, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

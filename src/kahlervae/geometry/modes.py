@@ -18,6 +18,11 @@ __all__ = ["check_modes", "draw", "largest", "real", "tolerance"]
 
 def check_modes(parameters: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> None:
     if found := _disagreement(parameters, x, twice):
+        if low := _low_precision(parameters, x):
+            raise InputError(
+                f"the decoder computes in {low}, too coarse for its derivatives to be told from "
+                "rounding: let it compute in float32 or float64."
+            )
         name = _culprit(parameters, x, twice) or "a custom or scripted function"
         raise InputError(
             f"torch gives two different {found} of the decoder, since it differentiates {name} "
@@ -82,6 +87,17 @@ class _Recorder(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def _low_precision(f: Callable[[Tensor], Tensor], x: Tensor) -> str | None:
+    """The name of a type below single precision in which f computes."""
+    with _Recorder() as recorder:
+        f(x)
+    kinds = {
+        leaf.dtype for call in recorder.calls for leaf in tree_leaves(call[1:]) if _is_number(leaf)
+    }
+    low = kinds & {torch.bfloat16, torch.float16}
+    return str(low.pop()).removeprefix("torch.") if low else None
+
+
 def _culprit(f: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> str | None:
     """The first operation that is differentiated wrong on its own, at the numbers it was given."""
     with _Recorder() as recorder:
@@ -113,7 +129,9 @@ def largest(tensor: Tensor) -> Tensor:
 
 
 def draw(like: Tensor, stream: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=stream, dtype=like.dtype).to(like.device)
+    return torch.randn(like.shape, generator=stream, device=stream.device, dtype=like.dtype).to(
+        like.device
+    )
 
 
 def tolerance(x: Tensor) -> float:

@@ -1,8 +1,9 @@
 """What every Kähler potential can do, whatever its class."""
 
 import copy
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -90,6 +91,19 @@ class Potential(nn.Module, ABC):
         """That of the latents, complex64 or complex128."""
         return self.background.dtype
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """As of any module, but in one precision throughout: double(), float() and to(dtype) are
+        for all parameters, real ones stay real and complex ones complex."""
+        real = self.dtype.to_real()
+        asked = fn(self.background.new_zeros((), dtype=real)).dtype.to_real()
+
+        def moved(t: Tensor) -> Tensor:
+            if asked == real or not (t.is_floating_point() or t.is_complex()):
+                return fn(t)
+            return t.to(fn(t).device, asked.to_complex() if t.is_complex() else asked)
+
+        return super()._apply(moved, recurse)
+
     def potential(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """K(z)."""
         return torch.cat([self._potential(part) for part in self._chunks(z)])
@@ -150,12 +164,17 @@ class Potential(nn.Module, ABC):
     def scaled(self, factor: float) -> Self:
         """The potential times a positive factor, and so its metric.
 
+        Raises:
+            InputError: the factor is not positive and finite.
+
         Example:
             >>> from kahlervae.geometry import MixturePotential
             >>> potential = MixturePotential.constant(torch.tensor([[2, 1j], [-1j, 2]])).scaled(3)
             >>> round(potential.certificate().lower_bound, 4)
             3.0
         """
+        if not 0 < factor < math.inf:
+            raise InputError(f"a potential times {factor} is none: take a positive, finite factor.")
         scaled = copy.deepcopy(self)
         scaled._scale(factor)
         return scaled
