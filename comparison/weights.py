@@ -23,11 +23,11 @@ from torch import Tensor
 
 from kahlervae.data import load_split
 from kahlervae.errors import InputError
-from kahlervae.evaluate.pareto import SCORES, VARIATIONS, curve_outliers, split_setting
 from kahlervae.evaluate.reference import Reference, Seen
 from kahlervae.evaluate.score import load_references
-from kahlervae.evaluate.statistics import bootstrap_interval
 from kahlervae.geometry import log_det
+from kahlervae.judge.pareto import SCORES, VARIATIONS, curve_outliers, split_setting
+from kahlervae.judge.statistics import bootstrap_interval
 from kahlervae.models import VAE, load_model
 from kahlervae.sample import (
     GaussianMixture,

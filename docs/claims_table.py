@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kahlervae.evaluate.check import label_runs, tolerance
+from kahlervae.judge.check import label_runs, tolerance
 from kahlervae.storage import read_table
 
 ROOT = Path(__file__).parents[1]
@@ -167,7 +167,7 @@ def page() -> str:
         "over the seeds; ± is the half width of its 95 % prediction interval for as many seeds "
         "drawn anew, √2 times that of the confidence interval. Identities have the bound of their "
         "rule instead. `make check` compares a fresh run with all of them at once, by tolerances "
-        "widened for their number (`kahlervae.evaluate.check`).\n"
+        "widened for their number (`kahlervae.judge.check`).\n"
     )
     held = list(groups())
     for position, (run, dataset, claims) in enumerate(held):

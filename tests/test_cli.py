@@ -183,7 +183,7 @@ def test_commands_that_compute_no_geometry_load_neither_torch_nor_scipy_stats(tm
 @pytest.mark.parametrize("module", ["claims", "pareto", "statistics"])
 def test_judging_loads_neither_torch_nor_scipy_stats(module, tmp_path):
     code = (
-        f"import sys, kahlervae.evaluate.{module};"
+        f"import sys, kahlervae.judge.{module};"
         "print({'torch', 'scipy.stats', 'matplotlib'} & set(sys.modules))"
     )
     run = subprocess.run(
@@ -231,7 +231,7 @@ def test_the_code_of_a_check_is_no_other_ending_of_it(folder, capsys):
     same = ("check", "--reference", ROOT / "reference", "--results", ROOT / "reference")
     assert called(*same, cwd=folder).returncode == 0
     found = pd.DataFrame({"status": ["flipped"]})
-    module = "kahlervae.evaluate.check"
+    module = "kahlervae.judge.check"
     with mock.patch(f"{module}.compare_claims", return_value=found):
         with mock.patch(f"{module}.print_comparison"):
             assert called(*same, cwd=folder).returncode == 1

@@ -1,6 +1,7 @@
 """The package by itself: a wheel, of which the geometry needs its dependencies and nothing else."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tomllib
@@ -63,6 +64,18 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+STAGES = (
+    {"data"},
+    {"nn"},
+    {"models", "geometry"},
+    {"train", "sample"},
+    {"evaluate"},
+    {"judge", "measure"},
+    {"figures"},
+)
+"""Folders of the package; each imports from its own stage and from those before it."""
+
+
 def needed(demands: list[str]) -> set[str]:
     """Distributions that demands bring, directly or not."""
     found, waiting = set(), [Requirement(demand) for demand in demands]
@@ -92,6 +105,17 @@ def test_geometry_needs_the_dependencies_alone(installed: Path) -> None:
     run = python(installed, BLOCK + GEOMETRY, ",".join(sorted(allowed)))
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines() == [f"{installed}/kahlervae/__init__.py", "[[0.5, 0.5]]"]
+
+
+def test_data_flows_one_way() -> None:
+    package = ROOT / "src/kahlervae"
+    places = {folder: place for place, stage in enumerate(STAGES) for folder in stage}
+    assert {path.parent.name for path in package.glob("*/__init__.py")} == set(places)
+    for folder, place in places.items():
+        for file in (package / folder).glob("*.py"):
+            others = set(re.findall(r"(?:from|import) kahlervae\.(\w+)", file.read_text()))
+            before = {other for other in others if places.get(other, 0) <= place}
+            assert others == before, file
 
 
 def test_the_commands_say_what_they_lack(installed: Path) -> None:

@@ -171,7 +171,7 @@ def train(
 @app.command()
 def sweep(data: Data, model: Model, oracle: Oracles, settings: Settings, out: Out) -> None:
     """Score one setting of the sweep on validation data."""
-    from kahlervae.evaluate.sweep import score_setting
+    from kahlervae.judge.sweep import score_setting
     from kahlervae.storage import write_table
 
     write_table(out, score_setting(data, oracle, model, settings))
@@ -184,7 +184,7 @@ def choose(
     out: Out,
 ) -> None:
     """Choose strengths by the rule of the configuration."""
-    from kahlervae.evaluate.sweep import make_choice
+    from kahlervae.judge.sweep import make_choice
 
     make_choice(sweep, settings["mse"], out)
 
@@ -286,7 +286,7 @@ def sampler_cost(
     """Time volume sampling on the potential and on the exact metric."""
     import pandas as pd
 
-    from kahlervae.sample.cost import measure_samplers
+    from kahlervae.measure.sampler_cost import measure_samplers
     from kahlervae.storage import write_table
     from kahlervae.trained import Trained
 
@@ -452,7 +452,7 @@ def pareto(
     chosen: Out,
 ) -> None:
     """Compare samplers at equal variation and choose their settings."""
-    from kahlervae.evaluate.pareto import make_pareto
+    from kahlervae.judge.pareto import make_pareto
 
     make_pareto(samples, diagnostics, settings, out, hypervolume, chosen)
 
@@ -464,7 +464,7 @@ def claims(
     out: Out,
 ) -> None:
     """Judge the claims."""
-    from kahlervae.evaluate.claims import make_claims
+    from kahlervae.judge.claims import make_claims
 
     make_claims(tables, settings, out)
 
@@ -483,7 +483,7 @@ def check(
     """
     from rich.console import Console
 
-    from kahlervae.evaluate.check import FAILURES, compare_claims, print_comparison
+    from kahlervae.judge.check import FAILURES, compare_claims, print_comparison
 
     comparison = compare_claims(reference, results)
     console = Console()
@@ -497,7 +497,7 @@ def check(
 def cost(settings: Settings, out: Out, device: Device = "cpu") -> None:
     """Time potential and exact metric."""
     from kahlervae.device import resolve_device
-    from kahlervae.evaluate.cost import run_cost
+    from kahlervae.measure.cost import run_cost
     from kahlervae.storage import write_table
 
     write_table(out, run_cost(settings, resolve_device(device)))
@@ -506,7 +506,7 @@ def cost(settings: Settings, out: Out, device: Device = "cpu") -> None:
 @app.command()
 def steps(settings: Settings, out: Out) -> None:
     """Time a training step with and without regulariser."""
-    from kahlervae.evaluate.step_cost import measure_steps
+    from kahlervae.measure.step_cost import measure_steps
     from kahlervae.storage import write_table
 
     write_table(out, measure_steps(settings))
@@ -521,8 +521,8 @@ def runtime(
     efficiency: Out,
 ) -> None:
     """Gather where the time of a run went."""
-    from kahlervae.evaluate.forecast import calibrate
-    from kahlervae.evaluate.runtime import measure_efficiency, read_jobs, summarise_rules
+    from kahlervae.measure.forecast import calibrate
+    from kahlervae.measure.runtime import measure_efficiency, read_jobs, summarise_rules
     from kahlervae.storage import write_table
 
     measured = read_jobs(jobs, benchmarks, logs)
@@ -535,7 +535,7 @@ def forecast(
     efficiency: Annotated[Path, typer.Argument(help="The table efficiency.csv of a kept run.")],
 ) -> None:
     """Say how long such a run takes on this machine."""
-    from kahlervae.evaluate.forecast import forecast
+    from kahlervae.measure.forecast import forecast
 
     print(forecast(efficiency, os.cpu_count() or 1))
 

@@ -7,10 +7,10 @@ import torch
 
 from kahlervae.data import Form
 from kahlervae.evaluate import UNJUDGED, score
-from kahlervae.evaluate.claims import LEFT_OUT, judge
-from kahlervae.evaluate.pareto import make_pareto
 from kahlervae.evaluate.reference import IMAGE_SCORES, PATH_SCORES, Unjudged
 from kahlervae.evaluate.smoothness import relative_acceleration, total_variation
+from kahlervae.judge.claims import LEFT_OUT, judge
+from kahlervae.judge.pareto import make_pareto
 from kahlervae.models import build_model
 from kahlervae.storage import read_table, write_table
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from kahlervae.evaluate.sweep import choose
+from kahlervae.judge.sweep import choose
 from kahlervae.storage import write_table, write_tensors
 
 VARIANTS = ("real", "complex", "beta", "kahler", "fisher", "tie")

@@ -8,7 +8,6 @@ from geometry.test_geodesic import MODEL_SPACES, mixture
 from torch import distributions as dist
 
 from kahlervae.errors import InputError
-from kahlervae.evaluate.cost import _peak_memory
 from kahlervae.geometry import (
     Manifold,
     closedness_defect,
@@ -19,6 +18,7 @@ from kahlervae.geometry import (
     ricci,
 )
 from kahlervae.geometry.geodesic import christoffel
+from kahlervae.measure.cost import _peak_memory
 
 
 @pytest.mark.parametrize("d", [1, 2])

@@ -7,7 +7,6 @@ from kahlervae.data import Form
 from kahlervae.errors import InputError
 from kahlervae.models import build_model
 from kahlervae.sample import Diagnostics, sample_model
-from kahlervae.sample.cost import measure_samplers
 
 CHAINS = {"chains": 4, "warmup": 20, "draws": 20, "leapfrog": 2, "candidates": 4, "rhat": 1.01}
 TARGETS = [
@@ -127,31 +126,3 @@ def test_an_unknown_sampler_is_named_with_the_allowed_ones(potentials):
     settings = SETTINGS | {"samplers": ["prior", "gibbs"]}
     with pytest.raises(InputError, match=r"'gibbs'.*prior, truncated, .*, volume, riemannian"):
         sample_model(model(), IMAGES, potentials, settings)
-
-
-def test_cost_compares_the_same_iterations(growing):
-    table = measure_samplers(model(), growing, CHAINS | {"epsilon": 1e-3})
-    assert list(table.metric) == ["fisher", "fitted", "fisher", "fitted", "fitted"]
-    assert list(table.run) == ["short", "short", "wide", "wide", "configured"]
-    assert list(table.chains) == [CHAINS["chains"]] * 2 + [256] * 2 + [CHAINS["chains"]]
-    assert list(table.draws) == [60] * 4 + [CHAINS["draws"]]
-    assert (table.variant == "complex").all()
-    assert (table["values"] > 0).all()
-    rate = table.ess_per_second
-    assert list(rate) == pytest.approx(list(table.ess_bulk / table.seconds))
-    assert list(table.seconds_per_1000) == pytest.approx(list(1000 / rate))
-    exact = rate[[0, 0, 2, 2, 0]]  # of as many chains
-    assert list(table.relative) == pytest.approx(list(rate.array / exact.array))
-
-
-def test_cost_of_a_decoder_with_its_own_potential(growing):
-    """It is the exact metric, that of automatic differentiation too, and not the fitted one."""
-    table = measure_samplers(model("pluriharmonic"), growing, CHAINS | {"epsilon": 1e-3})
-    assert list(table.metric) == [
-        *("fisher", "fitted", "log_partition", "automatic"),
-        *("fisher", "fitted", "log_partition"),
-        *("fitted", "log_partition"),
-    ]
-    errors = table.groupby("metric")["log_det_error"].max()
-    assert errors["fisher"] == 0
-    assert errors[["log_partition", "automatic"]].max() < 1e-4 < errors["fitted"]

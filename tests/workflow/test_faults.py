@@ -192,7 +192,7 @@ def test_clock_that_jumps_between_runs(undisturbed: Project, tmp_path: Path) -> 
         for file in (project.folder / part).rglob("*"):
             os.utime(file, (future, future))
     assert not project.plan(*TINY)
-    with (project.folder / "src/kahlervae/evaluate/claims.py").open("a") as file:
+    with (project.folder / "src/kahlervae/judge/claims.py").open("a") as file:
         file.write("\n# edited after the clock was set right\n")
     assert project.plan(*TINY)["claims"] == 1
     assert_completes(project, undisturbed, "results/claims.csv")

@@ -88,7 +88,7 @@ def test_the_same_content_with_a_new_time_is_no_change(finished: Project) -> Non
         ("train/loop", {"train", "step_cost"}, {"data", "oracle", "cost"}),
         ("sample/hmc", {"sample"}, {"data", "train", "potential", "agreement", "oracle"}),
         ("evaluate/oracle", {"oracle"}, {"data", "train", "potential", "sample"}),
-        ("evaluate/claims", {"claims"}, COMPUTING - {"claims"}),
+        ("judge/claims", {"claims"}, COMPUTING - {"claims"}),
         ("storage", {"data", "cost", "step_cost"}, set()),
         ("config", set(), COMPUTING),
         ("cli", set(), COMPUTING),

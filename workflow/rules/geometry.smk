@@ -102,30 +102,3 @@ rule slice:
         "kahlervae slice --device {params.device} --data {input.data:q} --model {input.model:q}"
         " --potential {input.potential:q} --settings {params.settings:q} --out {output:q}"
         " > {log:q} 2>&1"
-
-
-rule cost:
-    """Time of one exact Fisher metric and of one metric of a potential."""
-    input:
-        code=code("cost"),
-    output:
-        "<results>/tables/cost.csv",
-    log:
-        "<logs>/cost.log",
-    benchmark:
-        "<benchmarks>/cost.tsv"
-    conda:
-        "../../environment.yml"
-    # More than there are: cut down to all cores, so that nothing runs beside it and disturbs it.
-    threads: 1024
-    resources:
-        mem_mb=2000,
-        runtime=15,
-    params:
-        device=config["device"],
-        settings=compact(
-            config["cost"]
-            | {"candidates": config["geometry"]["potential"]["candidates"]}
-        ),
-    shell:
-        "kahlervae cost --device {params.device} --settings {params.settings:q} --out {output:q} > {log:q} 2>&1"

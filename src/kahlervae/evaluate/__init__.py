@@ -1,7 +1,6 @@
-"""The evaluation protocol: scores through oracle classifiers, statistics over seeds, claims.
+"""The evaluation protocol: scores of models and samples, many of them through oracle classifiers.
 
-Import what is needed from the modules of this folder; ``statistics``, ``pareto`` and ``claims``
-read tables only and do not load torch.
+Import what is needed from the modules of this folder.
 """
 
 UNJUDGED = "no labels"

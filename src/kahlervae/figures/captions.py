@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from kahlervae.errors import InputError
-from kahlervae.evaluate import claims as judged
 from kahlervae.figures.style import GROUP, LEFT_OUT, SAMPLERS, VARIANTS, VERDICTS, counted, table
+from kahlervae.judge import claims as judged
 from kahlervae.storage import atomic
 
 __all__ = ["MEASURED", "write_captions"]

@@ -10,8 +10,8 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from kahlervae.errors import InputError
-from kahlervae.evaluate.claims import LEFT_OUT
 from kahlervae.figures.style import VERDICTS, table
+from kahlervae.judge.claims import LEFT_OUT
 from kahlervae.storage import atomic, read_table
 
 __all__ = ["render", "write_summary", "write_table_page"]

@@ -10,8 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kahlervae.evaluate.claims import LEFT_OUT
-from kahlervae.evaluate.pareto import with_families
 from kahlervae.figures.style import (
     GROUP,
     MODEL,
@@ -34,6 +32,8 @@ from kahlervae.figures.style import (
     titled,
 )
 from kahlervae.figures.style import LEFT_OUT as WITHOUT
+from kahlervae.judge.claims import LEFT_OUT
+from kahlervae.judge.pareto import with_families
 from kahlervae.storage import read_table
 
 __all__ = ["claims", "pareto", "smoothness", "strengths", "training"]

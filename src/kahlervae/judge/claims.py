@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from kahlervae.evaluate import UNJUDGED
-from kahlervae.evaluate.pareto import SCORES
-from kahlervae.evaluate.statistics import bootstrap_interval, holm, student_p, verdict
+from kahlervae.judge.pareto import SCORES
+from kahlervae.judge.statistics import bootstrap_interval, holm, student_p, verdict
 from kahlervae.storage import read_table, write_table
 
 __all__ = ["COLUMNS", "LEFT_OUT", "TABLES", "judge", "make_claims"]

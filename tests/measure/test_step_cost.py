@@ -1,6 +1,6 @@
 import pytest
 
-from kahlervae.evaluate.step_cost import measure_steps
+from kahlervae.measure.step_cost import measure_steps
 
 SIZE = {
     "image": 4,

@@ -10,7 +10,7 @@ import torch
 from kahlervae.data import Form
 from kahlervae.errors import InputError
 from kahlervae.evaluate.oracle import Oracle, save_oracle
-from kahlervae.evaluate.sweep import GOALS, choose, match_beta, score_setting
+from kahlervae.judge.sweep import GOALS, choose, match_beta, score_setting
 from kahlervae.models import build_model, save_model
 from kahlervae.storage import write_tensors
 

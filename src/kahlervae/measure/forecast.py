@@ -53,7 +53,7 @@ def forecast(efficiency: Path | str, cores: int) -> str:
 
     Args:
         efficiency: the table of the kept run, by
-            :func:`~kahlervae.evaluate.runtime.measure_efficiency`.
+            :func:`~kahlervae.measure.runtime.measure_efficiency`.
         cores: of this machine.
 
     Raises:

@@ -73,7 +73,7 @@ def measure_efficiency(jobs: pd.DataFrame, cores: int, calibration: float) -> pd
 
     T is the time during which a job ran, see :func:`busy_seconds`. Occupancy tells whether there
     were jobs to run, efficiency whether these jobs computed. ``calibration`` is what
-    :func:`~kahlervae.evaluate.forecast.calibrate` took on the same machine.
+    :func:`~kahlervae.measure.forecast.calibrate` took on the same machine.
     """
     busy = busy_seconds(jobs["end"] - jobs["wall"], jobs["end"])
     wall, cpu = jobs["wall"].sum(), jobs["cpu"].sum(skipna=False)

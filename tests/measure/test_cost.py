@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from kahlervae.evaluate import cost
-from kahlervae.evaluate.cost import jacfwd_metric, jacrev_metric, jvp_loop_metric, run_cost
 from kahlervae.geometry import fisher_metric
+from kahlervae.measure import cost
+from kahlervae.measure.cost import jacfwd_metric, jacrev_metric, jvp_loop_metric, run_cost
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from kahlervae.cli import app
 from kahlervae.errors import InputError
-from kahlervae.evaluate.check import FAILURES, compare_claims, print_comparison, tolerance
-from kahlervae.evaluate.statistics import bootstrap_interval
+from kahlervae.judge.check import FAILURES, compare_claims, print_comparison, tolerance
+from kahlervae.judge.statistics import bootstrap_interval
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = pd.DataFrame(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from kahlervae.errors import InputError
-from kahlervae.evaluate.runtime import (
+from kahlervae.measure.runtime import (
     busy_seconds,
     measure_efficiency,
     read_jobs,

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from kahlervae.errors import InputError
-from kahlervae.evaluate.claims import COLUMNS, PLAIN, TABLES, judge, make_claims
-from kahlervae.evaluate.pareto import SCORES, choose, compare_to_controls
-from kahlervae.evaluate.statistics import holm, student_p
+from kahlervae.judge.claims import COLUMNS, PLAIN, TABLES, judge, make_claims
+from kahlervae.judge.pareto import SCORES, choose, compare_to_controls
+from kahlervae.judge.statistics import holm, student_p
 
 SETTINGS = {
     "confidence": 0.95,
@@ -369,7 +369,7 @@ def test_files(frames, tmp_path):
 
 
 def test_tables_are_judged_without_torch():
-    modules = "kahlervae.evaluate.claims, kahlervae.evaluate.pareto"
+    modules = "kahlervae.judge.claims, kahlervae.judge.pareto"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kahlervae.errors import InputError
-from kahlervae.evaluate.pareto import (
+from kahlervae.judge.pareto import (
     choose,
     compare_to_controls,
     curve_outliers,

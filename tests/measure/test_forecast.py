@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from kahlervae.errors import InputError
-from kahlervae.evaluate import forecast as module
-from kahlervae.evaluate.forecast import forecast
+from kahlervae.measure import forecast as module
+from kahlervae.measure.forecast import forecast
 
 
 @pytest.fixture

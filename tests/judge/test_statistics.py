@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kahlervae.evaluate.statistics import (
+from kahlervae.judge.statistics import (
     Interval,
     bootstrap_interval,
     holm,
