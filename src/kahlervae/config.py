@@ -272,7 +272,11 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     validator = Validator(_load(TABLE.with_suffix(".schema.yaml")))
     added = _document(config.get("registry", {}))
     faults = _faults(validator, added, "registry")
-    if faults := faults or [*_wrong_patterns(added), *_wrong_checksums(added)]:
+    if faults := faults or [
+        *_wrong_patterns(added),
+        *_wrong_parts(added),
+        *_wrong_checksums(added),
+    ]:
         raise InputError("\n".join(f"config: {fault}" for fault in faults))
     return _load(TABLE) | added
 
@@ -295,6 +299,20 @@ def _wrong_patterns(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                         f"{path} must have a group, as in '^(\\d)_', which is the label, not "
                         f"{_shown(source[key])}."
                     )
+
+
+def _wrong_parts(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Parts of arrays whose labels are not as many."""
+    for name, source in registry.items():
+        if source["kind"] != "arrays" or "labels" not in source or label_file(source):
+            continue
+        samples, labels = (source.get(key) for key in ("samples", "labels"))
+        parts = [len(keys) if isinstance(keys, list) else 1 for keys in (samples, labels)]
+        if parts[0] != parts[1]:
+            yield (
+                f"registry.{name}.labels must name as many keys as samples does ({parts[0]}), not "
+                f"{_shown(labels)}."
+            )
 
 
 def _wrong_checksums(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -402,7 +420,9 @@ def _sentences(error: jsonschema.ValidationError, below: str) -> Iterator[str]:
     shown = _shown(value)
     match error.validator:
         case "type":
-            demand = KINDS[rule]
+            demand = " or ".join(
+                KINDS[kind] for kind in ([rule] if isinstance(rule, str) else rule)
+            )
             if rule == "number" and isinstance(value, str) and _is_number(value):
                 demand += f", and YAML takes this for a text: write {float(value)!r}"
             if rule == "integer" and isinstance(value, float) and value.is_integer():

@@ -57,7 +57,7 @@ def beside(name: str, places: Sequence[Path]) -> list[Path]:
 def label_file(source: Mapping[str, Any]) -> str | None:
     """The file in which the labels of all samples of an entry lie by themselves."""
     labels = source.get("labels")
-    return labels if labels is not None and labels.endswith(".npy") else None
+    return labels if isinstance(labels, str) and labels.endswith(".npy") else None
 
 
 def wav_files(folder: Path) -> Iterator[Path]:

@@ -118,6 +118,20 @@ def test_several_files_are_put_together(tmp_path, monkeypatch):
     assert all(torch.equal(tensors[key], together[key]) for key in together)
 
 
+def test_parts_of_a_file_are_put_together(tmp_path):
+    """As files of MNIST and MedMNIST come: splits under names of their own."""
+    parts = {"test_y": LABELS[20:], "x": IMAGES[:20], "test_x": IMAGES[20:], "y": LABELS[:20]}
+    source = {"samples": ["x", "test_x"], "labels": ["y", "test_y"]}
+    tensors = load(npz(tmp_path, "parts.npz", **parts), **source)[0]
+    together = load(npz(tmp_path, x=IMAGES, y=LABELS), labels="y")[0]
+    assert all(torch.equal(tensors[key], together[key]) for key in together)
+
+
+def test_every_part_has_labels():
+    with pytest.raises(InputError, match=r"labels must name as many keys as samples does \(2\)"):
+        entry(Path("a.npz"), samples=["x_train", "x_test"], labels="y_train")
+
+
 def test_labels_may_lie_beside_an_npy_file(tmp_path):
     np.save(tmp_path / "x.npy", IMAGES)
     np.save(tmp_path / "y.npy", LABELS)

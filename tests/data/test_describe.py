@@ -111,6 +111,34 @@ def test_it_says_why_an_array_is_not_the_labels(case, tmp_path):
     assert source["labels"] == "target"
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (("x_train", "x_test"), ("y_train", "y_test")),
+        (
+            ("train_images", "val_images", "test_images"),
+            ("train_labels", "val_labels", "test_labels"),
+        ),
+        (("imagesTrain", "imagesTest"), ("labelsTrain", "labelsTest")),
+        (("test", "train"), ()),
+    ],
+)
+def test_parts_of_splits_belong_together(names, labels, tmp_path):
+    stored = {key: Y[: 100 + 40 * k] for k, key in enumerate(labels)}
+    held = {key: X[: 100 + 40 * k] for k, key in enumerate(names)}
+    text, source, _ = entry(tmp_path / "a.npz", **dict(reversed(stored.items())), **held)
+    assert source["samples"] == list(names)
+    assert source.get("labels", []) == list(labels)
+    assert source["count"] == sum(map(len, held.values()))
+    assert "not used" not in text
+
+
+def test_parts_without_labels_are_said_to_have_none(tmp_path):
+    text, source, _ = entry(tmp_path / "a.npz", x_train=X, y_train=Y, x_test=X)
+    assert "labels" not in source
+    assert "'y_train' are not the labels: they are 1 arrays, and those of samples 2" in text
+
+
 def test_samples_are_known_by_name_and_can_be_named(tmp_path):
     arrays = {"mask": np.ones((200, 40), np.int64), "x": X, "z": X + 1, "age": Y}
     _, source, _ = entry(tmp_path / "a.npz", **arrays)

@@ -131,7 +131,7 @@ def test_one_anchor_makes_no_potential(tmp_path: Path) -> None:
     """The configuration asks for two; one image twice passes it and has no spread either."""
     data = write(tmp_path / "data.safetensors", **everywhere(torch.rand(1, 8, 8), TEN[:1]))
     model = trained(data, tmp_path)
-    with pytest.raises(InputError, match=r"the posterior potential of complex .* is not finite"):
+    with pytest.raises(InputError, match="take two anchors or more"):
         cli.potential(
             *(data, model, TINY["geometry"]["potential"]),
             *(tmp_path / "p.safetensors", tmp_path / "choice.csv"),

@@ -214,15 +214,17 @@ def _idx(dataset: str, source: Mapping[str, Any]) -> Loaded:
 def _arrays(dataset: str, source: Mapping[str, Any]) -> Loaded:
     """Arrays of all files, one after the other, on one scale."""
     places, channels = places_of(dataset, source), source.get("channels")
-    key, apart = source.get("labels"), label_file(source)
+    apart = label_file(source)
+    keys = [] if apart else _listed(source.get("labels", []))
     samples: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     for path in _paths(dataset, source):
-        name = _key_of_samples(dataset, source, path)
-        found = read_arrays(path, [name] if apart or key is None else [name, key])
-        samples.append(as_samples(found[name], f"{dataset} ({path.name})", channels))
-        if key in found:
-            labels.append(as_labels(found[key], len(samples[-1]), f"{key!r} of {path}"))
+        names = _keys_of_samples(dataset, source, path)
+        found = read_arrays(path, [*names, *keys])
+        parts = [as_samples(found[name], f"{dataset} ({path.name})", channels) for name in names]
+        samples += parts
+        for key, part in zip(keys, parts if keys else [], strict=True):
+            labels.append(as_labels(found[key], len(part), f"{key!r} of {path}"))
     if apart is not None:
         sha256 = source.get("sha256", {}).get(apart)
         path = find(dataset, apart, beside(source["files"][0], places), [], sha256, LARGEST)
@@ -235,7 +237,7 @@ def _arrays(dataset: str, source: Mapping[str, Any]) -> Loaded:
     scaled = torch.from_numpy(scale.apply(samples, dataset))
     record: dict[str, Any] = {"scale": scale._asdict()}
     if scaled.dim() > 3:
-        record["channels"] = channels or channel_axis(found[name].shape[1:])
+        record["channels"] = channels or channel_axis(found[names[0]].shape[1:])
     classes = None
     if labels:
         numbers, names = as_classes(labels, f"labels of {dataset}")
@@ -265,15 +267,19 @@ def _paths(dataset: str, source: Mapping[str, Any]) -> list[Path]:
     return list(paths.values())
 
 
-def _key_of_samples(dataset: str, source: Mapping[str, Any], path: Path) -> str:
-    """The name that samples have in a file: what the entry says, or that of the one array."""
+def _listed(keys: str | list[str]) -> list[str]:
+    return [keys] if isinstance(keys, str) else keys
+
+
+def _keys_of_samples(dataset: str, source: Mapping[str, Any], path: Path) -> list[str]:
+    """The names that samples have in a file: what the entry says, or that of the one array."""
     if "samples" in source:
-        return str(source["samples"])
+        return _listed(source["samples"])
     headers = read_headers(path)
-    others = [name for name in headers if name != source.get("labels")]
+    others = [name for name in headers if name not in _listed(source.get("labels", []))]
     readable = [name for name in others if not headers[name].fault]
     if len(readable) == 1:
-        return readable[0]
+        return readable
     if not readable:
         faults = [headers[name].fault for name in others]
         raise InputError(faults[0] if faults else f"{path} holds no samples: put them there.")

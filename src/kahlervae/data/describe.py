@@ -28,10 +28,12 @@ from kahlervae.errors import InputError, one_line
 
 __all__ = ["describe"]
 
-SAMPLES = ("samples", "x", "data", "images", "signals", "x_train", "train_images")
-"""Names by which samples are known."""
-LABELS = ("labels", "label", "y", "targets", "target", "classes", "y_train", "train_labels")
-"""Names by which labels are known."""
+SAMPLES = ("samples", "x", "data", "images", "signals")
+"""Names by which samples are known, by themselves or with the part of a split."""
+LABELS = ("labels", "label", "y", "targets", "target", "classes")
+"""Names by which labels are known, by themselves or with the part of a split."""
+PART = re.compile(r"train(ing)?|val(id(ation)?)?|test", re.IGNORECASE)
+"""How names tell the part of a split, as in x_train or test_images."""
 FEWEST = 120
 """Samples below which no split is large enough for the scores."""
 RAREST = 10
@@ -50,7 +52,8 @@ def describe(
     Args:
         files: arrays of one data set, or one folder or archive of recordings.
         name: of the data set; by default that of the first file.
-        samples: the array that holds them; by default one of a known name, or the largest.
+        samples: the array that holds them; by default one of a known name, or the largest, and what
+            is called as it but for the part of a split.
         labels: the array that holds them; by default one of a known name.
 
     Raises:
@@ -129,44 +132,46 @@ def _of_arrays(
         for key, header in held.items():
             what = f"{header.dtype} {header.shape}"
             comments.append(f"  {key or 'one array'}: {header.fault or what}")
-    key = _samples_key(headers[files[0]], files[0], samples)
-    parts = [as_samples(read_arrays(file, [key])[key], f"{key!r} of {file}") for file in files]
+    keys = _samples_keys(headers[files[0]], files[0], samples)
+    shown = ", ".join(map(repr, filter(None, keys)))
+    parts = [as_samples(array, what) for what, array in _read(files, keys)]
     shapes = {part.shape[1:] for part in parts}
     if len(shapes) > 1:
-        raise InputError(f"{files[0]} and the others hold samples of several shapes.")
+        raise InputError(f"{files[0]} and what belongs to it hold samples of several shapes.")
     (shape,) = shapes
     count, is_complex = sum(map(len, parts)), any(map(np.iscomplexobj, parts))
     # One scale for pictures, another for what has no bounds.
     scale = "unit" if not is_complex and len(shape) > 1 else "standard"
-    values = Scale.of(parts, scale, f"{key!r}").apply(parts, f"{key!r}")
+    values = Scale.of(parts, scale, shown).apply(parts, shown)
     extent = [np.abs(part) if is_complex else part for part in parts]
     least, most = min(part.min() for part in extent), max(part.max() for part in extent)
     comments.append(
-        f"samples{f' {key!r}' if key else ''}: {count:,}, {'complex' if is_complex else 'real'}, "
+        f"samples{f' {shown}' if shown else ''}: {count:,}, {'complex' if is_complex else 'real'}, "
         f"of shape {shape}; {'modulus' if is_complex else 'values'} from {least:.4g} to {most:.4g}"
     )
     source: dict[str, Any] = {"kind": "arrays", "files": [str(file) for file in files]}
-    source |= {"samples": key} if key else {}
+    source |= {"samples": keys if len(keys) > 1 else keys[0]} if shown else {}
     sizes: dict[Any, int] = {}
-    for candidate in _label_keys(headers, key, labels, comments):
+    for candidates in _label_keys(headers, keys, labels, comments):
+        named = ", ".join(map(repr, candidates))
         try:
-            sizes = _class_sizes(files, candidate, [len(part) for part in parts])
+            sizes = _class_sizes(files, candidates, [len(part) for part in parts])
         except InputError as error:
             if labels is not None:
                 raise
-            comments.append(f"{candidate!r} are not the labels: {error}")
+            comments.append(f"{named} are not the labels: {error}")
             continue
-        source["labels"] = candidate
-        shown = ", ".join(map(str, list(sizes)[:10])) + (", …" if len(sizes) > 10 else "")
+        source["labels"] = candidates if len(candidates) > 1 else candidates[0]
+        classes = ", ".join(map(str, list(sizes)[:10])) + (", …" if len(sizes) > 10 else "")
         rarest = min(sizes.values())
         comments.append(
-            f"labels {candidate!r}: {len(sizes)} classes ({shown}), the rarest {rarest} times"
+            f"labels {named}: {len(sizes)} classes ({classes}), the rarest {rarest} times"
         )
         break
     else:
         comments.append("without labels: what needs an oracle is left out")
     if len(shape) > 2:
-        original = headers[files[0]][key].shape[1:]
+        original = headers[files[0]][keys[0]].shape[1:]
         source["channels"] = channel_axis(original)
         comments.append(f"channels of {original}: taken to be {source['channels']}")
     source |= {"scale": scale, "shape": list(shape), "count": count}
@@ -187,15 +192,16 @@ def _of_arrays(
     return comments, source, facts
 
 
-def _samples_key(headers: dict[str, ArrayHeader], file: Path, wanted: str | None) -> str:
-    """The name of the samples: the one that is wanted, a known one, or that of the largest."""
+def _samples_keys(headers: dict[str, ArrayHeader], file: Path, wanted: str | None) -> list[str]:
+    """The names of the samples: the one that is wanted; a known one, or that of the largest, and
+    what is called as it but for the part of a split."""
     numbers = {
         key: header
         for key, header in headers.items()
         if header.dtype.kind in "biufc" and len(header.shape) > 1 and header.shape[0] > 0
     }
     if wanted is not None:
-        return wanted
+        return [wanted]
     faults = [header.fault for header in headers.values() if header.fault]
     if faults and len(faults) == len(headers):
         raise InputError(faults[0])
@@ -205,53 +211,82 @@ def _samples_key(headers: dict[str, ArrayHeader], file: Path, wanted: str | None
             f"{file} holds no samples ({held}): these are numbers, stacked along the first axis: "
             "(n, 64) or (n, 28, 28)."
         )
-    known = [key for key in numbers if key.lower() in SAMPLES]
-    return max(known or numbers, key=lambda key: np.prod(numbers[key].shape))
+    known = [key for key in numbers if _whole(key) in SAMPLES]
+    key = max(known or numbers, key=lambda key: np.prod(numbers[key].shape))
+    if not PART.search(key):
+        return [key]
+    whole, shape = _whole(key), numbers[key].shape[1:]
+    parts = [k for k in numbers if PART.search(k) and _whole(k) == whole]
+    return [k for k in parts if numbers[k].shape[1:] == shape]
+
+
+def _whole(key: str) -> str:
+    """A name without the part of a split, in small letters."""
+    return PART.sub("", key).strip("_-. ").lower()
 
 
 def _label_keys(
     headers: dict[Path, dict[str, ArrayHeader]],
-    samples: str,
+    samples: list[str],
     wanted: str | None,
     comments: list[str],
-) -> list[str]:
-    """Arrays that may be the labels; of others that have one value a sample the comments tell."""
+) -> list[list[str]]:
+    """Arrays that may be the labels, those of every array of samples together; of others that have
+    one value a sample the comments tell."""
     if wanted is not None:
-        return [wanted]
+        return [[wanted]]
     first = next(iter(headers.values()))
-    others = [key for key in first if key != samples and not first[key].fault]
+    others = [key for key in first if key not in samples and not first[key].fault]
+    parts = [PART.search(key) for key in samples]
+    found = {}
+    for name in LABELS:
+        alike = [key for key in others if _whole(key) == name]
+        if len(samples) > 1:  # in the order of the samples
+            by_part = {match[0].lower(): key for key in alike if (match := PART.search(key))}
+            alike = [by_part[p[0].lower()] for p in parts if p and p[0].lower() in by_part]
+        if alike:
+            found[name] = alike[: len(samples)]
+    used = {key for keys in found.values() for key in keys}
     for key in others:
-        if key.lower() not in LABELS:
-            one_each = first[key].shape in (first[samples].shape[:1], (first[samples].shape[0], 1))
+        if key not in used:
+            shape = first[key].shape
+            one_each = any(shape in ((n,), (n, 1)) for n in (first[s].shape[0] for s in samples))
             how = f"; if these are the labels: --labels {shlex.quote(key)}" if one_each else ""
             comments.append(f"not used: {key}{how}")
-    return sorted((key for key in others if key.lower() in LABELS), key=_rank)
+    return list(found.values())
 
 
-def _rank(key: str) -> int:
-    return LABELS.index(key.lower())
+def _read(files: Sequence[Path], keys: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays of all files with what sentences call them, those of a file in the order of keys."""
+    for file in files:
+        found = read_arrays(file, keys)
+        yield from ((f"{key!r} of {file}", found[key]) for key in keys)
 
 
-def _class_sizes(files: Sequence[Path], key: str, counts: Sequence[int]) -> dict[Any, int]:
+def _class_sizes(
+    files: Sequence[Path], keys: Sequence[str], counts: Sequence[int]
+) -> dict[Any, int]:
     """How many samples each class has, by its name.
 
     Raises:
-        InputError: the arrays of that name are no labels, or one class has too few samples.
+        InputError: the arrays of these names are no labels, are not as many as those of samples, or
+            one class has too few samples.
     """
     parts = []
-    for file, count in zip(files, counts, strict=True):
-        found = read_arrays(file, [key])[key]
+    held = list(_read(files, keys))
+    if len(held) != len(counts):
+        raise InputError(f"they are {len(held)} arrays, and those of samples {len(counts)}.")
+    for (what, found), count in zip(held, counts, strict=True):
         if _is_one_hot(found):
-            raise InputError(
-                f"{key!r} of {file} holds one column for each class: save its argmax(axis=1)."
-            )
-        parts.append(as_labels(found, count, f"{key!r} of {file}"))
-    classes, names = as_classes(parts, f"{key!r}")
+            raise InputError(f"{what} holds one column for each class: save its argmax(axis=1).")
+        parts.append(as_labels(found, count, what))
+    what = ", ".join(map(repr, keys))
+    classes, names = as_classes(parts, what)
     sizes = Counter(classes.tolist())
     rarest = min(sizes, key=sizes.__getitem__)
     if sizes[rarest] < RAREST:
         raise InputError(
-            f"{key!r} has {len(names)} classes, and {names[rarest]!r} is that of {sizes[rarest]} "
+            f"{what} has {len(names)} classes, and {names[rarest]!r} is that of {sizes[rarest]} "
             f"samples alone: each should have {RAREST} at least."
         )
     return {name: sizes[k] for k, name in enumerate(names)}
