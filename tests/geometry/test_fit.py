@@ -7,6 +7,7 @@ from geometry.decoders import points
 from kahlervae.errors import InputError
 from kahlervae.geometry import (
     MixturePotential,
+    best_constant_metric,
     calibrate_posterior_potential,
     fit_potential,
     polish_potential,
@@ -164,3 +165,21 @@ def test_one_anchor_has_no_curvature():
         calibrate_posterior_potential(
             z[:1], torch.ones(1, 1), z, torch.ones(4, 1, 1, dtype=z.dtype)
         )
+
+
+@pytest.mark.parametrize("size", [1e10, 1e20])
+def test_one_huge_metric_does_not_hide_the_others(size):
+    stream = torch.Generator().manual_seed(0)
+    z = torch.randn(256, 1, dtype=torch.complex64, generator=stream)
+    metrics = 1 + (1 + z * z.conj()).unsqueeze(-1) ** -2
+
+    def error(given):
+        start = torch.Generator().manual_seed(1)
+        size = {"groups": 2, "components": 8}
+        fitted = fit_potential(z, given, "mixture", size, 200, 0.1, start)
+        return relative_error(fitted.metric(z), metrics).median().item()
+
+    one = metrics.clone()
+    one[7] *= size
+    constant = best_constant_metric(metrics).expand_as(metrics)
+    assert error(one) < 0.6 * relative_error(constant, metrics).median()

@@ -51,7 +51,8 @@ def fit_potential(
     The first term is dominated by the largest eigenvalues, the second keeps the volume element,
     to which all contribute. With Adam under a one-cycle rate on batches drawn with replacement, in
     units in which the mean diagonal entry of the metrics is :data:`UNIT`: c times the metrics have
-    c times the potential. :func:`polish_potential` may take it further.
+    c times the potential. A few metrics that are huge do not set the unit for the others.
+    :func:`polish_potential` may take it further.
 
     Args:
         z: probes; the fit has their precision.
@@ -140,7 +141,8 @@ def continue_fit(
 
 def _scale(metrics: Tensor) -> float:
     """What metrics are to be divided by."""
-    return metrics.diagonal(dim1=-2, dim2=-1).real.double().mean().item() / UNIT
+    sizes = metrics.diagonal(dim1=-2, dim2=-1).real.double().mean(-1)
+    return sizes.clamp_max(HUGE * sizes.median()).mean().item() / UNIT
 
 
 def regress(
@@ -390,6 +392,9 @@ VOLUME_WEIGHT = 0.05
 UNIT = 30.0
 """Size of the metrics to which Adam's rate belongs, in which the root of the background is learned:
 that of the digits, where the rate of the configuration was chosen."""
+
+HUGE = 1e3
+"""Times the median size, from where on a metric no longer counts for the unit of a fit."""
 
 PART = 1024
 """Probes at once of L-BFGS."""
