@@ -383,10 +383,10 @@ def main(
         oracles = settings["evaluation"]["oracles"]
         files = [results / name / f"oracles/{oracle}.safetensors" for oracle in oracles]
         references = load_references(data, files, settings["evaluation"])
-        images = load_split(data, "train").samples
+        images, validation = (load_split(data, name).samples for name in ("train", "validation"))
         for kind in variant or ("complex", "kahler"):
             folders = [results / name / f"pixels/{kind}/seed={s}" for s in settings["seeds"]]
-            subjects = [load_subject(folder, images, settings) for folder in folders]
+            subjects = [load_subject(folder, images, validation, settings) for folder in folders]
             search, table = explore(subjects, references, settings)
             searches.append(search.assign(dataset=name, variant=kind))
             tables.append(table.assign(dataset=name, variant=kind))
@@ -397,7 +397,9 @@ def main(
         write_table(out / f"{stem}.csv", frame)
 
 
-def load_subject(folder: Path, images: Tensor, settings: Mapping[str, Any]) -> Subject:
+def load_subject(
+    folder: Path, images: Tensor, validation: Tensor, settings: Mapping[str, Any]
+) -> Subject:
     """A model of the run, with the mixtures that the workflow fits to it.
 
     Raises:
@@ -408,8 +410,9 @@ def load_subject(folder: Path, images: Tensor, settings: Mapping[str, Any]) -> S
     seed = vae.identity["seed"]
     # The same images, components and anchors as in the sampling stage.
     sampling = settings["sampling"]
-    sources = Sources(vae, images, potentials, sampling)
-    mixture = sources.mixture(sampling["gmm"]["components"][0])
+    sources = Sources(vae, images, validation, potentials, sampling)
+    mixture = sources.base("gmm")
+    assert isinstance(mixture, GaussianMixture)
     anchors = choose_anchors(sources.posterior(FITTED), sampling["riemannian"]["anchors"], seed)
     features = Features(
         vae,

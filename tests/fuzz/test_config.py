@@ -230,7 +230,7 @@ SMALLEST = {
     "validation_count": 16,
     "samplers": ["volume"],
     "truncated": {"temperatures": [0.001]},
-    "gmm": {"components": [1], "temperatures": [0.001]},
+    "gmm": {"components": [1], "samples_per_component": 1, "temperatures": [0.001]},
     "volume": CHAINS | {"targets": [PRIOR]},
     "riemannian": CHAINS | {"anchors": 2, "regularisation": 1e-9},
 }

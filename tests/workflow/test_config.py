@@ -211,7 +211,11 @@ WRONG = [
     ("sampling/riemannian/draws", 4, "sampling.riemannian keeps chains × draws = 128 states"),
     ("sampling/volume/targets/0/weight", "local", "must be global, not local, for the base prior"),
     ("sampling/volume/targets/2/weight", "local", "sampling.volume.targets[2] is there already"),
-    ("sampling/gmm/components", [10, 901], "sampling.gmm.components = 901 must be at most the 900"),
+    (
+        "sampling/gmm/components",
+        [31, 90],
+        "sampling.gmm.components must hold one of at most 30, of",
+    ),
     (
         f"{DIGITS}/variants/real/samplers",
         ["volume"],
