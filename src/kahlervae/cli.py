@@ -183,10 +183,10 @@ def choose(
     settings: Settings,
     out: Out,
 ) -> None:
-    """Choose strengths by the rule of the configuration."""
+    """Choose settings of variants by the rules of the configuration."""
     from kahlervae.judge.sweep import make_choice
 
-    make_choice(sweep, settings["mse"], out)
+    make_choice(sweep, settings, out)
 
 
 @app.command()

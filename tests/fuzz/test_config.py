@@ -13,12 +13,19 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kahlervae.config import check_config, check_repetitions, check_writable, data_sources
+from kahlervae.config import (
+    check_config,
+    check_repetitions,
+    check_writable,
+    data_sources,
+    fill_in,
+)
 from kahlervae.errors import InputError
 
 from .stages import ROOT, SCHEMA, TINY, run_stages
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+fill_in(DEFAULT)
 EXAMPLES = 700
 
 Path_ = tuple[str | int, ...]

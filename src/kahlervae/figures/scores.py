@@ -155,39 +155,32 @@ def strengths(inputs: Sequence[Path]) -> Figure:
     ``strengths.csv``, if a choice is to be marked. One point is one trained setting.
     """
     panels = {
+        "speed_variation": "variation of speed",
         "acceleration": "relative acceleration",
         "knn_outliers": "outliers among prior samples",
         "midpoint_outliers": "outliers among midpoints",
-        "recall": "recall of prior samples",
     }
     path, *choices = inputs
-    keys = ["beta", "form", "strength", "tie"]
-    frame = table(path, [*MODEL, *keys, "oracle", "mse", *panels])
-    chosen = [
-        table(choice, [*MODEL, *keys, "chosen"]).query("variant == 'kahler' and chosen")
-        for choice in choices
-    ]
-    means = (
-        frame.groupby([*MODEL, *keys], sort=False, dropna=False)[["mse", *panels]]
-        .mean()
-        .reset_index()
-    )
+    keys = [*MODEL, "setting"]
+    frame = table(path, [*keys, "oracle", "elbo", *panels])
+    chosen = [table(choice, [*keys, "chosen"]).query("chosen")[keys] for choice in choices]
+    means = frame.groupby(keys, sort=False)[["elbo", *panels]].mean().reset_index()
     groups = grouped(means)
     figure, axes = canvas(
         2 * len(groups), 2, width=TWO_COLUMNS, height=4.2 * len(groups) + 0.3, sharex=True
     )
     for i, (group, held) in enumerate(groups):
-        best = pd.concat([held.merge(choice[[*MODEL, *keys]]) for choice in chosen] or [held[:0]])
+        best = pd.concat([held.merge(choice) for choice in chosen] or [held[:0]])
         for (column, label), ax in zip(panels.items(), axes[2 * i : 2 * i + 2].flat, strict=True):
             for variant in ordered(held["variant"], VARIANTS):
-                part, kind = held[held["variant"] == variant].sort_values("mse"), VARIANTS[variant]
+                part, kind = held[held["variant"] == variant].sort_values("elbo"), VARIANTS[variant]
                 line = kind.line if variant.endswith("beta") else "none"
-                ax.plot(part["mse"], part[column], kind.marker, ls=line, color=kind.color)
-            ax.plot(best["mse"], best[column], "o", ms=10, mfc="none", mec="#222222", mew=1.0)
+                ax.plot(part["elbo"], part[column], kind.marker, ls=line, color=kind.color)
+            ax.plot(best["elbo"], best[column], "o", ms=10, mfc="none", mec="#222222", mew=1.0)
             ax.set_ylabel(label)
         axes[2 * i, 0].set_title(group, loc="left")
         for ax in axes[2 * i + 1]:
-            ax.set_xlabel("MSE of validation data (per value)")
+            ax.set_xlabel("ELBO of validation data (nats)")
     variants = ordered(means["variant"], VARIANTS)
     legend(
         figure,
