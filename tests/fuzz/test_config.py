@@ -238,6 +238,7 @@ SMALLEST = {
     "samplers": ["volume"],
     "truncated": {"temperatures": [0.001]},
     "gmm": {"components": [1], "samples_per_component": 1, "temperatures": [0.001]},
+    "ratio": {"bases": ["prior"], "log_det": [True], "draws": 100, "pool": 2},
     "volume": CHAINS | {"targets": [PRIOR]},
     "riemannian": CHAINS | {"anchors": 2, "regularisation": 1e-9},
 }

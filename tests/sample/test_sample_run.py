@@ -18,9 +18,10 @@ SETTINGS = {
     "count": 50,
     "validation_count": 20,
     "epsilon": 1e-3,
-    "samplers": ["prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian"],
+    "samplers": ["prior", "truncated", "posterior_mixture", "gmm", "ratio", "volume", "riemannian"],
     "truncated": {"temperatures": [0.5, 1]},
     "gmm": {"components": [2, 3, 6], "samples_per_component": 5, "temperatures": [0.4, 1.0]},
+    "ratio": {"bases": ["prior", "gmm"], "log_det": [False, True], "draws": 200, "pool": 3},
     "volume": {"targets": TARGETS, **CHAINS},
     "riemannian": {"anchors": 8, "regularisation": 1e-3, **CHAINS},
 }
@@ -33,6 +34,10 @@ KEYS = [
     "gmm:components=2,temperature=1",
     "gmm:components=3,temperature=0.4",
     "gmm:components=3,temperature=1",
+    "ratio:base=prior,inputs=latent",
+    "ratio:base=prior,inputs=latent+log_det",
+    "ratio:base=gmm,inputs=latent",
+    "ratio:base=gmm,inputs=latent+log_det",
     "volume:base=prior,weight=global,metric=fitted,power=-2",
     "volume:base=prior,weight=global,metric=fitted,power=0.5",
     "volume:base=gmm,weight=local,metric=posterior,power=-2",
@@ -79,8 +84,9 @@ def test_seeds_decide_and_other_samplers_do_not(potentials):
     fewer = copy.deepcopy(SETTINGS) | {"samplers": ["volume"]}
     fewer["volume"]["targets"] = fewer["volume"]["targets"][1:2]
     alone, *_ = sample_model(vae, IMAGES, HELD_OUT, potentials, fewer)
-    assert list(alone) == KEYS[10:11]
-    assert torch.equal(alone[KEYS[10]], latents[KEYS[10]])
+    (key,) = alone
+    assert key == "volume:base=gmm,weight=local,metric=posterior,power=-2"
+    assert torch.equal(alone[key], latents[key])
 
     vae.identity["seed"] = 1
     other, *_ = sample_model(vae, IMAGES, HELD_OUT, potentials, SETTINGS)
@@ -128,8 +134,10 @@ def test_no_mixture_is_fitted_to_too_few_latents():
 
 def test_a_real_latent_space_has_no_volume_samples():
     latents, table, *_ = sample_model(model("real"), IMAGES, HELD_OUT, None, SETTINGS)
-    assert list(latents) == [key for key in KEYS if not key.startswith("volume")]
-    assert list(table.sampler) == ["riemannian"]
+    assert list(latents) == [
+        key for key in KEYS if not key.startswith("volume") and "log_det" not in key
+    ]
+    assert list(table.sampler) == ["ratio", "ratio", "riemannian"]
 
 
 def test_a_learned_prior_is_what_is_sampled(potentials):
@@ -141,7 +149,7 @@ def test_a_learned_prior_is_what_is_sampled(potentials):
         vae.prior.log_var.sub_(5)
     samples = sample_model(vae, IMAGES, HELD_OUT, potentials, SETTINGS)
     assert list(samples.latents) == KEYS
-    for key in ("prior:default", *(key for key in KEYS if "base=prior" in key)):
+    for key in ("prior:default", *(key for key in KEYS if "volume:base=prior" in key)):
         nearest = (samples.latents[key].unsqueeze(1) - vae.prior.mean).abs().amax(-1).amin(1)
         assert nearest.max() < 0.6
     (cold,) = [key for key in KEYS if key.startswith("truncated")][:1]

@@ -157,7 +157,7 @@ WRONG = [
     (
         "sampling/samplers",
         ["prior", "volum"],
-        "one of prior, truncated, posterior_mixture, gmm, vol",
+        "one of prior, truncated, posterior_mixture, gmm, rat",
     ),
     ("evaluation/oracles", ["vgg"], "evaluation.oracles[0] must be one of cnn, mlp, not"),
     ("claims/choice/controls", [], "claims.choice.controls must be not empty, not []."),
@@ -571,7 +571,7 @@ def test_snakemake_prints_the_sentence_and_nothing_else(project: Project) -> Non
     sentences = [line for line in run.stdout.splitlines() if line.startswith("config: ")]
     assert sentences == [
         "config: sampling.samplers[0] must be one of prior, truncated, posterior_mixture, gmm, "
-        'volume, riemannian (did you mean prior?), not "priro".'
+        'ratio, volume, riemannian (did you mean prior?), not "priro".'
     ]
     assert "Traceback" not in run.stdout
     assert "File " not in run.stdout

@@ -311,15 +311,24 @@ def samplers_of(wildcards):
     return [name for name in every if name in allowed]
 
 
+def needs_potential(wildcards):
+    """Whether any of the samplers of a model asks for log det of a potential."""
+    samplers, ratio = samplers_of(wildcards), config["sampling"]["ratio"]
+    informed = "ratio" in samplers and any(ratio["log_det"])
+    return "volume" in samplers or (informed and wildcards.variant in COMPLEX)
+
+
 def sample_settings(wildcards):
     """The samplers of a model and what concerns them."""
     sampling, samplers = config["sampling"], samplers_of(wildcards)
     needed = {"count", "validation_count", *samplers}
     if "volume" in samplers:  # its bases
         needed |= {target["base"] for target in sampling["volume"]["targets"]}
+    if "ratio" in samplers:
+        needed |= set(sampling["ratio"]["bases"])
     settings = {key: value for key, value in sampling.items() if key in needed}
     settings["samplers"] = samplers
-    if "volume" in samplers:
+    if needs_potential(wildcards):
         settings["epsilon"] = config["geometry"]["epsilon"]
     return compact(settings)
 

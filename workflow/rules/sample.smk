@@ -4,7 +4,7 @@ rule sample:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",
         potential=branch(
-            lambda wildcards: "volume" in samplers_of(wildcards),
+            needs_potential,
             then="<model>/potential.safetensors",
         ),
         code=code("sample"),

@@ -200,6 +200,7 @@ FAMILIES = {
     "truncated": Look("truncated prior", "#000000", "o"),
     "gmm": Look("Gaussian mixtures", "#777777", "s"),
     "posterior_mixture": Look("aggregated posterior", "#CC79A7", "P"),
+    "ratio": Look("classifier", "#332288", "p"),
     "riemannian": Look("Riemannian", "#56B4E9", "X"),
     FITTED.format("prior", "global"): Look("volume, prior", "#E69F00", "^"),
     FITTED.format("gmm", "global"): Look("volume, mixture", "#009E73", "v"),
@@ -207,7 +208,7 @@ FAMILIES = {
     FITTED.format("posterior_mixture", "local"): Look("volume, posterior, local", "#0072B2", "h"),
 }
 """Families of samplers; mixtures of all numbers of components are one here."""
-SHOWN = ("complex", "kahler", "beta")
+SHOWN = ("complex", "mixture", "kahler")
 """The variants whose samplers are compared."""
 
 
@@ -232,7 +233,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     variants = [name for name in SHOWN if name in present] or ordered(present, VARIANTS)[:3]
     means = with_families(frame[frame["variant"].isin(variants)])
     means["curve"] = means["family"]
-    means["family"] = means["family"].replace("gmm:.*", "gmm", regex=True)
+    means["family"] = means["family"].replace("(gmm|ratio):.*", r"\1", regex=True)
     means = means[means["family"].isin(FAMILIES)]
     compared = means.groupby(GROUP)["family"].transform("nunique") > 1
     means = means[compared] if compared.any() else means

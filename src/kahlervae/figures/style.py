@@ -98,6 +98,7 @@ SAMPLERS = {
     "truncated": Look("truncated prior", "#000000", "."),
     "posterior_mixture": Look("aggregated posterior", "#000000", "s"),
     "gmm": Look("Gaussian mixture", "#000000", "^"),
+    "ratio": Look("classifier", "#000000", "p"),
     "volume": Look("volume-weighted", "#000000", "D"),
     "riemannian": Look("Riemannian", "#000000", "v"),
 }

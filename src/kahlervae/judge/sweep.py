@@ -105,7 +105,8 @@ def choose(sweep: pd.DataFrame, rules: Mapping[str, Mapping[str, Any]]) -> pd.Da
     keys = [*IDENTITY, "setting"]
     table = sweep.groupby(keys, sort=False)[[*SCORES]].mean().reset_index()
     chosen = []
-    for (dataset, _), run in table.groupby(IDENTITY[:2], sort=False):
+    for key, run in table.groupby(IDENTITY[:2], sort=False):
+        dataset = str(key[0])
         found: dict[str, pd.DataFrame] = {}
         swept = [name for name in rules if (run["variant"] == name).any()]
         # Matched variants come last, for the others' choices decide.

@@ -21,6 +21,7 @@ from kahlervae.sample.mixtures import (
     PosteriorMixture,
     TruncatedMixture,
 )
+from kahlervae.sample.ratio import Ratio
 from kahlervae.sample.riemannian import Riemannian, choose_anchors
 from kahlervae.sample.samplers import Base, Prior, Sampler, Truncated
 from kahlervae.sample.volume import FisherVolume, Volume, VolumeElement, component_log_dets
@@ -36,7 +37,7 @@ __all__ = [
     "truncated_sampler",
 ]
 
-SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian")
+SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "ratio", "volume", "riemannian")
 CHAINS = ("chains", "warmup", "draws", "leapfrog", "candidates", "rhat")
 FITTED = 10_000
 """Training samples, at random, to whose posterior means mixtures and anchors are fitted."""
@@ -132,9 +133,14 @@ class Sources:
         self.potentials, self.settings = potentials, settings
         self._mixtures: dict[int, GaussianMixture] = {}
 
+    @property
+    def seed(self) -> int:
+        """That of the model."""
+        return int(self.model.identity["seed"])
+
     def samples(self, most: int | None = None) -> Num[Tensor, "chosen *shape"]:
         """So many training samples at random, all of them if there are fewer."""
-        stream = generator(self.model.identity["seed"], "sample", "images")
+        stream = generator(self.seed, "sample", "images")
         return self.training[torch.randperm(len(self.training), generator=stream)[:most]]
 
     @torch.no_grad()
@@ -145,8 +151,8 @@ class Sources:
     def mixture(self, components: int) -> GaussianMixture:
         """The Gaussian mixture of the posterior means."""
         if components not in self._mixtures:
-            means, seed = self.posterior(FITTED).mean, self.model.identity["seed"]
-            self._mixtures[components] = GaussianMixture.fit(means, components, seed)
+            means = self.posterior(FITTED).mean
+            self._mixtures[components] = GaussianMixture.fit(means, components, self.seed)
         return self._mixtures[components]
 
     @property
@@ -193,6 +199,16 @@ class Sources:
             )
         return PosteriorMixture(self.posterior(ANCHORS))
 
+    def geometric(self, sampler: str) -> bool:
+        """Whether a sampler can ask for a potential; real latents have none.
+
+        Raises:
+            InputError: there should be one.
+        """
+        if self.potentials is None and self.model.identity["variant"] != "real":
+            raise InputError(f"the {sampler} sampler needs a potential: pass its file.")
+        return self.potentials is not None
+
     def element(self, name: str) -> VolumeElement:
         """A metric of the volume samplers by its name."""
         if name == "fisher":
@@ -234,16 +250,14 @@ def build_samplers(sources: Sources) -> Iterator[Sampler]:
             for components in sources.components:
                 for temperature in settings["gmm"]["temperatures"]:
                     yield sources.mixture(components).at_temperature(temperature)
+        elif name == "ratio":
+            yield from _ratio_samplers(sources)
         elif name == "volume":
-            if sources.potentials is None:
-                if model.identity["variant"] == "real":
-                    continue
-                raise InputError("the volume sampler needs a potential: pass its file.")
-            yield from _volume_samplers(sources)
+            if sources.geometric(name):
+                yield from _volume_samplers(sources)
         elif name == "riemannian":
             options = settings["riemannian"]
-            seed = model.identity["seed"]
-            anchors = choose_anchors(sources.posterior(FITTED), options["anchors"], seed)
+            anchors = choose_anchors(sources.posterior(FITTED), options["anchors"], sources.seed)
             chains = {name: options[name] for name in CHAINS}
             yield Riemannian(anchors, options["regularisation"], **chains)
         else:
@@ -251,6 +265,19 @@ def build_samplers(sources: Sources) -> Iterator[Sampler]:
                 f"sampling.samplers names the unknown sampler {name!r}: "
                 f"choose from {', '.join(SAMPLERS)}."
             )
+
+
+def _ratio_samplers(sources: Sources) -> Iterator[Ratio]:
+    options = sources.settings["ratio"]
+    target = PosteriorMixture(sources.posterior())
+    how = {name: options[name] for name in ("draws", "pool")} | {"seed": sources.seed}
+    for base in options["bases"]:
+        for log_det in options["log_det"]:
+            if not log_det:
+                yield Ratio(sources.base(base), target, **how)
+            elif sources.geometric("ratio"):
+                element, epsilon = sources.element("fitted"), sources.settings["epsilon"]
+                yield Ratio(sources.base(base), target, element, epsilon, **how)
 
 
 def _volume_samplers(sources: Sources) -> Iterator[Volume]:
