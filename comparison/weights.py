@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 import typer
 import yaml
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Complex, Float
 from sklearn.ensemble import HistGradientBoostingRegressor
 from snakemake.utils import update_config
 from torch import Tensor
@@ -32,11 +32,14 @@ from kahlervae.models import VAE, load_model
 from kahlervae.sample import (
     GaussianMixture,
     Mixture,
+    Pool,
     PosteriorMixture,
     Sources,
     VolumeElement,
     choose_anchors,
     component_log_dets,
+    effective_size,
+    rake,
 )
 from kahlervae.sample.run import FITTED
 from kahlervae.seeding import generator
@@ -95,8 +98,6 @@ CLIP = 3.0
 """Standard deviations from the mean at which a feature ends, so that no weight hangs on a few."""
 POOL = 6
 """Latents in the pool for each that is drawn."""
-RAKES = 20
-"""Steps in which the components of the mixture get their shares back."""
 LOSS = 0.01
 """Relative loss in a mean of variation up to which a setting counts as safe, on validation."""
 CHUNK, BATCH = 1000, 100
@@ -283,34 +284,28 @@ def standardise(values: Float[Tensor, "n columns"]) -> Float[Tensor, "n columns"
     return scaled.clamp(-CLIP, CLIP)
 
 
-class Pool(NamedTuple):
-    """Independent draws of a base.
+class Candidates(NamedTuple):
+    """Independent draws of a base, of which some are chosen by a weight.
 
     Attributes:
         latents: the draws.
         features: of each.
         responsibilities: of the mixture's components for each.
-        noise: standard Gumbel, the same for all weights, so that they draw much the same.
+        pool: draws them, with the same noise for all weights.
     """
 
     latents: Complex[Tensor, "n d"]
     features: Float[Tensor, "n features"]
     responsibilities: Float[Tensor, "n K"]
-    noise: Float[Tensor, " n"]
+    pool: Pool
 
     def log_weight(
         self, coefficients: Mapping[str, float], forecast: Forecast | None = None
     ) -> Float[Tensor, " n"]:
-        r"""Σ coefficient × feature, less what leaves the mixture's components their shares.
-
-        .. math:: \log w(z) = \sum_f c_f f(z) - \sum_k r_k(z) b_k, \qquad
-                  \frac{\sum_n w(z_n) r_k(z_n)}{\sum_n w(z_n)} = \frac1N \sum_n r_k(z_n)
-
-        with responsibilities r and the b of this equation, by raking: no weight wins by dropping
-        classes.
+        """Σ coefficient × feature, raked so that the mixture's components keep their shares.
 
         Args:
-            coefficients: c, of features or of the parts of the forecast.
+            coefficients: of features or of the parts of the forecast.
             forecast: whose parts take the place of the features.
         """
         names, columns = (
@@ -318,26 +313,8 @@ class Pool(NamedTuple):
             if forecast is None
             else (list(PARTS), forecast(self.features))
         )
-        log_weight = (
-            columns @ torch.tensor([coefficients.get(name, 0.0) for name in names]).double()
-        )
-        shares = self.responsibilities.mean(0)
-        for _ in range(RAKES):
-            found = log_weight.softmax(0) @ self.responsibilities
-            log_weight = log_weight - self.responsibilities @ (found / shares).log()
-        return log_weight
-
-    def draw(self, log_weight: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
-        """``count`` latents without replacement, one after the other by their weights.
-
-        By the Gumbel-top-k trick: Kool et al. 2019, *Stochastic beams and where to find them*.
-        """
-        return (log_weight + self.noise).topk(count).indices
-
-
-def effective_size(log_weight: Float[Tensor, " n"]) -> float:
-    r"""Kish's effective sample size of a weighted pool, :math:`(\sum w)^2 / \sum w^2`."""
-    return 1 / log_weight.softmax(0).square().sum().item()
+        coefficient = torch.tensor([coefficients.get(name, 0.0) for name in names]).double()
+        return rake(columns @ coefficient, self.responsibilities)
 
 
 class Subject(NamedTuple):
@@ -347,17 +324,13 @@ class Subject(NamedTuple):
     bases: dict[str, Mixture]
     features: Features
 
-    def pool(self, base: str, split: str, count: int) -> Pool:
-        """A pool for so many draws, of a stream of its own for every split."""
+    def candidates(self, base: str, split: str, count: int) -> Candidates:
+        """Those for so many draws, of a stream of its own for every split."""
         stream = generator(self.vae.identity["seed"], "weights", base, split)
         latents = self.bases[base].propose(POOL * count, stream)
-        uniform = torch.rand(len(latents), generator=stream, dtype=torch.float64)
-        return Pool(
-            latents,
-            self.features(latents),
-            self.features.responsibilities(latents),
-            -uniform.log().neg().log(),
-        )
+        pool = Pool.draw(len(latents), stream)
+        shares = self.features.responsibilities(latents)
+        return Candidates(latents, self.features(latents), shares, pool)
 
 
 def main(
@@ -383,10 +356,10 @@ def main(
         oracles = settings["evaluation"]["oracles"]
         files = [results / name / f"oracles/{oracle}.safetensors" for oracle in oracles]
         references = load_references(data, files, settings["evaluation"])
-        images = load_split(data, "train").samples
+        images, validation = (load_split(data, name).samples for name in ("train", "validation"))
         for kind in variant or ("complex", "kahler"):
             folders = [results / name / f"pixels/{kind}/seed={s}" for s in settings["seeds"]]
-            subjects = [load_subject(folder, images, settings) for folder in folders]
+            subjects = [load_subject(folder, images, validation, settings) for folder in folders]
             search, table = explore(subjects, references, settings)
             searches.append(search.assign(dataset=name, variant=kind))
             tables.append(table.assign(dataset=name, variant=kind))
@@ -397,7 +370,9 @@ def main(
         write_table(out / f"{stem}.csv", frame)
 
 
-def load_subject(folder: Path, images: Tensor, settings: Mapping[str, Any]) -> Subject:
+def load_subject(
+    folder: Path, images: Tensor, validation: Tensor, settings: Mapping[str, Any]
+) -> Subject:
     """A model of the run, with the mixtures that the workflow fits to it.
 
     Raises:
@@ -408,8 +383,9 @@ def load_subject(folder: Path, images: Tensor, settings: Mapping[str, Any]) -> S
     seed = vae.identity["seed"]
     # The same images, components and anchors as in the sampling stage.
     sampling = settings["sampling"]
-    sources = Sources(vae, images, potentials, sampling)
-    mixture = sources.mixture(sampling["gmm"]["components"][0])
+    sources = Sources(vae, images, validation, potentials, sampling)
+    mixture = sources.base("gmm")
+    assert isinstance(mixture, GaussianMixture)
     anchors = choose_anchors(sources.posterior(FITTED), sampling["riemannian"]["anchors"], seed)
     features = Features(
         vae,
@@ -439,7 +415,7 @@ def explore(
     grid = {base: settings_of_weights() for base in subjects[0].bases}
     parts = []
     for subject, own in zip(subjects, forecasts, strict=True):
-        pools = {base: subject.pool(base, "validation", count) for base in subject.bases}
+        pools = {base: subject.candidates(base, "validation", count) for base in subject.bases}
         parts.append(score_subject(subject, pools, grid, own, references, "validation"))
         logger.info("%s: searched", subject.vae.identity)
     search = choose(pd.concat(parts, ignore_index=True), count)
@@ -451,7 +427,7 @@ def explore(
         choices.append(parse_setting(row.setting))
     count, parts = settings["sampling"]["count"], []
     for subject, own in zip(subjects, forecasts, strict=True):
-        pools = {base: subject.pool(base, "test", count) for base in wanted}
+        pools = {base: subject.candidates(base, "test", count) for base in wanted}
         parts.append(score_subject(subject, pools, wanted, own, references, "test"))
         logger.info("%s: tested", subject.vae.identity)
     table = compare(pd.concat(parts, ignore_index=True), settings["claims"])
@@ -493,7 +469,7 @@ def learn(subject: Subject, count: int, references: Sequence[Reference]) -> Fore
             "a weight is judged by another oracle than it was learned from, and evaluation.oracles "
             "names one only: name two."
         )
-    pool = subject.pool(WIDE, "learning", count)
+    pool = subject.candidates(WIDE, "learning", count)
     seen = {r.oracle.architecture: (r, see(r, subject.vae, pool.latents)) for r in references}
     forecasts: dict[str, dict[str, Forecast]] = {}
     for judge in seen:
@@ -520,7 +496,7 @@ def see(reference: Reference, vae: VAE, latents: Complex[Tensor, "n d"]) -> Seen
 @torch.no_grad()
 def score_subject(
     subject: Subject,
-    pools: Mapping[str, Pool],
+    pools: Mapping[str, Candidates],
     grid: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]],
     forecasts: Forecasts,
     references: Sequence[Reference],
@@ -559,7 +535,7 @@ def score_subject(
             for weight, choices in grid[base].items():
                 for coefficients in choices:
                     log_weight = pool.log_weight(coefficients, judged.get(weight))
-                    drawn = pool.draw(log_weight, count), effective_size(log_weight)
+                    drawn = pool.pool.resample(log_weight, count), effective_size(log_weight)
                     draws[base, weight, format_setting(coefficients)] = drawn
             score(reference, pool.latents, draws)
         for temperature in TEMPERATURES:

@@ -183,10 +183,10 @@ def choose(
     settings: Settings,
     out: Out,
 ) -> None:
-    """Choose strengths by the rule of the configuration."""
+    """Choose settings of variants by the rules of the configuration."""
     from kahlervae.judge.sweep import make_choice
 
-    make_choice(sweep, settings["mse"], out)
+    make_choice(sweep, settings, out)
 
 
 @app.command()
@@ -260,6 +260,7 @@ def sample(
     out: Out,
     diagnostics: Out,
     speed: Out,
+    mixtures: Out,
     potential: Annotated[Path | None, typer.Option(help="Needed by `volume`.")] = None,
     device: Device = "cpu",
 ) -> None:
@@ -270,10 +271,12 @@ def sample(
 
     trained = Trained(model, data, potential, device)
     potentials = trained.potentials if potential else None
-    samples = sample_model(trained.vae, trained.samples("train"), potentials, settings)
+    splits = trained.samples("train"), trained.samples("validation")
+    samples = sample_model(trained.vae, *splits, potentials, settings)
     write_tensors(out, samples.latents, trained.vae.identity)
     write_table(diagnostics, samples.diagnostics)
     write_table(speed, samples.speed)
+    write_table(mixtures, samples.mixtures)
 
 
 @app.command(name="sampler-cost")

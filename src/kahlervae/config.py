@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema
 import yaml
@@ -26,6 +26,7 @@ __all__ = [
     "drop_absent",
     "fill_in",
     "is_labelled",
+    "sweep_settings",
 ]
 
 TABLE = Path(__file__).parent / "data/datasets.yaml"
@@ -53,6 +54,9 @@ KINDS = {
     "object": "a mapping of keys to values",
     "string": "a text",
 }
+
+AGAINST = ("against", "match")
+"""Keys of a rule of the sweep that name another variant."""
 
 VALUES, DEPTH, FAULTS, SHOWN = 2000, 20, 20, 80
 """Bounds: values of a configuration, levels of it; faults that are told, characters of a value."""
@@ -82,7 +86,8 @@ def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
     if not faults:
         sources = data_sources(document)
         # Rules that span keys can rely on all keys being there.
-        faults = list(_not_finite(document, "")) or list(_contradictions(document, sources))
+        faults = list(_not_finite(document, ""))
+        faults = faults or list(_contradictions(document, sources, _load(schema)))
     if faults:
         told = [f"config: {fault}" for fault in faults[:FAULTS]]
         more = [f"config: and {len(faults) - FAULTS} more."] if len(faults) > FAULTS else []
@@ -164,7 +169,7 @@ def fill_in(config: dict[str, Any], files: Iterable[Path | str] = ()) -> None:
 def _keep_what_fits(config: Mapping[str, Any], name: str, own: Mapping[str, Any]) -> None:
     """Take out of a data set what was lent, is none of its own, and is not for its data."""
     registry = config.get("registry")
-    entries = _load(TABLE) | (dict(registry) if isinstance(registry, Mapping) else {})
+    entries = _load(TABLE) | (_resolved(registry) if isinstance(registry, Mapping) else {})
     entry, options = entries.get(name), config["datasets"][name]
     kind = entry.get("kind") if isinstance(entry, Mapping) else None
     if isinstance(kind, str) and not is_labelled(entry):
@@ -239,7 +244,7 @@ def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def drop_absent(config: dict[str, Any]) -> None:
-    """Take out what is set to null: data sets, variants, a sweep, candidates for the potential."""
+    """Take out what is set to null: data sets, variants with their sweep, candidates."""
 
     def drop(block: Any) -> None:
         if isinstance(block, dict):
@@ -250,7 +255,15 @@ def drop_absent(config: dict[str, Any]) -> None:
     drop(datasets)
     for options in datasets.values() if isinstance(datasets, dict) else ():
         drop(options)
-        drop(options.get("variants") if isinstance(options, dict) else None)
+        variants, sweep = (
+            options.get(key) if isinstance(options, dict) else None for key in ("variants", "sweep")
+        )
+        if isinstance(variants, dict) and isinstance(sweep, dict):
+            sweep.update({name: None for name in sweep if variants.get(name, 0) is None})
+        drop(variants)
+        drop(sweep)
+        if sweep == {}:
+            del options["sweep"]
     block: Any = config
     for key in ("geometry", "potential", "candidates"):
         block = block.get(key) if isinstance(block, dict) else None
@@ -270,7 +283,7 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         InputError: an entry is not one.
     """
     validator = Validator(_load(TABLE.with_suffix(".schema.yaml")))
-    added = _document(config.get("registry", {}))
+    added = _resolved(_document(config.get("registry", {})))
     faults = _faults(validator, added, "registry")
     if faults := faults or [
         *_wrong_patterns(added),
@@ -279,6 +292,27 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     ]:
         raise InputError("\n".join(f"config: {fault}" for fault in faults))
     return _load(TABLE) | added
+
+
+def _resolved(registry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries; one that is ``like`` one of the package's is that one, from its files.
+
+    Raises:
+        InputError: there is no such entry, or there is more beside it.
+    """
+    known, resolved = _load(TABLE), dict(registry)
+    for name, entry in registry.items():
+        if not isinstance(entry, Mapping) or "like" not in entry:
+            continue
+        like = entry["like"]
+        if list(entry) != ["like"] or not isinstance(like, str) or like not in known:
+            raise InputError(
+                f"config: registry.{name} must be `like: NAME` and no more, with one of "
+                f"{', '.join(known)}, or an entry of its own, not {_shown(entry)}."
+            )
+        folder = {"folder": like} if "files" in known[like] else {}
+        resolved[name] = folder | known[like]
+    return resolved
 
 
 def _wrong_patterns(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -497,7 +531,7 @@ def _not_finite(value: Any, path: str) -> Iterator[str]:
 
 
 def _contradictions(
-    config: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]
+    config: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]], schema: Any
 ) -> Iterator[str]:
     """Values that are allowed by themselves but not beside each other."""
     sampling, neighbours = config["sampling"], config["evaluation"]["neighbours"]
@@ -559,7 +593,7 @@ def _contradictions(
         count, labelled = _count(source), is_labelled(source)
         yield from _misrepresented(at, options, source)
         yield from _unlabelled(at, options, labelled)
-        yield from _uncontrolled(at, options)
+        yield from _unruled(at, options, config["sweep"]["rules"], schema)
         for variant, block in options["variants"].items():
             chosen = block.get("representations", options["representations"])
             if other := [name for name in chosen if name not in options["representations"]]:
@@ -618,11 +652,12 @@ def _contradictions(
                 f"geometry.potential.anchors = {anchors} must be at most the {train} training "
                 f"samples that {at}.split leaves."
             )
-        components = max(sampling["gmm"]["components"])
-        if components > train > 0:
+        least = sampling["gmm"]["samples_per_component"]
+        if min(sampling["gmm"]["components"]) * least > train > 0:
             yield (
-                f"sampling.gmm.components = {components} must be at most the {train} training "
-                f"samples that {at}.split leaves."
+                f"sampling.gmm.components must hold one of at most {train // least}, of which each "
+                f"has sampling.gmm.samples_per_component = {least} of the {train} training samples "
+                f"that {at}.split leaves."
             )
         model, values = options["model"], _values(source)
         if model["latent_dim"] > min(model["width"], values):
@@ -777,14 +812,97 @@ def _misrepresented(
         yield f"{at}.representations must hold stft alone: recordings are judged in one of them."
 
 
-def _uncontrolled(at: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """A sweep of a control without the variant that it is matched to."""
-    swept = options.get("sweep", {}).get("unconstrained_beta")
-    if swept and "pluriharmonic" not in options["variants"]:
-        yield (
-            f"{at}.sweep.unconstrained_beta needs the variant pluriharmonic, to whose error it is "
-            "matched: add it, or take the key out."
-        )
+class Swept(NamedTuple):
+    """One setting of a sweep.
+
+    Attributes:
+        variant: its name.
+        setting: what is other than in the variant's own block, ``name=value`` with commas between;
+            ``default`` where nothing is.
+        block: of the variant, with the changes.
+        model: the networks of the data set, with the changes.
+    """
+
+    variant: str
+    setting: str
+    block: dict[str, Any]
+    model: dict[str, Any]
+
+
+def sweep_settings(
+    options: Mapping[str, Any], rules: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Swept]:
+    """What the sweep of a data set trains, by names for its files.
+
+    Variants that are swept are changed as the items of their lists say; those that a rule holds
+    them against are trained as they are.
+
+    Args:
+        options: the data set's, of which ``sweep``, ``variants`` and ``model`` are read.
+        rules: ``sweep.rules`` of the configuration.
+
+    Example:
+        >>> sweep = {"kahler": [{"regulariser": {"strength": 3.0}}, {"model": {"latent_dim": 8}}]}
+        >>> variants = {"kahler": {"regulariser": {"strength": 1.0}}, "mixture": {}}
+        >>> options = {"sweep": sweep, "variants": variants, "model": {"latent_dim": 4}}
+        >>> rules = {"kahler": {"least": "speed_variation", "against": "mixture", "margin": 1.0}}
+        >>> settings = sweep_settings(options, rules)
+        >>> list(settings)
+        ['kahler_strength=3.0', 'kahler_latent_dim=8', 'mixture']
+        >>> settings["kahler_strength=3.0"].block
+        {'regulariser': {'strength': 3.0}}
+    """
+    sweep = options.get("sweep", {})
+    items = [(variant, changes) for variant, listed in sweep.items() for changes in listed]
+    others = [rules[variant][key] for variant in sweep for key in AGAINST if key in rules[variant]]
+    found = {}
+    for variant, changes in [*items, *((other, {}) for other in dict.fromkeys(others))]:
+        own = {key: value for key, value in changes.items() if key != "model"}
+        block = _merge(options["variants"][variant], own)
+        model = _merge(options["model"], changes.get("model", {}))
+        pairs = [f"{key}={value}" for key, value in sorted(_leaves(changes))]
+        name = "_".join([variant, *pairs])
+        found[name] = Swept(variant, ",".join(pairs) or "default", block, model)
+    return found
+
+
+def _leaves(block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in block.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value)
+        else:
+            yield key, value
+
+
+def _unruled(
+    at: str, options: Mapping[str, Any], rules: Mapping[str, Mapping[str, Any]], schema: Any
+) -> Iterator[str]:
+    """Sweeps of what is not there, of what no rule is for, or by changes that are none."""
+    sweep, variants = options.get("sweep", {}), options["variants"]
+    for variant, items in sweep.items():
+        key = f"{at}.sweep.{variant}"
+        if variant not in variants or variant not in rules:
+            where = f"{at}.variants" if variant not in variants else "sweep.rules"
+            yield f"{key} needs {where}.{variant}: add it, or take the key out."
+            continue
+        for name in AGAINST:
+            if (other := rules[variant].get(name, variant)) not in variants:
+                yield (
+                    f"{key} needs {at}.variants.{other}, against which sweep.rules.{variant} holds "
+                    "it: add it, or take the key out."
+                )
+                return
+        if "match" in rules[variant] and any(list(changes) != ["beta"] for changes in items):
+            yield f"{key} must change beta alone, between whose values sweep.rules.{variant} reads."
+    if any(variant not in variants or variant not in rules for variant in sweep):
+        return
+    known = schema["properties"]["datasets"]["additionalProperties"]["properties"]
+    for swept in sweep_settings(options, rules).values():
+        for name, value, part in (
+            (f"sweep.{swept.variant}", swept.block, known["variants"]["properties"][swept.variant]),
+            (f"sweep.{swept.variant}[].model", swept.model, known["model"]),
+        ):
+            yield from _faults(Validator({"$defs": schema["$defs"], **part}), value, f"{at}.{name}")
 
 
 def _unlabelled(at: str, options: Mapping[str, Any], labelled: bool) -> Iterator[str]:

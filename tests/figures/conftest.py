@@ -438,25 +438,21 @@ class Results:
 
     def _sweep(self):
         rows = []
-        for variant, beta, strength in [
-            ("complex", 1.0, None),
-            *(("beta", beta, None) for beta in (2.0, 4.0, 8.0)),
-            *(("kahler", beta, strength) for beta in (1.0, 2.0) for strength in (0.0, 1.0, 10.0)),
+        for variant, setting, cost in [
+            ("mixture", "default", 1.0),
+            *(("beta", f"beta={beta}", 1 + 0.1 * beta) for beta in (2.0, 4.0, 8.0)),
+            *(("kahler", f"strength={strength}", 1 + 0.05 * strength) for strength in (0, 1, 10)),
         ]:
-            cost = 1 + 0.1 * beta + 0.05 * (strength or 0)
-            point = {"beta": beta, "strength": strength}
-            point |= {"form": "volume", "tie": 30.0} if strength is not None else {}
-            point |= {"mse": 0.01 * cost, "acceleration": 4 / cost, "recall": 0.9 / cost}
+            point = {"setting": setting, "elbo": 100 / cost, "mse": 0.01 * cost, "turning": 3.0}
+            point |= {"acceleration": 4 / cost, "speed_variation": 0.1 / cost, "sharpness": 0.9}
             point |= {"knn_outliers": 0.2 / cost, "midpoint_outliers": 0.1 / cost}
-            point |= {"entropy_outliers": 0.5 / cost}
-            rows += [
-                identity(variant, 1000) | {"form": None, "tie": None} | point | {"oracle": oracle}
-                for oracle in ("cnn", "mlp")
-            ]
+            point |= {"entropy_outliers": 0.5 / cost, "active_latents": 1.0}
+            rows += [identity(variant, 1000) | point | {"oracle": name} for name in ("cnn", "mlp")]
         return pd.DataFrame(rows)
 
     def _strengths(self):
-        return choose(self._sweep(), 1.3)
+        rule = {"least": "speed_variation", "against": "mixture", "margin": 10.0}
+        return choose(self._sweep(), {"kahler": rule, "beta": {"match": "kahler"}})
 
     def inputs(self, name):
         """The files that the workflow hands to figure ``name``."""

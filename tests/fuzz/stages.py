@@ -82,6 +82,7 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                         part("distances", name),
                     )
                 tables = [part("sampler_diagnostics", name), folder / f"{name}.speed.csv"]
+                tables.append(part("mixtures", name))
                 cli.sample(data, model, settings, samples, *tables, potential)
                 cli.score(
                     *(data, model, samples, oracles, evaluation | {"sampling": config["sampling"]}),

@@ -13,12 +13,19 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kahlervae.config import check_config, check_repetitions, check_writable, data_sources
+from kahlervae.config import (
+    check_config,
+    check_repetitions,
+    check_writable,
+    data_sources,
+    fill_in,
+)
 from kahlervae.errors import InputError
 
 from .stages import ROOT, SCHEMA, TINY, run_stages
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+fill_in(DEFAULT)
 EXAMPLES = 700
 
 Path_ = tuple[str | int, ...]
@@ -230,7 +237,8 @@ SMALLEST = {
     "validation_count": 16,
     "samplers": ["volume"],
     "truncated": {"temperatures": [0.001]},
-    "gmm": {"components": [1], "temperatures": [0.001]},
+    "gmm": {"components": [1], "samples_per_component": 1, "temperatures": [0.001]},
+    "ratio": {"bases": ["prior"], "log_det": [True], "draws": 100, "pool": 2},
     "volume": CHAINS | {"targets": [PRIOR]},
     "riemannian": CHAINS | {"anchors": 2, "regularisation": 1e-9},
 }

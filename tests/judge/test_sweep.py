@@ -1,4 +1,4 @@
-"""Strengths are chosen by the rule, and by validation data alone."""
+"""Settings are chosen by the rules, and by validation data alone."""
 
 from pathlib import Path
 
@@ -10,21 +10,26 @@ import torch
 from kahlervae.data import Form
 from kahlervae.errors import InputError
 from kahlervae.evaluate.oracle import Oracle, save_oracle
-from kahlervae.judge.sweep import GOALS, choose, match_beta, score_setting
+from kahlervae.judge.sweep import SCORES, choose, make_choice, match_beta, score_setting
 from kahlervae.models import build_model, save_model
-from kahlervae.storage import write_tensors
+from kahlervae.storage import write_table, write_tensors
 
 IDENTITY = {"dataset": "d", "representation": "pixels", "variant": "kahler", "seed": 9}
+RULES = {
+    "mixture": {"most": "elbo"},
+    "kahler": {"least": "speed_variation", "against": "mixture", "margin": 1.0},
+    "constant": {"least": "speed_variation", "against": "mixture", "margin": 1.0},
+    "beta": {"match": "kahler"},
+    "unconstrained_beta": {"match": "pluriharmonic"},
+}
 
 
-def row(variant: str, mse: float, goals: tuple[float, ...] = (1, 1, 1, 1), **strengths):
-    blank = dict.fromkeys(("beta", "form", "strength", "tie"))
-    scores = dict(zip(GOALS, goals, strict=True))
+def row(variant: str, setting: str, **scores):
     # Two oracles that disagree by a constant: means decide.
     return [
-        IDENTITY | {"variant": variant} | blank | strengths
-        | {"oracle": oracle, "mse": mse} | {key: value + shift for key, value in scores.items()}
-        for oracle, shift in (("a", -0.1), ("b", 0.1))
+        IDENTITY | {"variant": variant, "setting": setting, "oracle": oracle}
+        | {key: scores.get(key, 0.0) + shift for key in SCORES}
+        for oracle, shift in (("a", -0.001), ("b", 0.001))
     ]  # fmt: skip
 
 
@@ -33,45 +38,54 @@ def sweep(*rows):
 
 
 SETTINGS = (
-    row("complex", 0.010, beta=1.0),
-    row("beta", 0.011, beta=2.0),
-    row("beta", 0.020, beta=8.0),
-    row("kahler", 0.012, (3.0, 0.2, 0.4, 0.3), beta=2.0, form="volume", strength=1.0, tie=1.0),
-    row("kahler", 0.0125, (2.0, 0.1, 0.4, 0.2), beta=2.0, form="volume", strength=2.0, tie=1.0),
-    row("kahler", 0.030, (1.0, 0.0, 0.3, 0.0), beta=2.0, form="volume", strength=9.0, tie=1.0),
+    row("mixture", "default", elbo=100, mse=0.010, speed_variation=0.2),
+    row("kahler", "strength=1", elbo=100.5, mse=0.012, speed_variation=0.15),
+    row("kahler", "strength=3", elbo=99.2, mse=0.0125, speed_variation=0.1),
+    row("kahler", "strength=9", elbo=98.8, mse=0.030, speed_variation=0.05),
+    row("beta", "beta=8.0", mse=0.020),
+    row("beta", "beta=2.0", mse=0.011),
 )
 
 
-def test_the_best_setting_within_the_limit_is_chosen():
-    table = choose(sweep(*SETTINGS), 1.3)
-    kahler = table[table["variant"] == "kahler"]
-    assert kahler.loc[kahler["chosen"], "strength"].tolist() == [2.0]
-    # Without the limit the strongest wins on every goal.
-    table = choose(sweep(*SETTINGS), 10.0)
-    kahler = table[table["variant"] == "kahler"]
-    assert kahler.loc[kahler["chosen"], "strength"].tolist() == [9.0]
+def chosen(table):
+    return table[table["chosen"]].set_index("variant")["setting"].to_dict()
+
+
+def test_the_best_setting_within_the_margin_is_chosen():
+    table = choose(sweep(*SETTINGS), RULES)
+    assert list(table["variant"]) == ["mixture", "kahler", "kahler", "kahler", "beta"]
+    assert chosen(table)["kahler"] == "strength=3"
+    # With a wider one the strongest wins.
+    wider = RULES | {"kahler": RULES["kahler"] | {"margin": 2.0}}
+    assert chosen(choose(sweep(*SETTINGS), wider))["kahler"] == "strength=9"
+
+
+def test_the_latent_dimension_is_that_of_the_largest_bound():
+    wide = row("mixture", "latent_dim=8", elbo=103)
+    table = choose(sweep(*SETTINGS, wide), RULES)
+    assert chosen(table)["mixture"] == "latent_dim=8"
+    # Others are held against the variant as it is.
+    assert chosen(table)["kahler"] == "strength=3"
 
 
 def test_beta_is_read_off_at_the_error_of_the_choice():
-    table = choose(sweep(*SETTINGS), 1.3)
-    (beta,) = table.loc[table["variant"] == "beta", "beta"]
+    table = choose(sweep(*SETTINGS), RULES)
+    (control,) = table[table["variant"] == "beta"].to_dict("records")
     share = np.log(0.0125 / 0.011) / np.log(0.020 / 0.011)
-    assert beta == pytest.approx(2.0 * 4.0**share, rel=0.02)
+    assert control["setting"] == f"beta={2.0 * 4.0**share:.2g}"
+    assert control["mse"] == pytest.approx(0.0125)
+    assert np.isnan(control["elbo"])
 
 
-def test_the_control_of_a_decoder_by_construction_is_matched_to_it():
+def test_the_control_of_what_is_not_swept_is_matched_to_it_as_it_is():
     rows = (
-        row("pluriharmonic", 0.008, beta=1.0),
-        row("unconstrained_beta", 0.004, beta=0.5),
-        row("unconstrained_beta", 0.016, beta=2.0),
+        row("pluriharmonic", "default", mse=0.008),
+        row("unconstrained_beta", "beta=0.5", mse=0.004),
+        row("unconstrained_beta", "beta=2", mse=0.016),
     )
-    table = choose(sweep(*SETTINGS, *rows), 1.3)
-    (control,) = table[table["variant"] == "unconstrained_beta"].to_dict("records")
-    assert control["beta"] == 1.0
-    assert control["chosen"]
-    assert control["mse_ratio"] == pytest.approx(0.8)
+    table = choose(sweep(*SETTINGS, *rows), RULES)
+    assert chosen(table)["unconstrained_beta"] == "beta=1"
     assert "pluriharmonic" not in set(table["variant"])
-    pd.testing.assert_frame_equal(table.iloc[:4], choose(sweep(*SETTINGS), 1.3))
 
 
 @pytest.mark.parametrize(("error", "beta"), [(0.010, 2.0), (0.02, 4.0), (0.08, 8.0), (1.0, 8.0)])
@@ -80,11 +94,14 @@ def test_matching_beta_is_log_linear_and_never_extrapolates(error, beta):
     assert match_beta(np.array([2.0, 8.0]), np.array([0.01, 0.04]), error) == beta
 
 
-def test_what_cannot_be_chosen_is_said():
-    with pytest.raises(InputError, match=r"at most 1.01 times the MSE of complex; the least has"):
-        choose(sweep(*SETTINGS), 1.01)
-    with pytest.raises(InputError, match="lacks `complex`"):
-        choose(sweep(*SETTINGS[1:]), 1.3)
+def test_what_cannot_be_chosen_is_said(tmp_path):
+    poor = row("constant", "tie=300", elbo=90.0)
+    with pytest.raises(InputError, match=r"no setting of constant on d has an ELBO of 99\.0, that"):
+        choose(sweep(*SETTINGS, poor), RULES)
+    write_table(tmp_path / "sweep.csv", sweep(*SETTINGS[1:]))
+    with pytest.raises(InputError, match="lacks mixture, which others are held to"):
+        make_choice(tmp_path / "sweep.csv", RULES, tmp_path / "out.csv")
+    assert choose(sweep(*SETTINGS), {}).empty
 
 
 def test_test_images_are_never_read(tmp_path: Path):
@@ -100,7 +117,7 @@ def test_test_images_are_never_read(tmp_path: Path):
     model = build_model(IDENTITY | {"variant": "beta"}, Form((8, 8)), "complex", **sizes)
     save_model(tmp_path / "model.safetensors", model)
     settings = {
-        "variant": {"beta": 3.0},
+        "setting": "beta=3.0",
         "count": 30,
         "neighbours": 3,
         "quantile": 0.9,
@@ -112,6 +129,6 @@ def test_test_images_are_never_read(tmp_path: Path):
         where = (tmp_path / "data.safetensors", [tmp_path / "mlp.safetensors"])
         tables.append(score_setting(*where, tmp_path / "model.safetensors", settings))
         tensors["test_samples"] = torch.rand(40, 8, 8, generator=stream)
-    assert tables[0]["beta"].tolist() == [3.0]
-    assert set(GOALS) < set(tables[0].columns)
+    assert tables[0]["setting"].tolist() == ["beta=3.0"]
+    assert set(SCORES) < set(tables[0].columns)
     pd.testing.assert_frame_equal(*tables)

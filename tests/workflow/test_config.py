@@ -13,8 +13,10 @@ from kahlervae.config import (
     TABLE,
     check_config,
     check_writable,
+    data_sources,
     drop_absent,
     fill_in,
+    sweep_settings,
 )
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
@@ -24,6 +26,7 @@ from .conftest import Project
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+fill_in(DEFAULT)
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -52,9 +55,9 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
 
 def overlaid(*names: str) -> dict[str, Any]:
     """The default configuration under some of config/, as the workflow takes it."""
-    config = copy.deepcopy(DEFAULT)
     files = [ROOT / "config.yaml", *(ROOT / f"config/{name}.yaml" for name in names)]
-    for file in files[1:]:
+    config: dict[str, Any] = {}
+    for file in files:
         config = merge(config, yaml.safe_load(file.read_text()))
     fill_in(config, files)
     drop_absent(config)
@@ -67,7 +70,7 @@ def test_shipped_configurations_are_sound() -> None:
         check_config(overlaid(overlay), SCHEMA)
     paper = overlaid("paper")
     check_config(paper, SCHEMA)
-    assert list(paper["datasets"]) == ["digits", "states", "mnist"]
+    assert list(paper["datasets"]) == ["digits", "states", "mnist", "mnist_16"]
     assert paper["datasets"]["mnist"]["representations"] == ["pixels", "kspace"]
     check_config(yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text()), SCHEMA)
 
@@ -120,7 +123,7 @@ WRONG = [
     (
         f"{DIGITS}/variants/kahlr",
         {},
-        "unconstrained, unconstrained_beta, volume, tie, kahler_beta1, constant, isometric.",
+        "unconstrained, unconstrained_beta, kahler_beta, volume, tie, constant, isometric.",
     ),
     (f"{DIGITS}/variants/fisher/regulariser/tie", 1, "regulariser.tie is not a known key"),
     (f"{DIGITS}/variants/complex", {"beta": 2}, "variants.complex.beta is not a known key"),
@@ -154,7 +157,7 @@ WRONG = [
     (
         "sampling/samplers",
         ["prior", "volum"],
-        "one of prior, truncated, posterior_mixture, gmm, vol",
+        "one of prior, truncated, posterior_mixture, gmm, rat",
     ),
     ("evaluation/oracles", ["vgg"], "evaluation.oracles[0] must be one of cnn, mlp, not"),
     ("claims/choice/controls", [], "claims.choice.controls must be not empty, not []."),
@@ -211,7 +214,11 @@ WRONG = [
     ("sampling/riemannian/draws", 4, "sampling.riemannian keeps chains × draws = 128 states"),
     ("sampling/volume/targets/0/weight", "local", "must be global, not local, for the base prior"),
     ("sampling/volume/targets/2/weight", "local", "sampling.volume.targets[2] is there already"),
-    ("sampling/gmm/components", [10, 901], "sampling.gmm.components = 901 must be at most the 900"),
+    (
+        "sampling/gmm/components",
+        [31, 90],
+        "sampling.gmm.components must hold one of at most 30, of",
+    ),
     (
         f"{DIGITS}/variants/real/samplers",
         ["volume"],
@@ -367,7 +374,7 @@ OWN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (SIGNALS | {"labels": "y"}, {"split": {"oracle": 0}}, "split.oracle must be at least 16"),
     (SIGNALS, {"representations": ["native", "pixels"]}, "must hold native alone"),
     (SIGNALS, {"representations": ["stft"]}, "must hold some of pixels, kspace, native for data"),
-    (SIGNALS, {"sweep": {"kahler": [{}], "beta": [2, 3]}}, "its samples have no labels"),
+    (SIGNALS, {"sweep": {"kahler": [{}]}}, "its samples have no labels"),
     (SIGNALS | {"count": 450}, {}, "which leaves 3 for training, fewer than one batch"),
     (SIGNALS | {"shape": [3]}, {}, "latent_dim = 4 must be at most .* the values of a sample"),
     (SIGNALS | {"scale": "log"}, {}, "scale must be one of unit, standard, none"),
@@ -409,13 +416,58 @@ def test_entries_of_ones_own_data_are_accepted() -> None:
     check_config(without, SCHEMA)
 
 
-def test_a_sweep_of_a_control_needs_what_it_is_matched_to() -> None:
-    sweep = {"kahler": [{}], "beta": [2, 3], "unconstrained_beta": [0.5, 2]}
-    config = changed(f"{DIGITS}/sweep", sweep)
+WRONG_SWEEPS: list[tuple[dict[str, Any], str]] = [
+    ({"real": [{}]}, r"sweep\.real needs sweep\.rules\.real: add it"),
+    ({"isometric": [{}]}, r"sweep\.isometric needs datasets\.digits\.variants\.isometric: add it"),
+    ({"beta": [{"beta": 2.0, "prior": {}}]}, r"sweep\.beta must change beta alone"),
+    (
+        {"kahler": [{"regulariser": {"strenght": 3.0}}]},
+        r"digits\.sweep\.kahler\.regulariser\.strenght is not a known key \(did you mean strength",
+    ),
+    (
+        {"mixture": [{"model": {"latent_dim": 0}}]},
+        r"digits\.sweep\.mixture\[\]\.model\.latent_dim must be at least 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sweep", "sentence"), WRONG_SWEEPS)
+def test_wrong_sweeps_are_refused(sweep: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check_config(changed(f"{DIGITS}/sweep", sweep), SCHEMA)
+
+
+def test_a_sweep_needs_what_its_variant_is_held_against() -> None:
+    config = changed(f"{DIGITS}/sweep", {"beta": [{"beta": 2.0}, {"beta": 4.0}]})
     check_config(config, SCHEMA)
-    del config["datasets"]["digits"]["variants"]["pluriharmonic"]
-    with pytest.raises(InputError, match="needs the variant pluriharmonic, to whose error"):
+    del config["datasets"]["digits"]["variants"]["kahler_beta"]
+    with pytest.raises(InputError, match=r"needs datasets\.digits\.variants\.kahler_beta, against"):
         check_config(config, SCHEMA)
+
+
+def test_a_sweep_trains_its_changes_and_what_they_are_held_against() -> None:
+    options, rules = overlaid("paper")["datasets"]["digits"], DEFAULT["sweep"]["rules"]
+    settings = sweep_settings(options, rules)
+    assert len(settings) == 1 + sum(map(len, options["sweep"].values()))
+    plain = settings["mixture"]
+    assert plain.setting == "default"
+    assert (plain.block, plain.model) == (options["variants"]["mixture"], options["model"])
+    wide = settings["mixture_latent_dim=8"]
+    assert wide.setting == "latent_dim=8"
+    assert (wide.block, wide.model) == (plain.block, plain.model | {"latent_dim": 8})
+    weak = settings["kahler_form=isometry_strength=3.0_tie=10.0"].block
+    changes = {"form": "isometry", "strength": 3.0, "tie": 10.0}
+    block = options["variants"]["kahler"]
+    assert weak == block | {"regulariser": block["regulariser"] | changes}
+
+
+def test_a_data_set_like_another_one_has_its_files() -> None:
+    sources = data_sources({"registry": {"mnist_16": {"like": "mnist"}, "d": {"like": "digits"}}})
+    assert sources["mnist_16"] == sources["mnist"] | {"folder": "mnist"}
+    assert sources["d"] == sources["digits"]
+    for entry in ({"like": "mnits"}, {"like": "mnist", "classes": 3}):
+        with pytest.raises(InputError, match=r"registry\.k must be `like: NAME` and no more, with"):
+            data_sources({"registry": {"k": entry}})
 
 
 def test_samples_for_oracles_are_not_lent_to_data_without_labels() -> None:
@@ -519,7 +571,7 @@ def test_snakemake_prints_the_sentence_and_nothing_else(project: Project) -> Non
     sentences = [line for line in run.stdout.splitlines() if line.startswith("config: ")]
     assert sentences == [
         "config: sampling.samplers[0] must be one of prior, truncated, posterior_mixture, gmm, "
-        'volume, riemannian (did you mean prior?), not "priro".'
+        'ratio, volume, riemannian (did you mean prior?), not "priro".'
     ]
     assert "Traceback" not in run.stdout
     assert "File " not in run.stdout

@@ -27,6 +27,7 @@ from kahlervae.config import (
     drop_absent,
     fill_in,
     is_labelled,
+    sweep_settings,
 )
 from kahlervae.errors import InputError
 from kahlervae.places import local_files
@@ -264,54 +265,32 @@ def train_settings(wildcards):
     return compact(pick(options, "model", "training") | {"variant": variant})
 
 
-def sweep_blocks(dataset):
-    """The settings of a data set's sweep: the blocks of their variants by their names."""
-    options = config["datasets"][dataset]
-    if "sweep" not in options:
-        return {}
-    blocks = {"complex": ("complex", options["variants"]["complex"])}
-    for beta in options["sweep"]["beta"]:
-        blocks[f"beta_beta={beta}"] = ("beta", {"beta": beta})
-    kahler = options["variants"]["kahler"]
-    for changes in options["sweep"]["kahler"]:
-        name = "_".join(
-            ["kahler", *(f"{key}={changes[key]}" for key in sorted(changes))]
-        )
-        changes = dict(changes)
-        beta = changes.pop("beta", kahler["beta"])
-        regulariser = kahler["regulariser"] | changes
-        blocks[name] = ("kahler", {"beta": beta, "regulariser": regulariser})
-    for beta in options["sweep"].get("unconstrained_beta", []):
-        # Its likelihood is that of the variant to whose error it is matched.
-        trained = network_block(options["variants"]["pluriharmonic"])
-        blocks["pluriharmonic"] = ("pluriharmonic", trained)
-        name = f"unconstrained_beta_beta={beta}"
-        blocks[name] = ("unconstrained_beta", trained | {"beta": beta})
-    return blocks
-
-
-SWEEPS = {dataset: sweep_blocks(dataset) for dataset in config["datasets"]}
+SWEEPS = {
+    dataset: sweep_settings(options, config["sweep"]["rules"])
+    for dataset, options in config["datasets"].items()
+}
 SWEPT = [
     f"<results>/{dataset}/{config['datasets'][dataset]['representations'][0]}/sweep/{name}/scores.csv"
-    for dataset, blocks in SWEEPS.items()
-    for name in blocks
+    for dataset, settings in SWEEPS.items()
+    for name in settings
 ]
 # The table of the choice, where there is one.
 STRENGTHS = ["strengths"] if SWEPT else []
 
 
 def sweep_train_settings(wildcards):
-    """What one setting of the sweep is trained with: all as usual but the variant's block."""
-    _, block = SWEEPS[wildcards.dataset][wildcards.setting]
-    options = config["datasets"][wildcards.dataset]
-    return compact(pick(options, "model", "training") | {"variant": block})
+    """What one setting of the sweep is trained with: all as usual but what is changed."""
+    swept = SWEEPS[wildcards.dataset][wildcards.setting]
+    training = config["datasets"][wildcards.dataset]["training"]
+    variant = network_block(swept.block)
+    return compact({"training": training, "model": swept.model, "variant": variant})
 
 
-def sweep_settings(wildcards):
+def sweep_score_settings(wildcards):
     """What one setting of the sweep is scored with."""
-    _, block = SWEEPS[wildcards.dataset][wildcards.setting]
+    setting = SWEEPS[wildcards.dataset][wildcards.setting].setting
     return compact(
-        {"variant": block, "count": config["sweep"]["count"]}
+        {"setting": setting, "count": config["sweep"]["count"]}
         | OUTLIERS
         | pick(config["evaluation"], "paths")
     )
@@ -332,15 +311,24 @@ def samplers_of(wildcards):
     return [name for name in every if name in allowed]
 
 
+def needs_potential(wildcards):
+    """Whether any of the samplers of a model asks for log det of a potential."""
+    samplers, ratio = samplers_of(wildcards), config["sampling"]["ratio"]
+    informed = "ratio" in samplers and any(ratio["log_det"])
+    return "volume" in samplers or (informed and wildcards.variant in COMPLEX)
+
+
 def sample_settings(wildcards):
     """The samplers of a model and what concerns them."""
     sampling, samplers = config["sampling"], samplers_of(wildcards)
     needed = {"count", "validation_count", *samplers}
     if "volume" in samplers:  # its bases
         needed |= {target["base"] for target in sampling["volume"]["targets"]}
+    if "ratio" in samplers:
+        needed |= set(sampling["ratio"]["bases"])
     settings = {key: value for key, value in sampling.items() if key in needed}
     settings["samplers"] = samplers
-    if "volume" in samplers:
+    if needs_potential(wildcards):
         settings["epsilon"] = config["geometry"]["epsilon"]
     return compact(settings)
 

@@ -268,6 +268,7 @@ GATHERED = {
     "probes": of_models("probes.csv", METRIC),
     "sampler_diagnostics": of_models("sampler_diagnostics.csv"),
     "sampler_speed": of_models("sampler_speed.csv"),
+    "mixtures": of_models("mixtures.csv"),
     "samples": of_models("samples.csv"),
     "score_agreement": of_models("score_agreement.csv", JUDGED),
     "paths": of_models("paths.csv"),

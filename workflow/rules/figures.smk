@@ -184,6 +184,7 @@ SHOWN = {
     "cost": "2 Geometry",
     **({"states": "2 Geometry"} if CONTROLS else {}),
     "sampler_diagnostics": "4 Sampling",
+    "mixtures": "4 Sampling",
     "samples": "5 Evaluation",
     "score_agreement": "5 Evaluation",
     "paths": "5 Evaluation",

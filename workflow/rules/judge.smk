@@ -18,7 +18,7 @@ rule sweep:
         mem_mb=2000,
         runtime=30,
     params:
-        settings=sweep_settings,
+        settings=sweep_score_settings,
         oracles=oracle_options,
     shell:
         "kahlervae sweep --data {input.data:q} --model {input.model:q} {params.oracles:q}"
@@ -26,7 +26,7 @@ rule sweep:
 
 
 rule choose:
-    """Strengths of `kahler` and `beta` by the rule of the configuration."""
+    """Of every variant that is swept the setting that its rule chooses."""
     input:
         sweep="<results>/tables/sweep.csv",
         code=code("choose"),
@@ -45,7 +45,7 @@ rule choose:
         mem_mb=1000,
         runtime=5,
     params:
-        settings=compact(config["sweep"]),
+        settings=compact(config["sweep"]["rules"]),
     shell:
         "kahlervae choose --sweep {input.sweep:q} --settings {params.settings:q}"
         " --out {output:q} > {log:q} 2>&1"

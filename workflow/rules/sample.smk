@@ -4,7 +4,7 @@ rule sample:
         data="<results>/{dataset}/data.safetensors",
         model="<model>/model.safetensors",
         potential=branch(
-            lambda wildcards: "volume" in samplers_of(wildcards),
+            needs_potential,
             then="<model>/potential.safetensors",
         ),
         code=code("sample"),
@@ -12,6 +12,7 @@ rule sample:
         samples="<model>/samples.safetensors",
         diagnostics="<model>/sampler_diagnostics.csv",
         speed="<model>/sampler_speed.csv",
+        mixtures="<model>/mixtures.csv",
     log:
         "<logs>/sample/<each>.log",
     benchmark:
@@ -34,4 +35,5 @@ rule sample:
     shell:
         "kahlervae sample --device {params.device} --data {input.data:q} --model {input.model:q} {params.potential:q}"
         " --settings {params.settings:q} --out {output.samples:q}"
-        " --diagnostics {output.diagnostics:q} --speed {output.speed:q} > {log:q} 2>&1"
+        " --diagnostics {output.diagnostics:q} --speed {output.speed:q}"
+        " --mixtures {output.mixtures:q} > {log:q} 2>&1"

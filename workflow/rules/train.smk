@@ -46,7 +46,7 @@ use rule train as train_sweep with:
         "<benchmarks>/train_sweep/{dataset}/{representation}/{setting}.tsv"
     params:
         device=config["device"],
-        variant=lambda wildcards: SWEEPS[wildcards.dataset][wildcards.setting][0],
+        variant=lambda wildcards: SWEEPS[wildcards.dataset][wildcards.setting].variant,
         seed=config["sweep"]["seed"],
         settings=sweep_train_settings,
         checkpoint=lambda wildcards, output: str(

@@ -9,7 +9,7 @@ from kahlervae.models.vae import count_parameters
 
 __all__ = ["reconstruction_scores"]
 
-DRAWS, SCORED = 200, 1000
+DRAWS, SCORED = 256, 1000
 """Of the importance sampling: draws for every sample, and samples at most."""
 
 

@@ -155,39 +155,32 @@ def strengths(inputs: Sequence[Path]) -> Figure:
     ``strengths.csv``, if a choice is to be marked. One point is one trained setting.
     """
     panels = {
+        "speed_variation": "variation of speed",
         "acceleration": "relative acceleration",
         "knn_outliers": "outliers among prior samples",
         "midpoint_outliers": "outliers among midpoints",
-        "recall": "recall of prior samples",
     }
     path, *choices = inputs
-    keys = ["beta", "form", "strength", "tie"]
-    frame = table(path, [*MODEL, *keys, "oracle", "mse", *panels])
-    chosen = [
-        table(choice, [*MODEL, *keys, "chosen"]).query("variant == 'kahler' and chosen")
-        for choice in choices
-    ]
-    means = (
-        frame.groupby([*MODEL, *keys], sort=False, dropna=False)[["mse", *panels]]
-        .mean()
-        .reset_index()
-    )
+    keys = [*MODEL, "setting"]
+    frame = table(path, [*keys, "oracle", "elbo", *panels])
+    chosen = [table(choice, [*keys, "chosen"]).query("chosen")[keys] for choice in choices]
+    means = frame.groupby(keys, sort=False)[["elbo", *panels]].mean().reset_index()
     groups = grouped(means)
     figure, axes = canvas(
         2 * len(groups), 2, width=TWO_COLUMNS, height=4.2 * len(groups) + 0.3, sharex=True
     )
     for i, (group, held) in enumerate(groups):
-        best = pd.concat([held.merge(choice[[*MODEL, *keys]]) for choice in chosen] or [held[:0]])
+        best = pd.concat([held.merge(choice) for choice in chosen] or [held[:0]])
         for (column, label), ax in zip(panels.items(), axes[2 * i : 2 * i + 2].flat, strict=True):
             for variant in ordered(held["variant"], VARIANTS):
-                part, kind = held[held["variant"] == variant].sort_values("mse"), VARIANTS[variant]
+                part, kind = held[held["variant"] == variant].sort_values("elbo"), VARIANTS[variant]
                 line = kind.line if variant.endswith("beta") else "none"
-                ax.plot(part["mse"], part[column], kind.marker, ls=line, color=kind.color)
-            ax.plot(best["mse"], best[column], "o", ms=10, mfc="none", mec="#222222", mew=1.0)
+                ax.plot(part["elbo"], part[column], kind.marker, ls=line, color=kind.color)
+            ax.plot(best["elbo"], best[column], "o", ms=10, mfc="none", mec="#222222", mew=1.0)
             ax.set_ylabel(label)
         axes[2 * i, 0].set_title(group, loc="left")
         for ax in axes[2 * i + 1]:
-            ax.set_xlabel("MSE of validation data (per value)")
+            ax.set_xlabel("ELBO of validation data (nats)")
     variants = ordered(means["variant"], VARIANTS)
     legend(
         figure,
@@ -207,6 +200,7 @@ FAMILIES = {
     "truncated": Look("truncated prior", "#000000", "o"),
     "gmm": Look("Gaussian mixtures", "#777777", "s"),
     "posterior_mixture": Look("aggregated posterior", "#CC79A7", "P"),
+    "ratio": Look("classifier", "#332288", "p"),
     "riemannian": Look("Riemannian", "#56B4E9", "X"),
     FITTED.format("prior", "global"): Look("volume, prior", "#E69F00", "^"),
     FITTED.format("gmm", "global"): Look("volume, mixture", "#009E73", "v"),
@@ -214,7 +208,7 @@ FAMILIES = {
     FITTED.format("posterior_mixture", "local"): Look("volume, posterior, local", "#0072B2", "h"),
 }
 """Families of samplers; mixtures of all numbers of components are one here."""
-SHOWN = ("complex", "kahler", "beta")
+SHOWN = ("complex", "mixture", "kahler")
 """The variants whose samplers are compared."""
 
 
@@ -239,7 +233,7 @@ def pareto(inputs: Sequence[Path]) -> Figure:
     variants = [name for name in SHOWN if name in present] or ordered(present, VARIANTS)[:3]
     means = with_families(frame[frame["variant"].isin(variants)])
     means["curve"] = means["family"]
-    means["family"] = means["family"].replace("gmm:.*", "gmm", regex=True)
+    means["family"] = means["family"].replace("(gmm|ratio):.*", r"\1", regex=True)
     means = means[means["family"].isin(FAMILIES)]
     compared = means.groupby(GROUP)["family"].transform("nunique") > 1
     means = means[compared] if compared.any() else means

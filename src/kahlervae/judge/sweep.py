@@ -1,4 +1,4 @@
-"""Strengths of the regulariser chosen by a rule, with validation data alone.
+"""Settings of variants chosen by rules, with validation data alone.
 
 Every setting is trained once, with a seed that no claim rests on, and scored on the validation
 split; the test split is never read.
@@ -15,12 +15,16 @@ from jaxtyping import Float
 from kahlervae.errors import InputError
 from kahlervae.storage import read_table, write_table
 
-__all__ = ["choose", "make_choice", "match_beta", "score_setting"]
+__all__ = ["SCORES", "choose", "make_choice", "match_beta", "score_setting"]
 
-GOALS = ("acceleration", "knn_outliers", "entropy_outliers", "midpoint_outliers")
-"""What a setting is ranked by, all of them better when smaller."""
+SCORES = (
+    *("elbo", "mse", "active_latents"),
+    *("speed_variation", "turning", "acceleration", "sharpness"),
+    *("knn_outliers", "entropy_outliers", "midpoint_outliers"),
+)
+"""What a table of choices tells of every setting."""
 
-STRENGTHS = ("beta", "form", "strength", "tie")
+IDENTITY = ["dataset", "representation", "variant", "seed"]
 
 
 def score_setting(
@@ -35,12 +39,12 @@ def score_setting(
         data: what the data stage wrote.
         oracles: files of the oracles.
         model: what the training stage wrote.
-        settings: ``variant``, the block with which it was trained; ``count`` of prior samples;
-            ``neighbours``, ``quantile`` and ``paths`` of the evaluation.
+        settings: ``setting``, its name; ``count`` of prior samples; ``neighbours``, ``quantile``
+            and ``paths`` of the evaluation.
 
     Returns:
-        One row per oracle: identity, the strengths, then the scores of reconstruction, of lines
-        between posteriors, and of prior samples.
+        One row per oracle: identity, setting, then the scores of reconstruction, of lines between
+        posteriors, and of prior samples.
 
     Raises:
         InputError: a file cannot be read.
@@ -71,78 +75,88 @@ def score_setting(
         for reference in references
     )
     table = paths.merge(samples, on="oracle")
-    variant = settings["variant"]
-    strengths = {**variant.get("regulariser", {}), "beta": variant.get("beta", 1.0)}
-    columns = {key: strengths.get(key) for key in STRENGTHS} | reconstruction
+    columns = {"setting": settings["setting"]} | reconstruction
     for position, (name, value) in enumerate(columns.items(), start=len(keys)):
         table.insert(position, name, value)
     return table
 
 
-def choose(sweep: pd.DataFrame, mse_limit: float) -> pd.DataFrame:
-    r"""The strengths of ``kahler`` and ``beta`` that the rule of the configuration selects.
+def choose(sweep: pd.DataFrame, rules: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    r"""The setting of every variant that its rule selects, by means over oracles.
 
-    ``kahler``: of the settings whose validation MSE is at most ``mse_limit`` times that of
-    ``complex``, the one with the smallest sum of ranks by relative acceleration, outliers among
-    prior samples (by distance and by entropy) and outliers among midpoints of lines (means over
-    oracles; ties go to the smaller MSE). ``beta``: by :func:`match_beta`, so that its validation
-    MSE is that of the chosen setting; ``unconstrained_beta``: so that it is that of
-    ``pluriharmonic``, where these were trained.
+    - ``most: elbo``: that with the largest one.
+    - ``least: score, against: variant, margin: nats``: of the settings whose ELBO is at least that
+      of the other variant less the margin, the one with the least score.
+    - ``match: variant``: the β at which the MSE is that of the other variant
+      (:func:`match_beta`); of that one the setting that its own rule selects, if it has one.
 
     Args:
-        sweep: the gathered table of :func:`score_setting`, with a row of ``complex``.
-        mse_limit: largest MSE relative to ``complex``.
+        sweep: the gathered table of :func:`score_setting`.
+        rules: by variant, see above; those of variants that were not swept say nothing.
 
     Returns:
-        One row per setting of ``kahler`` and one of every control per data set: identity,
-        strengths, ``mse_ratio``, :data:`GOALS`, ``rank_sum`` and ``chosen``.
+        One row per setting: identity, setting, :data:`SCORES` and ``chosen``. Of variants with the
+        rule ``match`` there is the one row of what was read off.
 
     Raises:
-        InputError: ``complex`` was not trained, or no setting is within the limit.
+        InputError: a variant that others are held against was not trained, or no setting is within
+            the margin.
     """
-    keys = ["dataset", "representation", "variant", "seed"]
-    means = (
-        sweep.groupby([*keys, *STRENGTHS], sort=False, dropna=False)[["mse", *GOALS]]
-        .mean()
-        .reset_index()
-    )
+    keys = [*IDENTITY, "setting"]
+    table = sweep.groupby(keys, sort=False)[[*SCORES]].mean().reset_index()
     chosen = []
-    for (dataset, _), run in means.groupby(keys[:2], sort=False):
-        plain = run.loc[run["variant"] == "complex", "mse"]
-        if plain.empty:
-            raise InputError(f"the sweep on {dataset} lacks `complex`, which others are held to.")
-        run = run.assign(mse_ratio=run["mse"] / plain.iloc[0])
-        kahler = run[run["variant"] == "kahler"]
-        allowed = kahler[kahler["mse_ratio"] <= mse_limit]
-        if allowed.empty:
-            raise InputError(
-                f"no setting of the sweep on {dataset} has at most {mse_limit:g} times the MSE of "
-                f"complex; the least has {kahler['mse_ratio'].min():.2f}: add weaker ones to its "
-                "sweep, or raise sweep.mse."
-            )
-        ranks = allowed[list(GOALS)].rank().sum(axis=1)
-        order = pd.DataFrame({"rank": ranks, "mse": allowed["mse"]}).sort_values(["rank", "mse"])
-        best = order.index[0]
-        chosen.append(kahler.assign(rank_sum=ranks, chosen=kahler.index == best))
-        chosen.append(_matched(run, "beta", run.loc[best]))
-        for _, constructed in run[run["variant"] == "pluriharmonic"].iterrows():
-            chosen.append(_matched(run, "unconstrained_beta", constructed))
-    columns = [*keys, *STRENGTHS, "mse", "mse_ratio", *GOALS, "rank_sum", "chosen"]
-    return pd.concat(chosen, ignore_index=True).reindex(columns=columns)
-
-
-def _matched(run: pd.DataFrame, control: str, target: "pd.Series[Any]") -> pd.DataFrame:
-    """The row of a control at the β at which its error is that of another row."""
-    controls = run[run["variant"] == control].sort_values("beta")
-    betas, errors = (controls[column].to_numpy(float) for column in ("beta", "mse"))
-    row = controls.iloc[:1].assign(
-        beta=match_beta(betas, errors, float(target["mse"])),
-        mse=target["mse"],
-        mse_ratio=target["mse_ratio"],
-        chosen=True,
+    for key, run in table.groupby(IDENTITY[:2], sort=False):
+        dataset = str(key[0])
+        found: dict[str, pd.DataFrame] = {}
+        swept = [name for name in rules if (run["variant"] == name).any()]
+        # Matched variants come last, for the others' choices decide.
+        for variant in sorted(swept, key=lambda name: "match" in rules[name]):
+            rule, held = rules[variant], run[run["variant"] == variant]
+            if "match" in rule:
+                other = rule["match"]
+                target = (
+                    found[other][found[other]["chosen"]]
+                    if other in found
+                    else _plain(run, other, dataset)
+                )
+                found[variant] = _matched(held, target["mse"].iloc[0])
+                continue
+            allowed = held
+            if "against" in rule:
+                least = _plain(run, rule["against"], dataset)["elbo"].iloc[0] - rule["margin"]
+                allowed = held[held["elbo"] >= least]
+                if allowed.empty:
+                    raise InputError(
+                        f"no setting of {variant} on {dataset} has an ELBO of {least:.1f}, that of "
+                        f"{rule['against']} less {rule['margin']:g}; the best has "
+                        f"{held['elbo'].max():.1f}: add weaker ones to its sweep, or raise the "
+                        "margin."
+                    )
+            best = allowed[rule["least"]].idxmin() if "least" in rule else held["elbo"].idxmax()
+            found[variant] = held.assign(chosen=held.index == best)
+        chosen += [found[variant] for variant in swept]
+    columns = [*keys, *SCORES, "chosen"]
+    return (
+        pd.concat(chosen, ignore_index=True)[columns] if chosen else pd.DataFrame(columns=columns)
     )
-    row[[*GOALS]] = np.nan
-    return row
+
+
+def _plain(run: pd.DataFrame, variant: str, dataset: str) -> pd.DataFrame:
+    """The row of a variant as it is, without changes."""
+    rows = run[(run["variant"] == variant) & (run["setting"] == "default")]
+    if rows.empty:
+        raise InputError(f"the sweep on {dataset} lacks {variant}, which others are held to.")
+    return rows
+
+
+def _matched(held: pd.DataFrame, error: float) -> pd.DataFrame:
+    """The row of a control at the β at which its error is that of another variant."""
+    betas = held["setting"].str.removeprefix("beta=").astype(float)
+    order = betas.sort_values().index
+    beta = match_beta(betas[order].to_numpy(), held.loc[order, "mse"].to_numpy(float), error)
+    row = held.iloc[:1].assign(setting=f"beta={beta:g}", chosen=True)
+    row[[*SCORES]] = np.nan
+    return row.assign(mse=error)
 
 
 def match_beta(
@@ -162,12 +176,11 @@ def match_beta(
     return float(f"{matched:.2g}")
 
 
-def make_choice(sweep: Path | str, mse_limit: float, out: Path | str) -> None:
+def make_choice(sweep: Path | str, rules: Mapping[str, Mapping[str, Any]], out: Path | str) -> None:
     """Apply :func:`choose` to a file and write its table.
 
     Raises:
         InputError: the table cannot be read, or nothing can be chosen by it.
     """
-    texts = ["dataset", "representation", "variant"]
-    table = read_table(sweep, texts, ["seed", "beta", "mse", *GOALS])
-    write_table(out, choose(table, mse_limit))
+    texts = ["dataset", "representation", "variant", "setting"]
+    write_table(out, choose(read_table(sweep, texts, ["seed", *SCORES]), rules))

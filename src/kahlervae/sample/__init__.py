@@ -10,6 +10,8 @@ from kahlervae.sample.mixtures import (
     PosteriorMixture,
     TruncatedMixture,
 )
+from kahlervae.sample.ratio import Ratio
+from kahlervae.sample.resampling import Pool, effective_size, rake
 from kahlervae.sample.riemannian import Riemannian, choose_anchors
 from kahlervae.sample.run import (
     SAMPLERS,
@@ -35,9 +37,11 @@ __all__ = [
     "LearnedPrior",
     "Mixture",
     "Normaliser",
+    "Pool",
     "PosteriorMixture",
     "Prior",
     "Proposal",
+    "Ratio",
     "Riemannian",
     "Sampler",
     "Sources",
@@ -49,8 +53,10 @@ __all__ = [
     "choose_anchors",
     "component_log_dets",
     "diagnose",
+    "effective_size",
     "estimate_normaliser",
     "prior_sampler",
+    "rake",
     "run_chains",
     "sample_model",
     "truncated_sampler",

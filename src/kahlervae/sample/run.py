@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -20,6 +21,7 @@ from kahlervae.sample.mixtures import (
     PosteriorMixture,
     TruncatedMixture,
 )
+from kahlervae.sample.ratio import Ratio
 from kahlervae.sample.riemannian import Riemannian, choose_anchors
 from kahlervae.sample.samplers import Base, Prior, Sampler, Truncated
 from kahlervae.sample.volume import FisherVolume, Volume, VolumeElement, component_log_dets
@@ -35,10 +37,11 @@ __all__ = [
     "truncated_sampler",
 ]
 
-SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "volume", "riemannian")
+SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "ratio", "volume", "riemannian")
 CHAINS = ("chains", "warmup", "draws", "leapfrog", "candidates", "rhat")
 FITTED = 10_000
 """Training samples, at random, to whose posterior means mixtures and anchors are fitted."""
+MIXTURES = ["components", "train_log_density", "validation_log_density", "chosen"]
 ANCHORS = 1_000
 """Training samples, at random, whose posteriors are the aggregated one as base, at most."""
 
@@ -52,11 +55,15 @@ class Samples(NamedTuple):
             then the fields of :class:`~kahlervae.sample.diagnostics.Diagnostics`.
         speed: wall-clock seconds and effective draws in a second of the same samplers, apart from
             all that must not differ between runs; of those that run together, a share each.
+        mixtures: one row for every Gaussian mixture that was fitted: identity, ``components``,
+            mean log densities at posterior means of training and of validation samples, and
+            ``chosen``, which marks the base of the volume samplers.
     """
 
     latents: dict[str, Complex[Tensor, "count d"]]
     diagnostics: pd.DataFrame
     speed: pd.DataFrame
+    mixtures: pd.DataFrame
 
 
 def prior_sampler(model: VAE, device: torch.device | None = None) -> Base:
@@ -98,7 +105,8 @@ class Sources:
 
     Args:
         model: gives the posteriors, the decoder and the seed.
-        samples: training samples.
+        training: training samples.
+        validation: samples by which the number of components of a mixture is chosen.
         potentials: ``fitted`` and ``posterior``; None for a model with a real latent space.
         settings: ``sampling`` of the configuration.
 
@@ -108,7 +116,7 @@ class Sources:
         >>> from kahlervae.models import build_model
         >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
         >>> model = build_model(identity, Form((8, 8)), "complex", latent_dim=2, width=8, depth=1)
-        >>> sources = Sources(model, torch.zeros(4, 8, 8), None, {})
+        >>> sources = Sources(model, torch.zeros(4, 8, 8), torch.zeros(2, 8, 8), None, {})
         >>> tuple(sources.posterior(3).mean.shape), sources.base("prior").key
         ((3, 2), 'prior:default')
     """
@@ -116,53 +124,100 @@ class Sources:
     def __init__(
         self,
         model: VAE,
-        samples: Num[Tensor, "n *shape"],
+        training: Num[Tensor, "n *shape"],
+        validation: Num[Tensor, "m *shape"],
         potentials: Mapping[str, VolumeElement] | None,
         settings: Mapping[str, Any],
     ) -> None:
-        self._model, self._samples = model, samples
-        self._potentials, self._settings = potentials, settings
+        self.model, self.training, self.validation = model, training, validation
+        self.potentials, self.settings = potentials, settings
         self._mixtures: dict[int, GaussianMixture] = {}
 
-    def samples(self, most: int) -> Num[Tensor, "chosen *shape"]:
+    @property
+    def seed(self) -> int:
+        """That of the model."""
+        return int(self.model.identity["seed"])
+
+    def samples(self, most: int | None = None) -> Num[Tensor, "chosen *shape"]:
         """So many training samples at random, all of them if there are fewer."""
-        stream = generator(self._model.identity["seed"], "sample", "images")
-        return self._samples[torch.randperm(len(self._samples), generator=stream)[:most]]
+        stream = generator(self.seed, "sample", "images")
+        return self.training[torch.randperm(len(self.training), generator=stream)[:most]]
 
     @torch.no_grad()
-    def posterior(self, most: int) -> Posterior:
+    def posterior(self, most: int | None = None) -> Posterior:
         """The posteriors of :meth:`samples`."""
-        return self._model.encode(self.samples(most))
+        return self.model.encode(self.samples(most))
 
     def mixture(self, components: int) -> GaussianMixture:
         """The Gaussian mixture of the posterior means."""
         if components not in self._mixtures:
-            means, seed = self.posterior(FITTED).mean, self._model.identity["seed"]
-            self._mixtures[components] = GaussianMixture.fit(means, components, seed)
+            means = self.posterior(FITTED).mean
+            self._mixtures[components] = GaussianMixture.fit(means, components, self.seed)
         return self._mixtures[components]
+
+    @property
+    def components(self) -> list[int]:
+        """Numbers of components that have enough latents each.
+
+        Raises:
+            InputError: there are too few for any.
+        """
+        options, most = self.settings["gmm"], min(len(self.training), FITTED)
+        least = options["samples_per_component"]
+        if allowed := [k for k in options["components"] if k * least <= most]:
+            return allowed
+        raise InputError(
+            f"{most} latents are too few for a mixture of {min(options['components'])} Gaussians: "
+            "lower sampling.gmm.components or sampling.gmm.samples_per_component."
+        )
+
+    @cached_property
+    def mixtures(self) -> pd.DataFrame:
+        """The mixtures of all :attr:`components`, see :class:`Samples`.
+
+        The one with the largest mean log density of the posterior means of validation samples is
+        chosen.
+        """
+        fitted = self.posterior(FITTED).mean
+        with torch.no_grad():
+            held_out = self.model.encode(self.validation).mean
+        rows = [
+            (k, *(self.mixture(k).log_density(z).mean().item() for z in (fitted, held_out)), False)
+            for k in self.components
+        ]
+        table = pd.DataFrame(rows, columns=MIXTURES)
+        table.loc[table["validation_log_density"].idxmax(), "chosen"] = True
+        return table
 
     def base(self, name: str) -> Base:
         """A base of the volume samplers by its name."""
         if name == "prior":
-            return prior_sampler(self._model, self._samples.device)
+            return prior_sampler(self.model, self.training.device)
         if name == "gmm":
-            return self.mixture(self._settings["gmm"]["components"][0])
+            return self.mixture(
+                int(self.mixtures.loc[self.mixtures["chosen"], "components"].item())
+            )
         return PosteriorMixture(self.posterior(ANCHORS))
+
+    def geometric(self, sampler: str) -> bool:
+        """Whether a sampler can ask for a potential; real latents have none.
+
+        Raises:
+            InputError: there should be one.
+        """
+        if self.potentials is None and self.model.identity["variant"] != "real":
+            raise InputError(f"the {sampler} sampler needs a potential: pass its file.")
+        return self.potentials is not None
 
     def element(self, name: str) -> VolumeElement:
         """A metric of the volume samplers by its name."""
         if name == "fisher":
-            return FisherVolume(self._model.decoder)
-        assert self._potentials is not None
-        return self._potentials[name]
+            return FisherVolume(self.model.decoder)
+        assert self.potentials is not None
+        return self.potentials[name]
 
 
-def build_samplers(
-    model: VAE,
-    samples: Num[Tensor, "n *shape"],
-    potentials: Mapping[str, VolumeElement] | None,
-    settings: Mapping[str, Any],
-) -> Iterator[Sampler]:
+def build_samplers(sources: Sources) -> Iterator[Sampler]:
     """All samplers that the settings name, one for every temperature and every power.
 
     A model with a real latent space has no potentials; it gets no ``volume`` samplers.
@@ -177,33 +232,32 @@ def build_samplers(
         >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
         >>> model = build_model(identity, Form((8, 8)), "complex", latent_dim=2, width=8, depth=1)
         >>> settings = {"samplers": ["prior", "truncated"], "truncated": {"temperatures": [0.5]}}
-        >>> [sampler.key for sampler in build_samplers(model, torch.zeros(4, 8, 8), None, settings)]
+        >>> images = torch.zeros(4, 8, 8)
+        >>> sources = Sources(model, images, images, None, settings)
+        >>> [sampler.key for sampler in build_samplers(sources)]
         ['prior:default', 'truncated:temperature=0.5']
     """
-    sources = Sources(model, samples, potentials, settings)
+    model, settings = sources.model, sources.settings
     for name in settings["samplers"]:
         if name == "prior":
             yield sources.base("prior")
         elif name == "truncated":
             for temperature in settings["truncated"]["temperatures"]:
-                yield truncated_sampler(model, temperature, samples.device)
+                yield truncated_sampler(model, temperature, sources.training.device)
         elif name == "posterior_mixture":
-            with torch.no_grad():
-                yield PosteriorMixture(model.encode(samples))
+            yield PosteriorMixture(sources.posterior())
         elif name == "gmm":
-            for components in settings["gmm"]["components"]:
+            for components in sources.components:
                 for temperature in settings["gmm"]["temperatures"]:
                     yield sources.mixture(components).at_temperature(temperature)
+        elif name == "ratio":
+            yield from _ratio_samplers(sources)
         elif name == "volume":
-            if potentials is None:
-                if model.identity["variant"] == "real":
-                    continue
-                raise InputError("the volume sampler needs a potential: pass its file.")
-            yield from _volume_samplers(sources, settings)
+            if sources.geometric(name):
+                yield from _volume_samplers(sources)
         elif name == "riemannian":
             options = settings["riemannian"]
-            seed = model.identity["seed"]
-            anchors = choose_anchors(sources.posterior(FITTED), options["anchors"], seed)
+            anchors = choose_anchors(sources.posterior(FITTED), options["anchors"], sources.seed)
             chains = {name: options[name] for name in CHAINS}
             yield Riemannian(anchors, options["regularisation"], **chains)
         else:
@@ -213,7 +267,21 @@ def build_samplers(
             )
 
 
-def _volume_samplers(sources: Sources, settings: Mapping[str, Any]) -> Iterator[Volume]:
+def _ratio_samplers(sources: Sources) -> Iterator[Ratio]:
+    options = sources.settings["ratio"]
+    target = PosteriorMixture(sources.posterior())
+    how = {name: options[name] for name in ("draws", "pool")} | {"seed": sources.seed}
+    for base in options["bases"]:
+        for log_det in options["log_det"]:
+            if not log_det:
+                yield Ratio(sources.base(base), target, **how)
+            elif sources.geometric("ratio"):
+                element, epsilon = sources.element("fitted"), sources.settings["epsilon"]
+                yield Ratio(sources.base(base), target, element, epsilon, **how)
+
+
+def _volume_samplers(sources: Sources) -> Iterator[Volume]:
+    settings = sources.settings
     options = {name: settings["volume"][name] for name in CHAINS}
     epsilon = settings["epsilon"]
     for target in settings["volume"]["targets"]:
@@ -229,6 +297,7 @@ def _volume_samplers(sources: Sources, settings: Mapping[str, Any]) -> Iterator[
 def sample_model(
     model: VAE,
     samples: Num[Tensor, "n *shape"],
+    validation: Num[Tensor, "m *shape"],
     potentials: Mapping[str, VolumeElement] | None,
     settings: Mapping[str, Any],
 ) -> Samples:
@@ -242,6 +311,7 @@ def sample_model(
     Args:
         model: gives the latent dimension, the posteriors, the decoder, the identity and the seed.
         samples: training samples, for the posteriors; latents are drawn to their device.
+        validation: samples by which the number of components of a mixture is chosen.
         potentials: metrics of the volume samplers, ``fitted`` and ``posterior``; None for a model
             with a real latent space.
         settings: ``sampling`` of the configuration, and ``epsilon`` of its ``geometry``.
@@ -256,14 +326,16 @@ def sample_model(
         >>> identity = {"dataset": "d", "representation": "pixels", "variant": "complex", "seed": 0}
         >>> model = build_model(identity, Form((8, 8)), "complex", latent_dim=2, width=8, depth=1)
         >>> settings = {"samplers": ["prior"], "validation_count": 2, "count": 4}
-        >>> samples = sample_model(model, torch.zeros(4, 8, 8), None, settings)
+        >>> images = torch.zeros(4, 8, 8)
+        >>> samples = sample_model(model, images, images, None, settings)
         >>> tuple(samples.latents["prior:default"].shape)
         (6, 2)
     """
     latents, diagnostics, speed = {}, [], []
     count = settings["validation_count"] + settings["count"]
     families: dict[str, list[Sampler]] = {}
-    for sampler in build_samplers(model, samples, potentials, settings):
+    sources = Sources(model, samples, validation, potentials, settings)
+    for sampler in build_samplers(sources):
         families.setdefault(sampler.family, []).append(sampler)
     for name, family in families.items():
         stream = generator(model.identity["seed"], "sample", name)
@@ -280,8 +352,12 @@ def sample_model(
             rates = {"seconds": seconds, "ess_bulk": ess, "ess_per_second": ess / seconds}
             speed.append({**row, **rates})
     names = [*model.identity, "sampler", "setting"]
+    mixtures = sources.mixtures if "gmm" in settings else pd.DataFrame(columns=MIXTURES)
+    for position, (column, value) in enumerate(model.identity.items()):
+        mixtures.insert(position, column, value)
     return Samples(
         latents,
         pd.DataFrame(diagnostics, columns=[*names, *Diagnostics._fields]),
         pd.DataFrame(speed, columns=[*names, "seconds", "ess_bulk", "ess_per_second"]),
+        mixtures,
     )

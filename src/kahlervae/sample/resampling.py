@@ -1,0 +1,81 @@
+"""Weighted draws from a pool of independent ones, whatever the weight."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+__all__ = ["Pool", "effective_size", "rake"]
+
+RAKES = 20
+"""Steps in which components get their shares back."""
+
+
+class Pool(NamedTuple):
+    """Independent draws, by the noise with which some of them are chosen.
+
+    Attributes:
+        noise: standard Gumbel, one for each; with the same noise, weights that are close draw much
+            the same.
+
+    Example:
+        >>> import torch
+        >>> pool = Pool.draw(1000, torch.Generator().manual_seed(0))
+        >>> tilt = torch.arange(1000) / 100  # the weight grows by a factor e every hundred
+        >>> index = pool.resample(tilt.double(), 50)
+        >>> bool(index.double().mean() > 800)
+        True
+    """
+
+    noise: Float[Tensor, " n"]
+
+    @classmethod
+    def draw(cls, count: int, generator: torch.Generator) -> "Pool":
+        """The noise of so many draws."""
+        uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+        return cls(-uniform.log().neg().log())
+
+    def resample(self, log_weight: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
+        """Which are drawn: ``count`` without replacement, one after the other by their weights.
+
+        By the Gumbel-top-k trick: Kool et al. 2019, *Stochastic beams and where to find them*. In
+        the order of the pool, which says nothing of the weights.
+        """
+        return (log_weight.cpu() + self.noise).topk(count).indices.sort().values
+
+
+def effective_size(log_weight: Float[Tensor, " n"]) -> float:
+    r"""Kish's effective sample size of a weighted pool, :math:`(\sum w)^2 / \sum w^2`.
+
+    Example:
+        >>> import torch
+        >>> effective_size(torch.tensor([0.0, 0.0, -100.0]))
+        2.0
+    """
+    return 1 / log_weight.softmax(0).square().sum().item()
+
+
+def rake(
+    log_weight: Float[Tensor, " n"], responsibilities: Float[Tensor, "n K"]
+) -> Float[Tensor, " n"]:
+    r"""A weight less what leaves the components of a mixture their shares.
+
+    .. math:: \log w(z_n) - \sum_k r_k(z_n)\, b_k, \qquad
+              \frac{\sum_n w(z_n)\, r_k(z_n)}{\sum_n w(z_n)} = \frac1N \sum_n r_k(z_n)
+
+    with responsibilities r and the b of this equation, by raking: no weight wins by dropping
+    components, and with them classes.
+
+    Example:
+        >>> import torch
+        >>> one = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> raked = rake(torch.tensor([2.0, 1.0, 0.0, 0.0]), one)
+        >>> raked.softmax(0) @ one
+        tensor([0.5000, 0.5000])
+    """
+    shares = responsibilities.mean(0)
+    for _ in range(RAKES):
+        found = log_weight.softmax(0) @ responsibilities
+        log_weight = log_weight - responsibilities @ (found / shares).log()
+    return log_weight

@@ -1,0 +1,39 @@
+"""Pools: their draws follow the weights, and raking leaves components their shares."""
+
+import math
+
+import pytest
+import torch
+
+from kahlervae.sample import Pool, effective_size, rake
+
+
+def test_a_pool_draws_by_weight(random):
+    """Of a large pool few are drawn, so that their law is the weighted one: a tilted normal."""
+    n = 200_000
+    x = torch.randn(n, generator=random, dtype=torch.float64)
+    pool, log_weight = Pool.draw(n, random), 0.7 * x
+    index = pool.resample(log_weight, 4000)
+    assert x[index].mean().item() == pytest.approx(0.7, abs=0.06)
+    assert x[index].std().item() == pytest.approx(1, abs=0.04)
+    assert len(index.unique()) == 4000
+    # In no order of their weights: both halves have the same law.
+    first, second = x[index].chunk(2)
+    assert first.mean().item() == pytest.approx(second.mean().item(), abs=0.1)
+    # (E w)² / E w² of w = exp(tx), x normal, is exp(−t²).
+    assert effective_size(log_weight) == pytest.approx(n * math.exp(-0.49), rel=0.02)
+    assert effective_size(torch.zeros(n)) == pytest.approx(n)
+
+
+def test_raking_takes_no_share_from_a_component(random):
+    """Components at ±1 keep their shares, and inside of each the weight is what it was."""
+    n = 20_000
+    centre = torch.where(torch.rand(n, generator=random) < 0.2, 1.0, -1.0).double()
+    x = centre + 0.2 * torch.randn(n, generator=random, dtype=torch.float64)
+    one = torch.stack([centre > 0, centre < 0], dim=1).double()
+    soft = torch.softmax(torch.stack([4 * x, -4 * x], dim=1), dim=1)
+    for responsibilities in (one, soft):
+        w = rake(2 * x, responsibilities).softmax(0)
+        torch.testing.assert_close(w @ responsibilities, responsibilities.mean(0))
+    inside = rake(2 * x, one)[centre > 0] - 2 * x[centre > 0]
+    assert inside.std() < 1e-10
