@@ -89,7 +89,8 @@ def describe(
         f"  kahlervae describe {shlex.join([*map(str, files), *given])} > {dataset}.yaml",
         f"  snakemake --cores all --configfile {dataset}.yaml",
         f"  snakemake --configfile {dataset}.yaml --report results/{dataset}/report.html",
-        "config.yaml explains every key; what is not here is as it stands there.",
+        "config.yaml explains every key; what is not here is as it stands there, such as further",
+        "variants: mixture, which tells what the learned prior of kahler does by itself.",
     ]
     text = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return "".join(f"# {one_line(line)}".rstrip() + "\n" for line in head) + text
@@ -381,13 +382,15 @@ def _settings(facts: dict[str, Any]) -> dict[str, Any]:
     settings["training"] = {"epochs": epochs, "batch_size": batch, "learning_rate": 2e-3}
     settings["training"] |= {"gradient_clip": 1e4 if stft else 100.0, "kl_warmup_epochs": warmup}
     settings["training"] |= {"checkpoint_every": max(1, epochs // 3)}
-    settings["variants"] = dict(_variants(warmup))
+    settings["variants"] = dict(_variants(train, warmup))
     return settings
 
 
-def _variants(warmup: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The plain model and the regularised one."""
+def _variants(train: int, warmup: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The plain model, and the regularised one with a learned prior."""
     yield "complex", {}
-    regulariser = {"form": "flatness", "strength": 30.0, "tie": 30.0, "epsilon": 1e-3, "points": 16}
-    regulariser |= {"warmup_epochs": warmup, "groups": 8, "components": 16, "scale": 30.0}
-    yield "kahler", {"beta": 2.0, "regulariser": regulariser}
+    prior = {"kind": "mixture", "components": int(np.clip(train // 50, 8, 64))}
+    regulariser = {"form": "isometry", "strength": 30.0, "tie": 30.0, "tie_to": "full"}
+    regulariser |= {"epsilon": 1e-3, "points": 16, "warmup_epochs": warmup}
+    regulariser |= {"groups": 8, "components": 16, "scale": 30.0}
+    yield "kahler", {"prior": prior, "regulariser": regulariser}
