@@ -652,13 +652,6 @@ def _contradictions(
                 f"geometry.potential.anchors = {anchors} must be at most the {train} training "
                 f"samples that {at}.split leaves."
             )
-        least = sampling["gmm"]["samples_per_component"]
-        if min(sampling["gmm"]["components"]) * least > train > 0:
-            yield (
-                f"sampling.gmm.components must hold one of at most {train // least}, of which each "
-                f"has sampling.gmm.samples_per_component = {least} of the {train} training samples "
-                f"that {at}.split leaves."
-            )
         model, values = options["model"], _values(source)
         if model["latent_dim"] > min(model["width"], values):
             # The metric has at most that rank, and no volume element.

@@ -125,11 +125,11 @@ def test_the_base_of_a_volume_is_the_likeliest_mixture(random, clusters):
     assert table["validation_log_density"].max() == pytest.approx(means.item())
 
 
-def test_no_mixture_is_fitted_to_too_few_latents():
-    settings = {"gmm": {"components": [4, 3], "samples_per_component": 5}}
-    sources = Sources(Encoder(), torch.zeros(14, 1), torch.zeros(2, 1), None, settings)
-    with pytest.raises(InputError, match="14 latents are too few for a mixture of 3 Gaussians"):
-        sources.base("gmm")
+def test_few_latents_have_the_largest_mixture_that_they_can_have():
+    settings = {"gmm": {"components": [40, 30], "samples_per_component": 5}}
+    for count, most in ((14, 2), (3, 1)):
+        sources = Sources(Encoder(), torch.zeros(count, 1), torch.zeros(2, 1), None, settings)
+        assert sources.components == [most]
 
 
 def test_a_real_latent_space_has_no_volume_samples():

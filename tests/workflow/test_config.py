@@ -215,11 +215,6 @@ WRONG = [
     ("sampling/volume/targets/0/weight", "local", "must be global, not local, for the base prior"),
     ("sampling/volume/targets/2/weight", "local", "sampling.volume.targets[2] is there already"),
     (
-        "sampling/gmm/components",
-        [31, 90],
-        "sampling.gmm.components must hold one of at most 30, of",
-    ),
-    (
         f"{DIGITS}/variants/real/samplers",
         ["volume"],
         "datasets.digits.variants.real.samplers must hold more than volume",

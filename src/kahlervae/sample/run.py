@@ -157,19 +157,10 @@ class Sources:
 
     @property
     def components(self) -> list[int]:
-        """Numbers of components that have enough latents each.
-
-        Raises:
-            InputError: there are too few for any.
-        """
+        """Numbers of components that have enough latents each; the largest there is if none has."""
         options, most = self.settings["gmm"], min(len(self.training), FITTED)
-        least = options["samples_per_component"]
-        if allowed := [k for k in options["components"] if k * least <= most]:
-            return allowed
-        raise InputError(
-            f"{most} latents are too few for a mixture of {min(options['components'])} Gaussians: "
-            "lower sampling.gmm.components or sampling.gmm.samples_per_component."
-        )
+        largest = max(1, most // options["samples_per_component"])
+        return [k for k in options["components"] if k <= largest] or [largest]
 
     @cached_property
     def mixtures(self) -> pd.DataFrame:
