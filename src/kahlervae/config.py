@@ -49,6 +49,7 @@ REPRESENTED = {
 
 KINDS = {
     "array": "a list",
+    "boolean": "true or false",
     "integer": "a whole number",
     "number": "a number",
     "object": "a mapping of keys to values",

@@ -1,6 +1,7 @@
 """Wrong configurations are refused with a sentence that names the key and what is allowed."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from kahlervae.config import (
     COMPLEX_DATA,
+    KINDS,
     REPRESENTED,
     TABLE,
     check_config,
@@ -274,6 +276,10 @@ def test_every_rule_of_the_schema_has_words() -> None:
 
     for schema in (SCHEMA, TABLE.with_suffix(".schema.yaml")):
         assert keywords(yaml.safe_load(schema.read_text())) <= worded | silent
+        types = re.findall(r"\btype: (?:\[(.*?)\]|(\w+))", schema.read_text())
+        assert {name for found in types for name in re.findall(r"\w+", " ".join(found))} <= set(
+            KINDS
+        )
 
 
 def test_the_table_of_data_sets_is_sound() -> None:
