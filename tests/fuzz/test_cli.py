@@ -82,6 +82,7 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
             *("--data", run / "data.safetensors", "--model", run / "kahler0.safetensors"),
             *("--potential", run / "kahler0.potential.safetensors"),
             *("--out", out / "a", "--diagnostics", out / "b", "--speed", out / "c"),
+            *("--mixtures", out / "d"),
         ],
     ),
     "score": (

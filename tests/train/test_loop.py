@@ -68,6 +68,34 @@ def same(first, second):
     return all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_no_component_of_a_learned_prior_dies(tmp_path):
+    """What no posterior comes near has next to no mass, and next to all components are used."""
+    from sklearn.datasets import load_digits
+
+    images = torch.from_numpy(load_digits().images[:600] / 16).float()
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    data = {
+        name: Split(part, part_labels, Form((8, 8)))
+        for name, part, part_labels in zip(
+            ("train", "validation"), images.split(500), labels.split(500), strict=True
+        )
+    }
+    components = 32
+    options = settings("complex", epochs=40, learning_rate=5e-3, checkpoint_every=40)
+    options["model"] |= {"width": 32, "latent_dim": 4}
+    options["variant"] = {"prior": {"kind": "mixture", "components": components}}
+    model, _ = train(data, identity("complex"), options, tmp_path / "a")
+    stream = torch.Generator().manual_seed(0)
+    posterior = model.encode(images[:500])
+    z = torch.cat([posterior.sample(stream) for _ in range(4)])
+    used = (model.prior.log_components(z) + model.prior.log_weights).softmax(-1).mean(0)
+    weights, dead = model.prior.log_weights.exp(), used < 0.05 / components
+    assert dead.sum() <= 2
+    assert weights[dead].sum() < 0.02
+    # The prior has become the aggregated posterior, as far as components tell.
+    assert (used - weights).abs().sum() / 2 < 0.15
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_trains_and_is_determined_by_its_seed(variant, tmp_path):
     model, history = run(variant, tmp_path / "a")

@@ -43,7 +43,7 @@ while [[ $# -gt 0 ]]; do
     case $1 in
         --out | --record | --history | --identities | --probes | --diagnostics | --sheet | \\
             --paths | --reconstruction | --flatness | --gallery | --curves | --efficiency | \\
-            --speed | --agreement | --flagged | --hypervolume | \\
+            --speed | --mixtures | --agreement | --flagged | --hypervolume | \\
             --chosen | --choice) echo "$arguments" > "$2" ;;
         --out=*) echo "$arguments" > "${1#*=}" ;;
     esac

@@ -456,8 +456,8 @@ def test_a_sweep_trains_its_changes_and_what_they_are_held_against() -> None:
     wide = settings["mixture_latent_dim=8"]
     assert wide.setting == "latent_dim=8"
     assert (wide.block, wide.model) == (plain.block, plain.model | {"latent_dim": 8})
-    weak = settings["kahler_form=isometry_strength=3.0_tie=10.0"].block
-    changes = {"form": "isometry", "strength": 3.0, "tie": 10.0}
+    weak = settings["kahler_form=isometry_strength=30.0_tie=10.0"].block
+    changes = {"form": "isometry", "strength": 30.0, "tie": 10.0}
     block = options["variants"]["kahler"]
     assert weak == block | {"regulariser": block["regulariser"] | changes}
 
