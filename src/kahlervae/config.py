@@ -628,8 +628,8 @@ def _contradictions(
                 ]
                 if left and not any(name.startswith(shown) for name in left):
                     yield (
-                        f"evaluation.flagged names no sampler of {at}.variants.{variant}: "
-                        f"let it hold one of {', '.join(left)}."
+                        f"evaluation.flagged names no sampler of {at}.variants.{variant}: let it "
+                        f"hold one of {', '.join(left)}, or sampling.samplers one of it."
                     )
             yield from _unlikely(f"{at}.variants.{variant}", block, chosen, options, source)
             if variant == "holomorphic" and set(chosen) - COMPLEX_DATA:
