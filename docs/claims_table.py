@@ -11,21 +11,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from kahlervae.judge.check import label_runs, tolerance
+from kahlervae.judge.check import label_runs, run_of, tolerance
+from kahlervae.judge.entries import read_claims
 from kahlervae.storage import read_table
 
 ROOT = Path(__file__).parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "docs/claims_table.md"
 BLOCK = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- /claims -->)", re.DOTALL)
-NUMBER = re.compile(r"(C\d+)_")
-MAIN = re.compile(
-    r"(C\d+_)?("
-    r"kl_hessian|closedness|holomorphic_potential|potential_tracks_fisher_\w+"
-    r"|regulariser_(\w+_)?(acceleration|knn_outliers|recall)_vs_(complex|beta)"
-    r"|volume_sampler_(\w+_)?knn_outliers_vs_(complex|prior_of_complex)"
-    r"|(best_)?volume_sampler_\w*knn_outliers_vs_\w+_at_recall\w*)"
-)
-"""Claims that README.md shows; docs/claims_table.md has all."""
 
 
 class Run(NamedTuple):
@@ -62,6 +54,8 @@ MODELS = ("data", "train", "potential")
 SCORES = (*MODELS, "oracle", "sample", "score", "table")
 EVIDENCE = {
     "identities": Evidence(None, "identities", (*MODELS, "agreement", "table")),
+    "flatness": Evidence(None, "flatness", SCORES),
+    "distances": Evidence(None, "distances", (*MODELS, "distances", "table")),
     "agreement": Evidence(
         "agreement_summary", "agreement", (*MODELS, "agreement", "table", "figure")
     ),
@@ -73,19 +67,13 @@ EVIDENCE = {
 }
 
 
-def evidence(claim: str, metric: str) -> Evidence:
+CLAIMS = {claim.id: claim for claim in read_claims(ROOT / "workflow/claims.yaml")}
+
+
+def evidence(name: str) -> Evidence:
     """Where a claim is to be seen."""
-    if NUMBER.sub("", claim).startswith("geodesics"):
-        return EVIDENCE["geodesics"]
-    if "_at_" in claim:
-        return EVIDENCE["pareto"]
-    if metric.startswith(("largest", "smallest")):
-        return EVIDENCE["identities"]
-    if metric.startswith(("relative_error", "logdet")):
-        return EVIDENCE["agreement"]
-    if metric in ("acceleration", "sharpness", "midpoint_outliers"):
-        return EVIDENCE["paths"]
-    return EVIDENCE["reconstruction" if metric in ("latent_norm", "mse") else "samples"]
+    claim = CLAIMS.get(name) or CLAIMS[name.rpartition("_")[0]]  # of one oracle
+    return EVIDENCE["pareto" if claim.at else claim.read.table]
 
 
 def groups() -> Iterator[tuple[Run, str, pd.DataFrame]]:
@@ -95,9 +83,9 @@ def groups() -> Iterator[tuple[Run, str, pd.DataFrame]]:
         if not (run.reference / "claims.csv").exists():
             continue
         labels = label_runs(run.reference)
-        claims = read_table(run.reference / "claims.csv", ["claim", "dataset", "metric"])
+        claims = read_table(run.reference / "claims.csv", ["claim", "dataset", "metric", "role"])
         for label, rows in claims.groupby("dataset", sort=False):
-            dataset, seeds = labels[str(label)]
+            dataset, seeds = run_of(str(label), labels)
             keys = [(dataset, claim) for claim in rows["claim"]]
             rows = rows[[key not in seen for key in keys]]
             seen.update(keys)
@@ -137,22 +125,20 @@ def _heading(run: Run, dataset: str) -> str:
 
 
 def short_table() -> str:
-    """The main claims in Markdown, for README.md."""
+    """The primary claims in Markdown, for README.md."""
     text = ""
     for run, dataset, rows in groups():
-        claims = rows[rows["claim"].map(lambda claim: bool(MAIN.fullmatch(claim)))]
+        claims = rows[rows["role"] == "primary"]
         if claims.empty:
             continue
         text += _heading(run, dataset)
         text += "| claim | see | metric | expected | verdict |\n| --- | --- | --- | --- | --- |\n"
         folder = run.reference.relative_to(ROOT).as_posix()
         for row in claims.itertuples():
-            figure, table, _ = evidence(row.claim, row.metric)
+            figure, table, _ = evidence(row.claim)
             path = f"{folder}/figures/{figure}.png" if figure else f"{folder}/tables/{table}.csv"
-            number = NUMBER.match(row.claim)
-            statement = f"{number[1]}. {row.statement}" if number else row.statement
             text += (
-                f"| {statement.rstrip('.')} | [{figure or table}]({path}) | {row.metric} "
+                f"| {row.statement.rstrip('.')} | [{figure or table}]({path}) | {row.metric} "
                 f"| {row.expected} | {row.verdict} |\n"
             )
         text += "\n"
@@ -175,15 +161,15 @@ def page() -> str:
             text += _commands(run, pd.concat([rows for other, _, rows in held if other == run]))
         text += (
             f"\n### {dataset}\n\n"
-            "| claim | statement | figure, table | metric | expected | verdict |\n"
-            "| --- | --- | --- | --- | --- | --- |\n"
+            "| claim | role | statement | figure, table | metric | expected | verdict |\n"
+            "| --- | --- | --- | --- | --- | --- | --- |\n"
         )
         for row in claims.itertuples():
-            figure, table, _ = evidence(row.claim, row.metric)
+            figure, table, _ = evidence(row.claim)
             where = f"{figure}, {table}" if figure else table
             text += (
-                f"| `{row.claim}` | {row.statement.rstrip('.')} | {where} | {row.metric} "
-                f"| {row.expected} | {row.verdict} |\n"
+                f"| `{row.claim}` | {row.role} | {row.statement.rstrip('.')} | {where} "
+                f"| {row.metric} | {row.expected} | {row.verdict} |\n"
             )
     return text
 
@@ -199,7 +185,7 @@ def _commands(run: Run, claims: pd.DataFrame) -> str:
         "| figure, table | command | minutes | memory |\n| --- | --- | --- | --- |\n"
         f"| everything | `{run.command}` | {minutes:.0f} (all cores) | {memory:.1f} GB |\n"
     )
-    shown = {evidence(row.claim, row.metric) for row in claims.itertuples()}
+    shown = {evidence(row.claim) for row in claims.itertuples()}
     for figure, table, rules in sorted(shown, key=lambda item: item.table):
         target = f"{run.results}/tables/{table}.csv"
         if figure:

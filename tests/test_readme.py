@@ -36,20 +36,20 @@ def test_every_claim_is_in_the_table_and_its_evidence_in_the_reference():
     for folder in filter(Path.exists, (run.reference for run in TABLES["RUNS"])):
         rules = set(pd.read_csv(folder / "tables/runtime.csv")["rule"])
         for row in pd.read_csv(folder / "claims.csv").itertuples():
-            assert f"| `{row.claim}` | {row.statement.rstrip('.')} |" in page
-            figure, table, made_by = TABLES["evidence"](row.claim, row.metric)
+            assert f"| `{row.claim}` | {row.role} | {row.statement.rstrip('.')} |" in page
+            figure, table, made_by = TABLES["evidence"](row.claim)
             assert figure is None or (folder / f"figures/{figure}.png").exists(), row.claim
             assert (folder / f"tables/{table}.csv").exists(), row.claim
             assert set(made_by) <= rules, row.claim
 
 
-def test_main_claims_are_few_and_of_every_kind():
+def test_the_primary_claims_are_shown():
+    shown = TABLES["short_table"]()
     for _, _, claims in TABLES["groups"]():
-        if set(claims["topic"]) == {"ablation"}:  # all that the paper's run adds to the digits
-            continue
-        main = claims[claims["claim"].map(lambda name: bool(TABLES["MAIN"].fullmatch(name)))]
-        assert len(main) <= 25
-        assert {"acceleration", "knn_outliers", "recall"} <= set(main["metric"])
+        primary = claims[claims["role"] == "primary"]
+        assert len(primary) <= 15
+        for statement in primary["statement"]:
+            assert f"| {statement.rstrip('.')} |" in shown
 
 
 def test_expected_values_have_the_tolerance_of_the_seeds():
@@ -74,7 +74,8 @@ def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
             if "tables" in name:
                 more[-1]["representation"] = representation
         if name == "claims.csv":
-            more.append(table[:1].assign(claim="C99_an_ablation"))
+            ablation = {"claim": "tie_acceleration_vs_kahler", "role": "secondary"}
+            more.append(table[:1].assign(**ablation))
         pd.concat(more).to_csv(paper / name, index=False)
     runs = [TABLES["RUNS"][0], TABLES["RUNS"][1]._replace(reference=paper)]
     scope = TABLES["groups"].__globals__
@@ -91,11 +92,11 @@ def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
     page, short = TABLES["page"](), TABLES["short_table"]()
     assert page.count("## `make reproduce`") == page.count("## `make paper`") == 1
     assert "`snakemake --cores all --configfile config/paper.yaml -- results/paper/fig" in page
-    assert page.count("| `C99_an_ablation` |") == 1
-    assert page.count("| `C3_closedness` |") == 3
+    assert page.count("| `tie_acceleration_vs_kahler` |") == 1
+    assert page.count("| `closedness` |") == 3
     assert short.count("**digits/pixels**") == 1
     assert "**mnist/kspace**, by `make paper`" in short
-    assert "(paper/figures/smoothness.png)" in short
+    assert "(paper/figures/pareto.png)" in short
 
 
 def test_messages_that_are_explained_are_those_of_the_program():

@@ -462,14 +462,15 @@ def pareto(
 
 @app.command()
 def claims(
-    tables: Annotated[Path, typer.Option(help="Folder of the gathered tables.")],
+    tables: Annotated[list[Path], typer.Argument(help="Gathered tables, named as the claims do.")],
+    claims: Annotated[Path, typer.Option(help="What is claimed: workflow/claims.yaml.")],
     settings: Settings,
     out: Out,
 ) -> None:
     """Judge the claims."""
     from kahlervae.judge.claims import make_claims
 
-    make_claims(tables, settings, out)
+    make_claims(tables, claims, settings, out)
 
 
 @app.command()

@@ -16,9 +16,11 @@ import jsonschema
 import yaml
 
 from kahlervae.errors import InputError
+from kahlervae.judge.entries import Claim, faults, read_claims, read_yaml
 from kahlervae.places import label_file
 
 __all__ = [
+    "check_claims",
     "check_config",
     "check_repetitions",
     "check_writable",
@@ -59,8 +61,8 @@ KINDS = {
 AGAINST = ("against", "match")
 """Keys of a rule of the sweep that name another variant."""
 
-VALUES, DEPTH, FAULTS, SHOWN = 2000, 20, 20, 80
-"""Bounds: values of a configuration, levels of it; faults that are told, characters of a value."""
+VALUES, DEPTH, FAULTS, SHOWN = 5000, 20, 20, 80
+"""Bounds: values of a document, levels of it; faults that are told, characters of a value."""
 
 # A whole number is one without a point: 8.0 would reach the stages as it is.
 Validator = jsonschema.validators.extend(
@@ -89,9 +91,47 @@ def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
         # Rules that span keys can rely on all keys being there.
         faults = list(_not_finite(document, ""))
         faults = faults or list(_contradictions(document, sources, _load(schema)))
+    _refuse(faults, "config")
+
+
+def check_claims(
+    file: Path | str, schema: Path | str, config: Mapping[str, Any], config_schema: Path | str
+) -> list[Claim]:
+    """Refuse a file of claims that is none, or that asks for what no run has.
+
+    Claims may name variants that this run does not train: they get no row.
+
+    Args:
+        file: the claims, in YAML.
+        schema: the JSON schema of such a file, in YAML.
+        config: the configuration, whose variants are known as well.
+        config_schema: that of the configuration, which knows the others, and the samplers.
+
+    Returns:
+        The claims.
+
+    Raises:
+        InputError: a sentence for each fault.
+    """
+    document = _document(read_yaml(file), str(file))
+    check_repetitions(file)
+    found = _faults(Validator(_load(schema)), document) or list(_not_finite(document, ""))
+    claims = [] if found else read_claims(file)
+    known = _load(config_schema)
+    datasets = known["properties"]["datasets"]["additionalProperties"]["properties"]
+    variants = dict.fromkeys(datasets["variants"]["properties"])
+    for options in config["datasets"].values():
+        variants |= dict.fromkeys(options["variants"])
+    samplers = known["$defs"]["samplers"]["items"]["enum"]
+    _refuse(found or list(faults(claims, variants, samplers)), str(file))
+    return claims
+
+
+def _refuse(faults: list[str], what: str) -> None:
+    """Raise what is wrong with a document, if anything is."""
     if faults:
-        told = [f"config: {fault}" for fault in faults[:FAULTS]]
-        more = [f"config: and {len(faults) - FAULTS} more."] if len(faults) > FAULTS else []
+        told = [f"{what}: {fault}" for fault in faults[:FAULTS]]
+        more = [f"{what}: and {len(faults) - FAULTS} more."] if len(faults) > FAULTS else []
         raise InputError("\n".join(told + more))
 
 
@@ -397,8 +437,8 @@ def check_writable(folder: Path | str) -> None:
         )
 
 
-def _document(config: Mapping[str, Any]) -> Any:
-    """The configuration in JSON's own types, since loaders have theirs.
+def _document(document: Any, name: str = "config") -> Any:
+    """A document in JSON's own types, since loaders have theirs.
 
     Bounded, since aliases of YAML make an enormous or endless structure of a small file.
     """
@@ -407,14 +447,14 @@ def _document(config: Mapping[str, Any]) -> Any:
     def plain(value: Any, path: str, depth: int) -> Any:
         if next(values) > VALUES or depth > DEPTH:
             raise InputError(
-                f"config: {path} goes beyond {VALUES:,} values or {DEPTH} levels in all: "
-                "no configuration of this workflow is that large."
+                f"{name}: {path} goes beyond {VALUES:,} values or {DEPTH} levels in all: "
+                "nothing that this workflow reads is that large."
             )
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
                     raise InputError(
-                        f"config: the key {_join(path, str(key))} must be a text: write it in "
+                        f"{name}: the key {_join(path, str(key))} must be a text: write it in "
                         "quotation marks."
                     )
             return {key: plain(v, _join(path, key), depth + 1) for key, v in value.items()}
@@ -422,11 +462,11 @@ def _document(config: Mapping[str, Any]) -> Any:
             return [plain(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
         if isinstance(value, int) and value.bit_length() > 64:
             raise InputError(
-                f"config: {path} is a number of more than 64 bits: write a smaller one."
+                f"{name}: {path} is a number of more than 64 bits: write a smaller one."
             )
         return value if value is None or isinstance(value, str | int | float) else str(value)
 
-    return plain(config, "", 0)
+    return plain(document, "", 0)
 
 
 def _sentences(error: jsonschema.ValidationError, below: str) -> Iterator[str]:
@@ -482,6 +522,8 @@ def _sentences(error: jsonschema.ValidationError, below: str) -> Iterator[str]:
             demand = f"a list of at least {rule}"
         case "minItems" | "minProperties":
             demand = "not empty"
+        case "maxProperties":
+            demand = f"a mapping of at most {rule}"
         case "maxItems":
             demand = f"a list of at most {rule}"
         case "minLength":
@@ -492,7 +534,7 @@ def _sentences(error: jsonschema.ValidationError, below: str) -> Iterator[str]:
             demand = f"anything but {rule['const']}"
         case other:
             raise ValueError(f"the schema uses {other}, for which there are no words")
-    yield f"{path or 'the configuration'} must be {demand}, not {shown}."
+    yield f"{path or 'all of it'} must be {demand}, not {shown}."
 
 
 def _path(error: jsonschema.ValidationError, below: str) -> str:

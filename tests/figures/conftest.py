@@ -403,20 +403,20 @@ class Results:
             name = f"{best}volume_sampler_{variant}_{score}_vs_{control}_at_{variation}"
             estimate = np.nan if variation == "novelty" else self.random.normal(scale=0.05)
             rows.append((name, "at equal variation", estimate, 0.0, 0.05))
-        columns = ["claim", "topic", "estimate", "bound", "control"]
+        columns = ["claim", "part", "estimate", "bound", "control"]
         frame = pd.DataFrame(rows, columns=columns)
-        frame["claim"] = [f"C{i}_{name}" for i, name in enumerate(frame["claim"], 1)]
         half = self.random.uniform(0.02, 0.05, len(frame))
-        half[frame["topic"] == "identities"] = np.nan
+        half[frame["part"] == "identities"] = np.nan
         frame["ci_low"], frame["ci_high"] = frame["estimate"] - half, frame["estimate"] + half
         away = (frame["estimate"] - frame["bound"]) / half
         verdict = np.select(
-            [frame["topic"] == "identities", away < -1, away > 1],
+            [frame["part"] == "identities", away < -1, away > 1],
             ["supported", "supported", "not supported"],
             "inconclusive",
         )
         adjusted = np.where(away.abs() < 2, "inconclusive", verdict)
         more = {"dataset": "digits", "statement": "…", "metric": "m", "rule": "r", "p_value": 0.5}
+        more |= {"role": "primary", "paper": "…", "beside": ""}
         return frame.assign(**more, verdict=verdict, adjusted=adjusted)
 
     def _runtime(self):

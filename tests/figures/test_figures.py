@@ -242,7 +242,7 @@ def test_cost_without_sweeps_is_refused(results):
 
 def test_claims_are_drawn_relative_to_their_control(results):
     results = results()
-    frame = results.frame("claims").query("topic == 'regulariser'").head(1)
+    frame = results.frame("claims").query("part == 'regulariser'").head(1)
     row = frame.assign(estimate=-0.03, ci_low=-0.06, ci_high=0.0, control=0.3)
     (ax,) = laid_out("claims", [results.table("claims", row)]).axes
     assert ax.lines[-1].get_xdata() == pytest.approx([-10])
@@ -253,7 +253,7 @@ def test_claims_are_drawn_relative_to_their_control(results):
 @pytest.mark.parametrize("adjusted", ["supported", "inconclusive"])
 def test_claims_that_do_not_stand_after_correction_are_hollow(results, adjusted):
     results = results()
-    row = results.frame("claims").query("topic == 'regulariser'").head(1)
+    row = results.frame("claims").query("part == 'regulariser'").head(1)
     row = row.assign(verdict="supported", adjusted=adjusted)
     (ax,) = laid_out("claims", [results.table("claims", row)]).axes
     assert (ax.lines[-1].get_markerfacecolor() == "white") == (adjusted == "inconclusive")
@@ -301,7 +301,7 @@ def test_missing_column_is_named(results, name):
         "agreement": "fisher",
         "cost": "method",
         "tradeoff": "relative_error",
-        "claims": "topic",
+        "claims": "part",
         "runtime": "jobs",
     }.get(name, "variant")
     path = results.table(TABLES[name], frame.drop(columns=required))

@@ -96,7 +96,8 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
     tables = [folder / f"tables/{name}.csv" for name in ("pareto", "hypervolume", "chosen")]
     samples, diagnostics = (folder / f"tables/{n}.csv" for n in ("samples", "sampler_diagnostics"))
     cli.pareto(samples, diagnostics, config["claims"]["choice"], *tables)
-    cli.claims(folder / "tables", config["claims"], folder / "claims.csv")
+    gathered = sorted((folder / "tables").glob("*.csv"))
+    cli.claims(gathered, ROOT / config["claims"]["file"], config["claims"], folder / "claims.csv")
     candidates = {"candidates": config["geometry"]["potential"]["candidates"]}
     cli.cost(config["cost"] | candidates, folder / "tables/cost.csv")
     cli.steps(config["step_cost"], folder / "tables/steps.csv")

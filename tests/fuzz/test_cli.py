@@ -13,7 +13,7 @@ from kahlervae import cli
 from kahlervae.config import data_sources
 from kahlervae.errors import InputError
 
-from .stages import TINY, run_stages
+from .stages import ROOT, TINY, run_stages
 
 DIGITS = TINY["datasets"]["digits"]
 GEOMETRY, EVALUATION = TINY["geometry"], TINY["evaluation"]
@@ -110,8 +110,11 @@ COMMANDS: dict[str, tuple[dict[str, Any], Arguments]] = {
         ],
     ),
     "claims": (
-        {key: value for key, value in TINY["claims"].items() if key != "choice"},
-        lambda run, out: ["--tables", run / "tables", "--out", out / "a"],
+        {key: value for key, value in TINY["claims"].items() if key not in ("file", "choice")},
+        lambda run, out: [
+            *sorted((run / "tables").glob("*.csv")),
+            *("--claims", ROOT / TINY["claims"]["file"], "--out", out / "a"),
+        ],
     ),
     "cost": (
         TINY["cost"] | {"candidates": GEOMETRY["potential"]["candidates"]},
@@ -128,7 +131,6 @@ CANDIDATES |= {f"candidates.holomorphic.size.{name}" for name in ("groups", "ran
 # What a stage can do without: it is given more than it uses, or has a default.
 OPTIONAL = {
     "train": {"variant.beta", "variant.regulariser", "variant.regulariser.tie"},
-    "claims": {"matched_reconstruction"},
     "cost": {"sweeps.output_dim", "sweeps.batch"} | CANDIDATES,
     "potential": CANDIDATES,
     "steps": {"sizes.a", "sizes.b"},

@@ -165,3 +165,22 @@ def test_the_reference_agrees_with_itself():
     comparison = compare_claims(ROOT / "reference", ROOT / "reference")
     assert len(comparison) == len(pd.read_csv(ROOT / "reference/claims.csv"))
     assert set(comparison["status"]) == {"ok"}
+
+
+def test_claims_about_several_data_sets_together_are_compared(tmp_path):
+    runs = (("digits", "pixels"), ("mnist", "kspace"))
+    folders = [write_run(tmp_path / name, runs=runs) for name in ("reference", "results")]
+    for folder in folders:
+        table = pd.read_csv(folder / "claims.csv")
+        pooled = table[1:2].assign(claim="consistent", dataset="digits + mnist")
+        pd.concat([table, pooled]).to_csv(folder / "claims.csv", index=False)
+    comparison = compare_claims(*folders).set_index("claim")
+    assert comparison.loc["consistent", "dataset"] == "digits/pixels + mnist/kspace"
+    assert comparison.loc["consistent", "status"] == "ok"
+
+
+def test_claims_by_number_are_of_another_version(reference, tmp_path):
+    old = CLAIMS.assign(claim=[f"C{i}_{name}" for i, name in enumerate(CLAIMS["claim"], 1)])
+    results = write_run(tmp_path / "results", old)
+    with pytest.raises(InputError, match=r"has its claims by number, as runs before 0\.2 do"):
+        compare_claims(reference, results)

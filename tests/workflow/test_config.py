@@ -579,6 +579,36 @@ def test_snakemake_prints_the_sentence_and_nothing_else(project: Project) -> Non
     assert not (project.folder / "results").exists()
 
 
+MINE = """
+claims:
+  - id: mine
+    part: mine
+    statement: Mine is smaller.
+    table: reconstruction
+    metric: mse
+    what: {variant: NAME}
+    direction: below
+    bound: 1
+"""
+
+
+def test_claims_of_a_user_are_checked_and_are_what_is_judged(project: Project) -> None:
+    mine = project.folder / "my_claims.yaml"
+    arguments = ("--configfile", "tiny.yaml", "mine.yaml", "--", "results/claims.csv")
+    (project.folder / "mine.yaml").write_text("claims: {file: my_claims.yaml}")
+    mine.write_text(MINE.replace("NAME", "kahlr"))
+    run = project.snakemake("--dry-run", "--replace-workflow-config", *arguments)
+    assert run.returncode == 1
+    (sentence,) = [line for line in run.stdout.splitlines() if line.startswith("my_claims.yaml")]
+    assert "mine names the variant kahlr, which there is not: take one of real, c" in sentence
+    mine.write_text(MINE.replace("NAME", "kahler"))
+    run = project.snakemake("--dry-run", "--replace-workflow-config", *arguments)
+    assert run.returncode == 0, run.stdout
+    (inputs,) = re.findall(r"rule claims:\n +input: (.*)\n", run.stdout)
+    files = [name for name in inputs.split(", ") if not name.endswith(".py")]
+    assert files == ["results/tables/reconstruction.csv", "my_claims.yaml"]
+
+
 def test_folder_behind_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     with pytest.raises(InputError, match=r"results/smoke cannot be written to: .* is a file"):

@@ -89,6 +89,7 @@ def test_the_same_content_with_a_new_time_is_no_change(finished: Project) -> Non
         ("sample/hmc", {"sample"}, {"data", "train", "potential", "agreement", "oracle"}),
         ("evaluate/oracle", {"oracle"}, {"data", "train", "potential", "sample"}),
         ("judge/claims", {"claims"}, COMPUTING - {"claims"}),
+        ("judge/entries", {"claims"}, COMPUTING - {"claims"}),
         ("storage", {"data", "cost", "step_cost"}, set()),
         ("config", set(), COMPUTING),
         ("cli", set(), COMPUTING),
@@ -118,6 +119,13 @@ def test_strength_of_a_variant_trains_that_variant_again(finished: Project) -> N
 
 def test_rule_of_the_claims_judges_again_and_computes_nothing(finished: Project) -> None:
     with changed(finished, "tiny.yaml", "confidence: 0.95", "confidence: 0.9"):
+        plan = replan(finished)
+    assert {"claims", "figure_claims", "provenance"} <= plan
+    assert not plan & (COMPUTING - {"claims"})
+
+
+def test_other_claims_are_judged_again_and_compute_nothing(finished: Project) -> None:
+    with changed(finished, "workflow/claims.yaml", "bound: 0.8", "bound: 0.7"):
         plan = replan(finished)
     assert {"claims", "figure_claims", "provenance"} <= plan
     assert not plan & (COMPUTING - {"claims"})

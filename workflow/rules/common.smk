@@ -20,6 +20,7 @@ except ModuleNotFoundError:
     )
 
 from kahlervae.config import (
+    check_claims,
     check_config,
     check_repetitions,
     check_writable,
@@ -30,6 +31,7 @@ from kahlervae.config import (
     sweep_settings,
 )
 from kahlervae.errors import InputError
+from kahlervae.judge.entries import needed
 from kahlervae.places import local_files
 from kahlervae.sources import imported
 from snakemake.io import get_flag_value
@@ -202,6 +204,25 @@ def shipped(name):
     file = workflow.source_path(f"../../{name}")
     origin = get_flag_value(file, "sourcecache_entry")
     return nearby(origin) if os.path.exists(origin) else file
+
+
+def claims_file():
+    """The file of the claims: a path of the user's, or else the one that comes with the workflow."""
+    file = config["claims"]["file"]
+    comes_along = file == "workflow/claims.yaml" and not Path(file).exists()
+    return shipped(file) if comes_along else nearby(file)
+
+
+try:
+    CLAIMS_FILE = claims_file()
+    CLAIMS = check_claims(
+        CLAIMS_FILE,
+        workflow.source_path("../schemas/claims.schema.yaml"),
+        config,
+        workflow.source_path("../schemas/config.schema.yaml"),
+    )
+except InputError as error:
+    sys.exit(str(error))
 
 
 def compact(settings):

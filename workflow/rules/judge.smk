@@ -81,19 +81,19 @@ rule pareto:
         " --hypervolume {output.hypervolume:q} --chosen {output.chosen:q} > {log:q} 2>&1"
 
 
+# The tables that claims are read from; a run may lack some, and claims that need them get no row.
+CLAIMED = [
+    f"<results>/tables/{table}.csv"
+    for table in needed(CLAIMS)
+    if table in (*GATHERED, "pareto", "chosen")
+]
+
+
 rule claims:
     """Estimates, intervals over seeds and verdicts."""
     input:
-        agreement="<results>/tables/agreement.csv",
-        identities="<results>/tables/identities.csv",
-        samples="<results>/tables/samples.csv",
-        paths="<results>/tables/paths.csv",
-        reconstruction="<results>/tables/reconstruction.csv",
-        pareto="<results>/tables/pareto.csv",
-        chosen="<results>/tables/chosen.csv",
-        geodesics=expand(
-            "<results>/tables/{table}.csv", table=GATHERED.keys() & {"geodesics"}
-        ),
+        tables=CLAIMED,
+        claims=CLAIMS_FILE,
         code=code("claims"),
     output:
         "<results>/claims.csv",
@@ -110,8 +110,9 @@ rule claims:
         mem_mb=1500,
         runtime=10,
     params:
-        settings=compact({k: v for k, v in config["claims"].items() if k != "choice"}),
-        tables=lambda wildcards, input: str(Path(input.samples).parent),
+        settings=compact(
+            {k: v for k, v in config["claims"].items() if k not in ("file", "choice")}
+        ),
     shell:
-        "kahlervae claims --tables {params.tables:q} --settings {params.settings:q}"
+        "kahlervae claims {input.tables:q} --claims {input.claims:q} --settings {params.settings:q}"
         " --out {output:q} > {log:q} 2>&1"

@@ -202,12 +202,13 @@ def _measured(name: str, tables: Path) -> str:
 
 
 def _verdicts(claims: Path) -> str:
-    frame = table(claims, ["verdict", "adjusted"])
+    frame = table(claims, ["role", "verdict", "adjusted"])
+    frame = frame[frame["role"] == "primary"]
     counts = frame["verdict"].value_counts()
     told = [name for name in VERDICTS if name in counts or name != judged.LEFT_OUT]
     listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in told)
     lost = int((frame["adjusted"] != frame["verdict"]).sum())
     return (
-        f"**Verdicts** on {counted(len(frame), 'claim')}: {listed}. "
+        f"**Verdicts** on {counted(len(frame), 'primary claim')}: {listed}. "
         f"Of these, {lost} do not stand after Holm's correction for their number."
     )

@@ -336,7 +336,9 @@ WIDEST = 150.0
 
 
 def claims(inputs: Sequence[Path]) -> Figure:
-    """Effect, interval and verdict of every claim: a row a claim, a panel a data set.
+    """Effect, interval and verdict of the primary claims: a row a claim, a panel a data set.
+
+    Of all claims where none is primary.
 
     ``inputs``: ``claims.csv``. Effects are differences relative to the control's mean, or to the
     bound for claims that have one; identities have neither, and show their value. Hollow: a verdict
@@ -344,17 +346,18 @@ def claims(inputs: Sequence[Path]) -> Figure:
     """
     (path,) = inputs
     numbers = ["estimate", "ci_low", "ci_high", "bound", "control"]
-    frame = table(path, ["claim", "dataset", "topic", *numbers, "verdict", "adjusted"])
+    frame = table(path, ["claim", "dataset", "part", "role", *numbers, "verdict", "adjusted"])
+    primary = frame["role"] == "primary"
+    frame = frame[primary if primary.any() else ~primary].reset_index(drop=True)
     verdicts = ordered(frame["verdict"], VERDICTS)
     scale = frame["control"].fillna(frame["bound"]).abs().replace(0, np.nan)
-    scale = scale.mask(frame["topic"] == "identities")
+    scale = scale.mask(frame["part"] == "identities")
     for column in numbers[:3]:
         frame[f"{column}_relative"] = 100 * (frame[column] - frame["bound"]) / scale
-    frame["number"] = frame["claim"].str.extract(r"^C(\d+)_")[0].astype(int)
-    rows = frame.sort_values(["number", "claim"], kind="stable").drop_duplicates("claim")
+    rows = frame.drop_duplicates("claim")
     heights, labels, y = {}, {}, 0.0
-    for topic, part in rows.groupby("topic", sort=False):
-        labels[y] = str(topic)
+    for name, part in rows.groupby("part", sort=False):
+        labels[y] = str(name)
         for claim in part["claim"]:
             y += 1
             heights[claim] = y
@@ -374,7 +377,7 @@ def claims(inputs: Sequence[Path]) -> Figure:
     axes[0].set_yticks(list(labels), list(labels.values()))
     for label in axes[0].get_yticklabels():
         label.set_fontsize(5.5)
-        if not label.get_text().startswith("C"):
+        if label.get_text() in set(rows["part"]):
             label.set_fontweight("bold")
     axes[0].set_ylim(y - 0.5, -0.7)
     handles = [handle(VERDICTS[name]) for name in verdicts if name != LEFT_OUT]
@@ -386,7 +389,7 @@ def claims(inputs: Sequence[Path]) -> Figure:
 
 
 def _label(claim: str) -> str:
-    """``C12 regulariser acceleration vs beta``: the name of a claim, shortened."""
+    """``kahler turning vs mixture``: the name of a claim, shortened."""
     words = claim.replace("_sampler", "").replace("_outliers", "").replace("potential_", "")
     return words.replace("_", " ")
 

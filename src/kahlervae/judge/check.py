@@ -21,7 +21,7 @@ from kahlervae.storage import read_table
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["FAILURES", "compare_claims", "label_runs", "print_comparison", "tolerance"]
+__all__ = ["FAILURES", "compare_claims", "label_runs", "print_comparison", "run_of", "tolerance"]
 
 CONFIDENCE = 0.95
 """Of the intervals of ``claims.csv``, and of a tolerance."""
@@ -100,6 +100,24 @@ def label_runs(folder: Path | str) -> dict[str, tuple[str, int]]:
     }
 
 
+def run_of(label: str, runs: Mapping[str, tuple[str, int]]) -> tuple[str, int]:
+    """A data set of ``claims.csv``, or several that a claim is about together, in full; its seeds.
+
+    Example:
+        >>> run_of("a + b", {"a": ("a/pixels", 5), "b": ("b/stft", 3)})
+        ('a/pixels + b/stft', 3)
+
+    Args:
+        label: as ``claims.csv`` has it.
+        runs: what :func:`label_runs` returns.
+
+    Raises:
+        KeyError: a data set is not among them.
+    """
+    names, seeds = zip(*(runs[part] for part in label.split(" + ")), strict=True)
+    return " + ".join(names), min(seeds)
+
+
 def _read_claims(folder: Path) -> tuple[pd.DataFrame, dict[str, int]]:
     """The claims of a run by claim and data set in full, and the number of seeds by the latter."""
     runs = label_runs(folder)
@@ -107,15 +125,22 @@ def _read_claims(folder: Path) -> tuple[pd.DataFrame, dict[str, int]]:
     claims = read_table(
         path, ["claim", "dataset", "metric", "verdict"], ["estimate", "ci_low", "ci_high"]
     )
-    if strange := sorted(set(claims["dataset"]) - set(runs)):
+    if claims["claim"].str.match(r"C\d+_").any():
         raise InputError(
-            f"{path} judges {strange[0]}, which {folder / 'tables'} lacks: make both by one run."
+            f"{path} has its claims by number, as runs before 0.2 do: hold runs of one version "
+            "against each other (docs/claims_index.md has the names of the numbers)."
         )
-    claims["dataset"] = claims["dataset"].map({label: full for label, (full, _) in runs.items()})
+    try:
+        judged = {label: run_of(label, runs) for label in claims["dataset"].unique()}
+    except KeyError as error:
+        raise InputError(
+            f"{path} judges {error.args[0]}, which {folder / 'tables'} lacks: make both by one run."
+        ) from error
+    claims["dataset"] = claims["dataset"].map({label: full for label, (full, _) in judged.items()})
     key = ["dataset", "claim"]
     if claims.duplicated(key).any():
         raise InputError(f"{path} holds a claim twice: delete it and run again.")
-    return claims.set_index(key), dict(runs.values())
+    return claims.set_index(key), dict(runs.values()) | dict(judged.values())
 
 
 def compare_claims(reference: Path | str, results: Path | str) -> pd.DataFrame:

@@ -60,12 +60,29 @@ def bootstrap_interval(
     return Interval(values.mean(), float(low), float(high))
 
 
-def verdict(interval: Interval, claimed: Literal["below", "above"], bound: float = 0.0) -> Verdict:
-    """What an interval says of the claim that the quantity lies below (or above) a bound.
+def verdict(
+    interval: Interval,
+    claimed: Literal["below", "above", "within"],
+    bound: float = 0.0,
+    margin: float = 0.0,
+) -> Verdict:
+    """What an interval says of the claim that a quantity lies below, above or close to a bound.
 
-    ``supported`` if the whole interval lies on the claimed side, ``not supported`` if the whole
-    of it lies on the other side, ``inconclusive`` if it holds the bound or cannot be formed.
+    ``supported`` if the whole interval lies on the claimed side (for ``within``: in the margin
+    around the bound), ``not supported`` if the whole of it lies elsewhere, ``inconclusive`` if it
+    holds the bound (an end of the margin) or cannot be formed.
+
+    Example:
+        >>> verdict(Interval(0.1, -0.2, 0.4), "within", margin=0.5)
+        'supported'
+        >>> verdict(Interval(0.8, 0.6, 0.9), "within", margin=0.5)
+        'not supported'
     """
+    if claimed == "within":
+        if interval.low > bound - margin and interval.high < bound + margin:
+            return "supported"
+        outside = interval.low > bound + margin or interval.high < bound - margin
+        return "not supported" if outside else "inconclusive"
     if interval.high < bound:
         return "supported" if claimed == "below" else "not supported"
     if interval.low > bound:
