@@ -21,7 +21,7 @@ class Progress:
     the last epoch are logged as a line.
 
     Args:
-        names: of the runs that go on together.
+        names: of the runs that go on together, which differ after the last slash.
         epochs: how many there will be.
         start: how many are done.
     """
@@ -32,9 +32,10 @@ class Progress:
         self.every = max(1, epochs // 10)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.bar = Bar(*columns, TimeRemainingColumn(), disable=not sys.stderr.isatty())
-        self.task = self.bar.add_task(", ".join(names), total=epochs, completed=start)
+        together = ", ".join([names[0], *(name.rpartition("/")[2] for name in names[1:])])
+        self.task = self.bar.add_task(together, total=epochs, completed=start)
         if start:
-            log.info("%s: resumed after epoch %d", ", ".join(names), start)
+            log.info("%s: resumed after epoch %d", together, start)
 
     def report(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Show one epoch: a row of the history of every run."""
