@@ -139,32 +139,33 @@ def train(
     dataset: Dataset,
     representation: Annotated[str, typer.Option(help="What the model sees of a sample.")],
     variant: Annotated[str, typer.Option(help="One of those in config.yaml.")],
-    seed: Annotated[int, typer.Option(help="Of everything random in the model.")],
+    seed: Annotated[
+        list[int], typer.Option(help="Of everything random in a model; repeatable.", min=0)
+    ],
     data: Data,
     settings: Settings,
     checkpoint: Out,
-    out: Out,
-    history: Out,
+    out: Annotated[list[Path], typer.Option(help="Files of the models, one for every seed.")],
+    history: Annotated[list[Path], typer.Option(help="Their tables, in the same order.")],
     device: Device = "cpu",
 ) -> None:
-    """Train one variant with one seed; goes on from the checkpoint where there is one."""
+    """Train one variant, all seeds together; goes on from the checkpoint where there is one."""
     from kahlervae.data import load_split
     from kahlervae.device import resolve_device
     from kahlervae.models import save_model
     from kahlervae.storage import write_table
-    from kahlervae.train import train
+    from kahlervae.train import train_together
 
-    identity = {
-        "dataset": dataset,
-        "representation": representation,
-        "variant": variant,
-        "seed": seed,
-    }
+    if not len(seed) == len(out) == len(history):
+        raise typer.BadParameter("give one --seed, one --out and one --history for every model.")
+    model = {"dataset": dataset, "representation": representation, "variant": variant}
     where = resolve_device(device)
     splits = {name: load_split(data, name).to(where) for name in ("train", "validation")}
-    model, table = train(splits, identity, settings, checkpoint)
-    write_table(history, table)
-    save_model(out, model)
+    identities = [model | {"seed": own} for own in seed]
+    trained = train_together(splits, identities, settings, checkpoint)
+    for (own, table), file, rows in zip(trained, out, history, strict=True):
+        write_table(rows, table)
+        save_model(file, own)
     checkpoint.unlink(missing_ok=True)
 
 

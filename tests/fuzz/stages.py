@@ -51,8 +51,8 @@ def run_stages(config: dict[str, Any], folder: Path, data: Path | None = None) -
                 model = folder / f"{name}.safetensors"
                 settings = {key: options[key] for key in ("model", "training")}
                 cli.train(
-                    *(dataset, "pixels", variant, seed, data, settings | {"variant": block}),
-                    *(folder / "checkpoint.safetensors", model, part("history", name)),
+                    *(dataset, "pixels", variant, [seed], data, settings | {"variant": block}),
+                    *(folder / "checkpoint.safetensors", [model], [part("history", name)]),
                 )
                 potential, samples = (
                     folder / f"{name}.{stage}.safetensors" for stage in ("potential", "samples")

@@ -43,11 +43,12 @@ def make_model() -> Any:
 
 def make_checkpoint(path: Path) -> tuple[Checkpoint, Any]:
     model = make_model()
-    optimiser = Adam(model.parameters())
+    parameters = dict(model.named_parameters())
+    optimiser = Adam(parameters.values())
     z = torch.randn(3, 2, dtype=torch.complex64)
     model.decoder(z).log_prob(torch.zeros(3, 16)).sum().backward()
     optimiser.step()
-    return Checkpoint(path, model, optimiser, torch.Generator(), {"a": 1}), model
+    return Checkpoint(path, parameters, optimiser, [torch.Generator()], {"a": 1}), model
 
 
 def write_data(path: Path) -> None:

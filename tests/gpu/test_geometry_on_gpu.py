@@ -20,7 +20,7 @@ from kahlervae.geometry import (
 from kahlervae.geometry.geodesic import curve_energy
 from kahlervae.models.decoders import ComplexDecoder, HolomorphicDecoder, RealDecoder
 from kahlervae.nn import to_double
-from kahlervae.seeding import generator
+from kahlervae.seeding import generator, standard_normal
 from kahlervae.train.regulariser import FisherRegulariser, PotentialRegulariser
 
 pytestmark = pytest.mark.gpu
@@ -122,7 +122,7 @@ def test_regulariser_and_its_gradients(form, exact, cuda):
         modules = torch.nn.ModuleList([decoder, regulariser]).to(device)
         modules.zero_grad()
         z = latents().to(device).requires_grad_()
-        terms = regulariser(decoder, z, generator(1))
+        terms = regulariser(decoder, z, standard_normal(z, generator(1)))
         (terms.regulariser + 0.5 * terms.tie).backward()
         # Copies, for gradients follow their module to its next device.
         gradients = {

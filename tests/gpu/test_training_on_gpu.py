@@ -47,8 +47,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(variant, tmp_path, on_gpu, 
     undisturbed, history = run(variant, tmp_path / "a", data=on_gpu)
     from kahlervae.train.loop import Progress
 
-    def interrupt(self, row):
-        if row["epoch"] == 5:  # one epoch after the last checkpoint
+    def interrupt(self, rows):
+        if rows[0]["epoch"] == 5:  # one epoch after the last checkpoint
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -11,6 +11,7 @@ SIZE = {
     "points": 4,
     "groups": 2,
     "components": 2,
+    "seeds": 2,
 }
 
 

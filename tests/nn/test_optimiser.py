@@ -46,20 +46,24 @@ def test_a_parameter_without_a_gradient_stays():
     assert not torch.equal(used, torch.ones(5))
 
 
-@pytest.mark.parametrize("largest", [0.5, 50.0])
-def test_clipping_is_that_of_torch(largest):
-    weights = [
-        torch.nn.Parameter(torch.tensor([3.0, -4.0])),
-        torch.nn.Parameter(torch.tensor([[1 + 2j], [-2j]])),
+@pytest.mark.parametrize("largest", [0.5, 50.0, 100.0])
+def test_clipping_is_that_of_torch_for_every_model_alone(largest):
+    """Norms of 24 and 78: both, one or none is clipped."""
+    starts = [
+        (torch.tensor([3.0, -4.0]), torch.tensor([[1 + 2j], [-2j]]), torch.tensor(1.0)),
+        (torch.tensor([6.0, -8.0]), torch.tensor([[10 + 10j], [9j]]), torch.tensor(-2.0)),
     ]
+    weights = [torch.nn.Parameter(torch.stack(parts)) for parts in zip(*starts, strict=True)]
     (2 * sum(weight.abs().square().sum() for weight in weights)).backward()
     gradients = [weight.grad.clone() for weight in weights]
-    found = Adam(weights, lr=0.1).clip(largest)
-    clipped = [weight.grad.clone() for weight in weights]
-    for weight, gradient in zip(weights, gradients, strict=True):
-        weight.grad = gradient
-    torch.testing.assert_close(torch.nn.utils.clip_grad_norm_(weights, largest), found)
-    torch.testing.assert_close(clipped, [weight.grad for weight in weights])
+    norms = Adam(weights, lr=0.1).clip(largest)
+    for model, norm in enumerate(norms):
+        alone = [torch.nn.Parameter(part) for part in starts[model]]
+        for weight, gradient in zip(alone, gradients, strict=True):
+            weight.grad = gradient[model]
+        torch.testing.assert_close(torch.nn.utils.clip_grad_norm_(alone, largest), norm)
+        clipped = [weight.grad[model] for weight in weights]
+        torch.testing.assert_close(clipped, [weight.grad for weight in alone])
 
 
 def test_state_goes_on_where_it_was_saved():

@@ -105,6 +105,6 @@ def node_of_a_training(project: Project, cluster: Cluster) -> str | None:
         variant = checkpoint.parents[1].name
         jobs = cluster.slurm("squeue", "--noheader", "--states=running", "--format=%N %k")
         for node, comment in (job.split() for job in jobs.splitlines()):
-            if comment.startswith("rule_train_") and f"_{variant}_" in comment:
+            if comment.startswith("rule_train_") and f"_{variant}_" in f"{comment}_":
                 return node
     return None

@@ -115,9 +115,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(variant, tmp_path, monkeypa
 
     report = Progress.report
 
-    def interrupt(self, row):
-        report(self, row)
-        if row["epoch"] == 5:  # one epoch after the last checkpoint
+    def interrupt(self, rows):
+        report(self, rows)
+        if rows[0]["epoch"] == 5:  # one epoch after the last checkpoint
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

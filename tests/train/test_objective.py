@@ -30,7 +30,8 @@ def setting(variant, **block):
 
 
 def terms(objective, images, epoch, seed=1):
-    return objective(images, epoch, torch.Generator().manual_seed(seed))
+    batch = objective.draw(images, torch.Generator().manual_seed(seed))
+    return objective(batch, epoch)
 
 
 @pytest.mark.parametrize(("epoch", "warmth"), [(1, 0.25), (4, 1.0), (9, 1.0)])

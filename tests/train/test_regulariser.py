@@ -29,6 +29,10 @@ def setting():
     return decoder, potential, z
 
 
+def directions(z):
+    return torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=z.dtype)
+
+
 @pytest.mark.parametrize("form", ["volume", "flatness"])
 @pytest.mark.parametrize("exact", [True, False])
 def test_regulariser_is_a_moment_of_the_log_determinant(form, exact):
@@ -41,7 +45,7 @@ def test_regulariser_is_a_moment_of_the_log_determinant(form, exact):
         if exact
         else PotentialRegulariser(potential, form, EPSILON)
     )
-    value, tie = regulariser(decoder, z, torch.Generator().manual_seed(1))
+    value, tie = regulariser(decoder, z, directions(z))
     torch.testing.assert_close(value, expected)
     assert (tie == 0) == exact
 
@@ -52,8 +56,8 @@ def test_flatness_does_not_change_with_the_scale_of_the_latents():
     values = {}
     for form in ("volume", "flatness"):
         regulariser = FisherRegulariser(form, 0.0)
-        here = regulariser(decoder, z, torch.Generator()).regulariser
-        there = regulariser(lambda w: decoder(w / 3), 3 * z, torch.Generator()).regulariser
+        here = regulariser(decoder, z, directions(z)).regulariser
+        there = regulariser(lambda w: decoder(w / 3), 3 * z, directions(z)).regulariser
         values[form] = (there - here).item()
     assert values["flatness"] == pytest.approx(0, abs=1e-9)
     assert values["volume"] == pytest.approx(-6 * math.log(3))
@@ -99,14 +103,13 @@ def test_every_form_regularises_both_metrics_by_their_gradients(form):
         PotentialRegulariser(potential, form, EPSILON),
     ):
         z = z.clone().requires_grad_()
-        value = regulariser(decoder, z, torch.Generator().manual_seed(1)).regulariser
+        value = regulariser(decoder, z, directions(z)).regulariser
         (gradient,) = torch.autograd.grad(value, z)
         step = torch.zeros_like(z)
         step[2, 1] = 1e-5j
         with torch.no_grad():
             ends = [
-                regulariser(decoder, z + sign * step, torch.Generator().manual_seed(1)).regulariser
-                for sign in (1, -1)
+                regulariser(decoder, z + sign * step, directions(z)).regulariser for sign in (1, -1)
             ]
         slope = (ends[0] - ends[1]).item() / 2e-5
         assert gradient[2, 1].imag.item() == pytest.approx(slope, rel=1e-5, abs=1e-9)
@@ -115,8 +118,8 @@ def test_every_form_regularises_both_metrics_by_their_gradients(form):
 def test_the_full_tie_compares_with_the_real_fisher_form():
     decoder, potential, z = setting()
     regulariser = PotentialRegulariser(potential, "volume", EPSILON, full=True)
-    tie = regulariser(decoder, z, torch.Generator().manual_seed(1)).tie
-    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=z.dtype)
+    tie = regulariser(decoder, z, directions(z)).tie
+    v = directions(z)
     u = torch.cat([v.real, v.imag], dim=1)
     ours = torch.einsum("ni,nij,nj->n", v, potential.metric(z), v.conj()).real
     theirs = torch.einsum("ni,nij,nj->n", u, fisher_form(decoder, z), u) / 2
@@ -125,10 +128,8 @@ def test_the_full_tie_compares_with_the_real_fisher_form():
 
 def test_tie_compares_squared_lengths_of_one_random_vector():
     decoder, potential, z = setting()
-    _, tie = PotentialRegulariser(potential, "volume", EPSILON)(
-        decoder, z, torch.Generator().manual_seed(1)
-    )
-    v = torch.randn(z.shape, generator=torch.Generator().manual_seed(1), dtype=z.dtype)
+    _, tie = PotentialRegulariser(potential, "volume", EPSILON)(decoder, z, directions(z))
+    v = directions(z)
     lengths = [
         torch.einsum("ni,nij,nj->n", v, metric, v.conj()).real
         for metric in (potential.metric(z), fisher_metric(decoder, z))
@@ -142,7 +143,7 @@ def test_gradient_of_the_tie_reaches_decoder_potential_and_latents():
     regulariser = PotentialRegulariser(potential, "volume", EPSILON)
 
     def tie():
-        return regulariser(decoder, z, torch.Generator().manual_seed(1)).tie
+        return regulariser(decoder, z, directions(z)).tie
 
     tie().backward()
     for parameter in (decoder.body[0].weight, potential.slope, z):
@@ -196,7 +197,7 @@ def test_a_potential_of_any_class_is_tied_to_the_decoder(kind, size):
     ties = []
     for _ in range(60):
         optimiser.zero_grad()
-        tie = learned(decoder, z, torch.Generator().manual_seed(1)).tie
+        tie = learned(decoder, z, directions(z)).tie
         tie.backward()
         optimiser.step()
         ties.append(tie.item())

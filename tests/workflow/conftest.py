@@ -45,7 +45,7 @@ while [[ $# -gt 0 ]]; do
             --paths | --reconstruction | --flatness | --gallery | --curves | --efficiency | \\
             --speed | --mixtures | --agreement | --flagged | --hypervolume | \\
             --chosen | --choice) echo "$arguments" > "$2" ;;
-        --out=*) echo "$arguments" > "${1#*=}" ;;
+        --out=* | --history=*) echo "$arguments" > "${1#*=}" ;;
     esac
     shift
 done

@@ -28,7 +28,9 @@ def test_default_plan(project: Project) -> None:
     assert plan["agreement"] == plan["geodesics"] == seeds * (variants - 1)
     # Models of known geometry are trained and held against it, and no more.
     known = len(config["datasets"]["states"]["variants"])
-    assert plan["states"] == plan["train"] - plan["sample"] == known
+    assert plan["states"] == plan["train_0"] == known
+    # All seeds of a variant are one job.
+    assert plan["train"] == variants
     assert plan["potential"] == plan["agreement"] + known
     assert plan["slice"] == plan["atlas"] == plan["page"] == plan["distances"] == variants - 1
     assert plan["oracle"] == 2
@@ -49,7 +51,7 @@ def test_cluster_is_not_flooded(project: Project) -> None:
     groups = Counter(re.findall(r"Group job (\w+)", run.stdout))
     known = len(config["datasets"]["states"]["variants"])
     assert groups == {"model": models + known + apart, "gather": 1}
-    alone = Counter(re.findall(r"^rule (\w+):", run.stdout, re.M))
+    alone = Counter(re.findall(r"^rule ([a-z_]+)(?:_\d+)?:", run.stdout, re.M))
     trained = {"data": 2, "oracle": 2, "train": models + known}
     assert alone == trained | {"cost": 1, "step_cost": 1, "all": 1}
 

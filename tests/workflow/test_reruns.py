@@ -117,6 +117,16 @@ def test_strength_of_a_variant_trains_that_variant_again(finished: Project) -> N
     assert all("variant=kahler" in line for line in wildcards)
 
 
+def test_more_seeds_train_the_new_ones_alone(finished: Project) -> None:
+    with changed(finished, "tiny.yaml", "seeds: [0]", "seeds: [0, 1, 2]"):
+        plan = finished.plan(*TINY)
+        assert plan["train_1_2"] == 2
+        assert plan["sample"] == 4
+        assert not {"train", "train_0", "data", "oracle", "cost"} & set(plan)
+    with changed(finished, "tiny.yaml", "seeds_at_once: 5", "seeds_at_once: 1"):
+        assert replan(finished) == {"provenance"}
+
+
 def test_rule_of_the_claims_judges_again_and_computes_nothing(finished: Project) -> None:
     with changed(finished, "tiny.yaml", "confidence: 0.95", "confidence: 0.9"):
         plan = replan(finished)

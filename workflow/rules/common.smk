@@ -279,6 +279,44 @@ def network_block(variant):
     }
 
 
+def seeds_at_once():
+    """Seeds that one job trains together, and of which variants, by their folders.
+
+    Models that are there already are a group of their own, so that a longer list of seeds does not
+    train them again.
+    """
+    size = config["seeds_at_once"]
+    groups = {tuple(config["seeds"][:size]): []}
+    folders = {}
+    for model in TRAINED:
+        folder = "{dataset}/{representation}/{variant}".format(**model)
+        there = Path(
+            RESULTS, folder, f"seed={model['seed']}/model.safetensors"
+        ).exists()
+        folders.setdefault((folder, there), []).append(model["seed"])
+    for (folder, _), seeds in folders.items():
+        for start in range(0, len(seeds), size):
+            groups.setdefault(tuple(seeds[start : start + size]), []).append(folder)
+    return groups
+
+
+def seed_options(wildcards, output):
+    """The seeds of models that are trained together, as their command is given them.
+
+    Read from the files, so that they are no parameters of which a change makes a model again.
+    """
+    return [f"--{Path(file).parent.name}" for file in output.models]
+
+
+def model_options(wildcards, output):
+    """The files of models that are trained together, as their command is given them."""
+    return [
+        f"--{option}={file}"
+        for option, files in (("out", output.models), ("history", output.histories))
+        for file in files
+    ]
+
+
 def train_settings(wildcards):
     """Networks, optimisation and the variant's own block, but for what is done with it."""
     options = config["datasets"][wildcards.dataset]
@@ -393,18 +431,19 @@ def benchmarks():
     Some of them do not exist, for not every job is done for every model. They must be no inputs,
     or Snakemake would make again what was made long ago when its benchmark file is missing.
     """
-    return sorted(
-        {
-            entry.benchmark.apply_wildcards(
-                model
-                | {"architecture": architecture, "setting": setting, "example": "none"}
-            )
-            for entry in workflow.rules
-            # Of another workflow, where this one is a module; of what comes last.
-            if str(entry.benchmark).startswith(f"{RESULTS}/benchmarks/")
-            and Path(entry.benchmark).stem not in LAST
-            for model in TRAINED
-            for architecture in config["evaluation"]["oracles"]
-            for setting in SWEEPS[model["dataset"]] or ["none"]
-        }
-    )
+    jobs = {
+        entry.benchmark.apply_wildcards(
+            model
+            | {"architecture": architecture, "setting": setting, "example": "none"}
+        )
+        for entry in workflow.rules
+        # Of another workflow, where this one is a module; of what comes last.
+        if str(entry.benchmark).startswith(f"{RESULTS}/benchmarks/")
+        and Path(entry.benchmark).stem not in LAST
+        for model in TRAINED
+        for architecture in config["evaluation"]["oracles"]
+        for setting in SWEEPS[model["dataset"]] or ["none"]
+    }
+    # Any seed may once have been the first of those that were trained together.
+    first = "/benchmarks/train/{dataset}/{representation}/{variant}/seed={seed}.tsv"
+    return sorted(jobs | {RESULTS + first.format(**model) for model in TRAINED})

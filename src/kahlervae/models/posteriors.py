@@ -39,7 +39,10 @@ class ComplexPosterior(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Complex[Tensor, "*batch d"]:
         r"""One draw :math:`m + \sqrt{γ}\,(ε_1 + iε_2)/\sqrt 2`, reparameterised."""
-        noise = standard_normal(self.mean, generator)
+        return self.at(standard_normal(self.mean, generator))
+
+    def at(self, noise: Complex[Tensor, "*batch d"]) -> Complex[Tensor, "*batch d"]:
+        """The draw that a draw of CN(0, I) becomes."""
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
     def log_prob(self, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
@@ -85,7 +88,10 @@ class RealPosterior(NamedTuple):
 
     def sample(self, generator: torch.Generator) -> Complex[Tensor, "*batch d"]:
         """One draw in C^d, reparameterised."""
-        noise = standard_normal(self.real_mean, generator)
+        return self.at(standard_normal(self.real_mean, generator))
+
+    def at(self, noise: Float[Tensor, "*batch n"]) -> Complex[Tensor, "*batch d"]:
+        """The draw that a draw of N(0, I) becomes."""
         return _identify(self.real_mean + torch.exp(0.5 * self.real_log_var) * noise)
 
     def log_prob(self, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:

@@ -28,7 +28,7 @@ from kahlervae.models.families import Bernoulli, ContinuousBernoulli, check_supp
 from kahlervae.models.likelihoods import ComplexGaussian, RealGaussian
 from kahlervae.models.posteriors import Posterior
 from kahlervae.models.priors import build_prior
-from kahlervae.seeding import uniform
+from kahlervae.seeding import standard_normal, uniform
 
 __all__ = ["VAE", "build_model", "count_parameters", "load_model", "save_model"]
 
@@ -124,6 +124,11 @@ class VAE(nn.Module):
         """
         x = self.representation.encode(samples)
         return (uniform(x, generator) < x).to(x.dtype) if self.binarises else x
+
+    def noise(self, count: int, generator: torch.Generator) -> Num[Tensor, "count k"]:
+        """Standard normal numbers, of which a posterior makes one draw for every sample."""
+        mean: Any = self.encoder.mean
+        return standard_normal(mean.bias.expand(count, -1), generator)
 
     def encode(self, samples: Num[Tensor, "n *shape"]) -> Posterior:
         """The posterior of every sample."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +24,36 @@ class Checkpoint:
 
     Args:
         path: the file.
-        modules: everything that is trained.
-        optimiser: an Adam over ``modules.parameters()``.
-        stream: the generator from which training draws.
+        parameters: everything that is trained, by name.
+        optimiser: an Adam over the parameters, in their order.
+        streams: the generators from which training draws.
         origin: all that the run depends on, besides the code.
     """
 
     def __init__(
         self,
         path: Path,
-        modules: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
         optimiser: torch.optim.Adam,
-        stream: torch.Generator,
+        streams: Sequence[torch.Generator],
         origin: Mapping[str, Any],
     ) -> None:
         self.path = path
-        self.modules = modules
+        self.parameters = parameters
         self.optimiser = optimiser
-        self.stream = stream
+        self.streams = streams
         self.origin = json.dumps(origin, sort_keys=True) + _code_digest()
 
-    def save(self, history: list[dict[str, float]]) -> None:
+    def save(self, history: list[Any]) -> None:
         """Write the state after the epochs of ``history``."""
-        tensors = {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
+        tensors = {f"parameters.{k}": v.detach() for k, v in self.parameters.items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
-        tensors["stream"] = self.stream.get_state()
+        tensors |= self._streams()
         metadata = {"origin": self.origin, "history": json.dumps(history)}
         storage.write_tensors(self.path, tensors, metadata)
 
-    def restore(self) -> list[dict[str, float]]:
+    def restore(self) -> list[Any]:
         """Load the state if there is one, and return the history so far, else an empty one.
 
         A checkpoint of other settings, data or code is passed over: going on from it would not
@@ -70,35 +70,40 @@ class Checkpoint:
             return []
         storage.check_tensors(self.path, tensors, self._expected(tensors))
         moments: dict[int, dict[str, torch.Tensor]] = {}
-        parameters = {}
         for key, value in tensors.items():
             part, _, rest = key.partition(".")
-            if part == "modules":
-                parameters[rest] = value
-            elif part == "optimiser":
+            if part == "optimiser":
                 index, _, moment = rest.partition(".")
                 moments.setdefault(int(index), {})[moment] = value
         try:
             history = json.loads(metadata["history"])
-            self.stream.set_state(tensors["stream"])
+            for number, stream in enumerate(self.streams):
+                stream.set_state(tensors[f"stream.{number}"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise InputError(f"{self.path} is damaged: delete it and run again.") from error
-        self.modules.load_state_dict(parameters)
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"parameters.{name}"])
         state = self.optimiser.state_dict()
         self.optimiser.load_state_dict(state | {"state": moments})
         return history
 
     def _expected(self, found: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What :meth:`save` writes: names, shapes and types."""
-        tensors = {f"modules.{k}": v for k, v in self.modules.state_dict().items()}
-        for index, parameter in enumerate(self.modules.parameters()):
+        tensors: dict[str, torch.Tensor] = {
+            f"parameters.{k}": v for k, v in self.parameters.items()
+        }
+        for index, parameter in enumerate(self.parameters.values()):
             if f"optimiser.{index}.step" not in found:  # a parameter that had no gradient yet
                 continue
             tensors[f"optimiser.{index}.step"] = torch.zeros(())
             for moment in ("exp_avg", "exp_avg_sq"):
                 real = torch.view_as_real(parameter) if parameter.is_complex() else parameter
                 tensors[f"optimiser.{index}.{moment}"] = real
-        return tensors | {"stream": self.stream.get_state()}
+        return tensors | self._streams()
+
+    def _streams(self) -> dict[str, torch.Tensor]:
+        return {f"stream.{index}": s.get_state() for index, s in enumerate(self.streams)}
 
 
 def _code_digest() -> str:
