@@ -116,7 +116,7 @@ keep = test ! -f $(1)/provenance.json || { \
 	rm -rf $(3)/tables $(3)/figures && mkdir -p $(3)/tables $(3)/figures && \
 	cp $(1)/claims.csv $(1)/provenance.json $(3)/ && \
 	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv ! -name pareto.csv -exec cp -t $(3)/tables {} + && \
-	cp $(2)/*.png $(3)/figures/; }
+	(cd $(2) && find . -name '*.png' -exec tar cf - {} +) | tar xf - -C $(3)/figures; }
 
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
@@ -131,11 +131,15 @@ reference: $(INSTALLED) ## keep claims, tables and figures of the last `make rep
 # what can be held against it is which claims there are and whether the identities hold.
 REFERENCE = reference$(if $(RUN),/$(if $(filter smoke,$(RUN)),smoke,paper))
 
+RUNS = $(shell tail -n +2 $(REFERENCE)/tables/paths.csv | cut -d, -f1,2 | sort -u | tr , /)
+# $(call drawn,FIGURE,TABLES): a figure of every data set in every representation.
+drawn = kahlervae figure $(1) $(2) $(foreach run,$(RUNS),--of $(run) --out figures/$(REFERENCE)/$(run)/$(1).png)
+
 figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of the paper's run: RUN=paper)
-	kahlervae figure agreement_summary $(REFERENCE)/tables/agreement.csv --out figures/$(REFERENCE)/agreement_summary.png
+	$(call drawn,agreement_summary,$(REFERENCE)/tables/agreement.csv)
+	$(call drawn,smoothness,$(REFERENCE)/tables/paths.csv)
+	$(call drawn,pareto,$(addprefix $(REFERENCE)/tables/,samples.csv chosen.csv reference.csv))
 	kahlervae figure cost $(REFERENCE)/tables/cost.csv --out figures/$(REFERENCE)/cost.png
-	kahlervae figure smoothness $(REFERENCE)/tables/paths.csv --out figures/$(REFERENCE)/smoothness.png
-	kahlervae figure pareto $(REFERENCE)/tables/samples.csv $(REFERENCE)/tables/chosen.csv $(REFERENCE)/tables/reference.csv --out figures/$(REFERENCE)/pareto.png
 	kahlervae figure claims $(REFERENCE)/claims.csv --out figures/$(REFERENCE)/claims.png
 	kahlervae figure runtime $(REFERENCE)/tables/runtime.csv $(REFERENCE)/tables/efficiency.csv --out figures/$(REFERENCE)/runtime.png
 

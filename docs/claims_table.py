@@ -136,7 +136,9 @@ def short_table() -> str:
         folder = run.reference.relative_to(ROOT).as_posix()
         for row in claims.itertuples():
             figure, table, _ = evidence(row.claim)
-            path = f"{folder}/figures/{figure}.png" if figure else f"{folder}/tables/{table}.csv"
+            path = f"{folder}/figures/{dataset}/{figure}.png"
+            if not (ROOT / path).exists():
+                figure, path = None, f"{folder}/tables/{table}.csv"
             text += (
                 f"| {row.statement.rstrip('.')} | [{figure or table}]({path}) | {row.metric} "
                 f"| {row.expected} | {row.verdict} |\n"
@@ -158,7 +160,7 @@ def page() -> str:
     held = list(groups())
     for position, (run, dataset, claims) in enumerate(held):
         if position == 0 or held[position - 1][0] != run:
-            text += _commands(run, pd.concat([rows for other, _, rows in held if other == run]))
+            text += _commands(run, {name: rows for other, name, rows in held if other == run})
         text += (
             f"\n### {dataset}\n\n"
             "| claim | role | statement | figure, table | metric | expected | verdict |\n"
@@ -174,7 +176,7 @@ def page() -> str:
     return text
 
 
-def _commands(run: Run, claims: pd.DataFrame) -> str:
+def _commands(run: Run, claims: dict[str, pd.DataFrame]) -> str:
     """What makes the figures and tables of a run, with time and memory."""
     minutes, memory = _cost(run)
     folder = run.reference.relative_to(ROOT).as_posix()
@@ -185,11 +187,13 @@ def _commands(run: Run, claims: pd.DataFrame) -> str:
         "| figure, table | command | minutes | memory |\n| --- | --- | --- | --- |\n"
         f"| everything | `{run.command}` | {minutes:.0f} (all cores) | {memory:.1f} GB |\n"
     )
-    shown = {evidence(row.claim) for row in claims.itertuples()}
+    shown = {evidence(name) for rows in claims.values() for name in rows["claim"]}
     for figure, table, rules in sorted(shown, key=lambda item: item.table):
         target = f"{run.results}/tables/{table}.csv"
         if figure:
-            target = f"{run.figures}/{figure}.png {target}"
+            # A claim about several data sets at once has their figures.
+            drawn = [f"{run.figures}/{name}/{figure}.png" for name in claims if " + " not in name]
+            target = " ".join([*drawn, target])
         minutes, memory = _cost(run, rules)
         text += (
             f"| {figure + ', ' if figure else ''}{table} | `{run.target} -- {target}` "

@@ -37,8 +37,7 @@ def test_every_claim_is_in_the_table_and_its_evidence_in_the_reference():
         rules = set(pd.read_csv(folder / "tables/runtime.csv")["rule"])
         for row in pd.read_csv(folder / "claims.csv").itertuples():
             assert f"| `{row.claim}` | {row.role} | {row.statement.rstrip('.')} |" in page
-            figure, table, made_by = TABLES["evidence"](row.claim)
-            assert figure is None or (folder / f"figures/{figure}.png").exists(), row.claim
+            _, table, made_by = TABLES["evidence"](row.claim)
             assert (folder / f"tables/{table}.csv").exists(), row.claim
             assert set(made_by) <= rules, row.claim
 
@@ -96,7 +95,7 @@ def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
     assert page.count("| `closedness` |") == 3
     assert short.count("**digits/pixels**") == 1
     assert "**mnist/kspace**, by `make paper`" in short
-    assert "(paper/figures/pareto.png)" in short
+    assert "(paper/tables/chosen.csv)" in short
 
 
 def test_messages_that_are_explained_are_those_of_the_program():

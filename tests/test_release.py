@@ -147,8 +147,8 @@ def test_the_last_runs_are_kept_as_reference(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     run, kept = tmp_path / "results/paper", tmp_path / "reference/paper"
     for name in (
-        *("claims.csv", "provenance.json", "report.html", "figures/pareto.png"),
-        *("figures/pareto.pdf", "tables/paths.csv", "tables/history.csv", "tables/probes.csv"),
+        *("claims.csv", "provenance.json", "report.html", "figures/claims.png"),
+        *("figures/digits/pixels/pareto.png", "figures/claims.pdf", "tables/paths.csv", "tables/history.csv", "tables/probes.csv"),
         *("../../reference/claims.csv", "../../reference/paper/tables/of_an_older_run.csv"),
     ):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,10 @@ def test_the_last_runs_are_kept_as_reference(tmp_path):
     out = subprocess.run(make, cwd=tmp_path, env={"PATH": path}, check=True, capture_output=True)
     assert out.stdout == b"tables written\n"
     files = {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()}
-    assert files == {"claims.csv", "provenance.json", "figures/pareto.png", "tables/paths.csv"}
+    assert files == {
+        *("claims.csv", "provenance.json", "tables/paths.csv"),
+        *("figures/claims.png", "figures/digits/pixels/pareto.png"),
+    }
     assert (kept / "claims.csv").read_text() == "claims.csv"
     others = [path.name for path in kept.parent.iterdir()]
     assert sorted(others) == ["claims.csv", "paper"]
@@ -196,19 +199,26 @@ def test_checksums_cover_every_file(archive):
 
 @pytest.mark.parametrize(
     ("figure", "tables"),
-    [("agreement_summary", ["tables/agreement.csv"]), ("smoothness", ["tables/paths.csv"])],
+    [
+        ("agreement_summary", ["tables/agreement.csv"]),
+        ("pareto", ["tables/samples.csv", "tables/chosen.csv", "tables/reference.csv"]),
+    ],
 )
 def test_archive_draws_its_figures_from_its_tables(archive, figure, tables):
-    out = archive / f"{figure}.png"
+    run = "digits/pixels"
+    out = archive / f"drawn/{run}/{figure}.png"
     inputs = [str(archive / "reference" / table) for table in tables]
     subprocess.run(
-        [sys.executable, "-m", "kahlervae.cli", "figure", figure, *inputs, "--out", str(out)],
+        [
+            *(sys.executable, "-m", "kahlervae.cli", "figure", figure, *inputs),
+            *("--of", run, "--out", str(out)),
+        ],
         cwd=archive,
         env={"PYTHONPATH": str(archive / "src"), "PATH": "/usr/bin:/bin"},
         check=True,
     )
     drawn, kept = (
         np.asarray(Image.open(path).convert("L").resize((140, 100)), dtype=float)
-        for path in (out, archive / f"reference/figures/{figure}.png")
+        for path in (out, archive / f"reference/figures/{run}/{figure}.png")
     )
     assert np.corrcoef(drawn.ravel(), kept.ravel())[0, 1] > 0.9

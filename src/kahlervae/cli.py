@@ -550,11 +550,17 @@ def figure(
     name: str,
     inputs: list[Path],
     out: Annotated[list[Path], typer.Option(help="PNG or PDF to write; repeatable.")],
+    of: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="DATASET/REPRESENTATION, for what --out has in such a folder; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Draw a figure from tables and arrays."""
     from kahlervae.figures import draw
 
-    draw(name, inputs, out)
+    draw(name, inputs, out, of or ())
 
 
 @app.command()

@@ -32,7 +32,8 @@ def summary_page(folder: Path) -> Path:
     rows = [
         {
             "claim": text, "dataset": text, "statement": text, "metric": text, "estimate": 1.0,
-            "ci_low": low, "ci_high": low, "rule": f"{text} for each of 2", "verdict": "supported",
+            "ci_low": low, "ci_high": low, "verdict": "supported", "adjusted": "supported",
+            "role": "primary", "paper": text, "bound": 0.0, "control": 2.0,
         }
         for text in HOSTILE
         for low in (None, 0.5)
@@ -57,4 +58,4 @@ def test_hostile_text_does_nothing_in_a_browser(make, tmp_path):
     with opened(make(tmp_path)) as page:
         assert page.evaluate("window.hit") is None
         assert HOSTILE[0] in page.inner_text("body")
-        assert page.query_selector("img[src=x], svg") is None
+        assert page.query_selector("img[src=x], svg[onload]") is None

@@ -5,22 +5,22 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy import stats
 
 from kahlervae.evaluate import UNJUDGED
 from kahlervae.figures.images import tile
+from kahlervae.figures.looks import POTENTIALS, SAMPLERS, VARIANTS, VERDICTS
 from kahlervae.figures.style import (
-    POTENTIALS,
-    SAMPLERS,
-    VARIANTS,
-    VERDICTS,
+    drawn,
     half_weight,
     handle,
+    interval,
     judged_by,
     legend,
-    mean_interval,
+    quartiles,
 )
 
 # Machado, Oliveira & Fernandes 2009: full deficiency, on linear RGB.
@@ -64,9 +64,9 @@ def test_colours_differ_for_every_reader(looks, vision):
 
 @pytest.mark.parametrize("looks", [VARIANTS, POTENTIALS, VERDICTS, SAMPLERS])
 def test_markers_and_lines_say_the_same_as_colours(looks):
-    assert len({look.marker for look in looks.values()}) == len(looks)
+    assert len({str(look.marker) for look in looks.values()}) == len(looks)
     if looks is VARIANTS:
-        assert len({str(look.line) for look in looks.values()}) == len(looks)
+        assert len({look.dashes for look in looks.values()}) == len(looks)
 
 
 @pytest.mark.parametrize("width", [4, 7, 20])
@@ -89,17 +89,29 @@ def test_who_judged_is_said():
 def test_interval_is_the_one_of_the_t_test():
     values = np.array([0.1, 0.4, 0.35, 0.8, np.nan])
     test = stats.ttest_1samp(values[:-1], 0).confidence_interval(0.95)
-    np.testing.assert_allclose(mean_interval(values), [values[:-1].mean(), *test])
+    np.testing.assert_allclose(interval(values), test)
 
 
-def test_two_values_have_no_interval():
-    mean, low, high = mean_interval([0.2, 0.4, np.nan])
-    assert mean == pytest.approx(0.3)
-    assert np.isnan([low, high]).all()
+@pytest.mark.parametrize("values", [[], [0.2, 0.4, np.nan]])
+def test_few_values_have_no_interval(values):
+    assert np.isnan(interval(values)).all()
 
 
-def test_no_value_has_no_mean():
-    assert np.isnan(mean_interval([])).all()
+def test_intervals_of_a_table_are_drawn_as_they_are():
+    frame = pd.DataFrame({"x": [1, 2], "middle": [3.0, 5.0], "low": [2.5, 1.0], "high": [9.0, 6.0]})
+    (ax,) = Figure().subplots(1, squeeze=False)[0]
+    bars = {"linestyle": "none", "err_style": "bars", **drawn}
+    sns.lineplot(quartiles(frame, "middle", "low", "high"), x="x", y="value", ax=ax, **bars)
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), frame["middle"])
+    (bars,) = ax.collections
+    ends = [segment[:, 1] for segment in bars.get_segments()]
+    np.testing.assert_array_equal(ends, frame[["low", "high"]])
+
+
+def test_variants_of_ones_own_look_the_same_everywhere():
+    assert VARIANTS["my_own"] == VARIANTS["my_own"]
+    assert VARIANTS["my_own"].label == "my own"
+    assert "my_own" not in VARIANTS
 
 
 @pytest.mark.parametrize(

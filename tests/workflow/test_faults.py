@@ -72,7 +72,7 @@ WRITING = "kahlervae.storage:os.fsync"
     [
         ("sample kahlervae.sample.run:generator 2", f"{MODEL}/samples.safetensors", "samples"),
         (f"table {WRITING} 1", "results/tables/samples.csv", "results/tables/samples.csv"),
-        (f"figure {WRITING} 2", "figures/training.pdf", "figures/training.pdf"),
+        (f"figure {WRITING} 2", *["figures/digits/pixels/training.pdf"] * 2),
     ],
     ids=["sampling", "table", "figure"],
 )

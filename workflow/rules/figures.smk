@@ -5,33 +5,49 @@ DRAWING = [
 ]
 FIRST = config["seeds"][:1]
 
-# Figure: (section of the report, the tables and arrays that it shows). Pictures show the first seed.
-# The report sorts its sections by name, hence the numbers. A result has a single label there: of a
-# second one with two values the report makes a switch, and what is not there for both is an error.
+# Figure: (section of the report, the tables and arrays that it shows, the models in it). There is one
+# for each data set in each representation of these models; one of everything where there are none.
+# Pictures show the first seed. The report sorts its sections by name, hence the numbers. A result has
+# a single label there: of a second one with two values the report makes a switch, and what is not
+# there for both is an error.
 FIGURES = {
-    "training": ("1 Training", ["<results>/tables/history.csv"]),
+    "training": ("1 Training", ["<results>/tables/history.csv"], MODELS),
     "reconstructions": (
         "1 Training",
         [
             *of_models("gallery.safetensors", seeds=FIRST),
             "<results>/tables/reconstruction.csv",
         ],
+        MODELS,
     ),
-    "latent_slice": ("2 Geometry", of_models("slice.safetensors", METRIC, FIRST)),
-    "agreement": ("2 Geometry", ["<results>/tables/probes.csv"]),
-    "agreement_summary": ("2 Geometry", ["<results>/tables/agreement.csv"]),
-    "cost": ("2 Geometry", ["<results>/tables/cost.csv"]),
-    "tradeoff": ("2 Geometry", ["<results>/tables/cost.csv"]),
-    "sample_sheets": ("4 Sampling", of_models("sheet.safetensors", seeds=FIRST)),
-    "flagged": ("4 Sampling", of_models("flagged.safetensors", JUDGED, FIRST)),
-    "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST)),
-    "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"]),
+    "latent_slice": (
+        "2 Geometry",
+        of_models("slice.safetensors", METRIC, FIRST),
+        METRIC,
+    ),
+    "agreement": ("2 Geometry", ["<results>/tables/probes.csv"], METRIC),
+    "agreement_summary": ("2 Geometry", ["<results>/tables/agreement.csv"], METRIC),
+    "cost": ("2 Geometry", ["<results>/tables/cost.csv"], []),
+    "tradeoff": ("2 Geometry", ["<results>/tables/cost.csv"], []),
+    "sample_sheets": (
+        "4 Sampling",
+        of_models("sheet.safetensors", seeds=FIRST),
+        MODELS,
+    ),
+    "flagged": (
+        "4 Sampling",
+        of_models("flagged.safetensors", JUDGED, FIRST),
+        JUDGED,
+    ),
+    "paths": ("5 Evaluation", of_models("gallery.safetensors", seeds=FIRST), MODELS),
+    "smoothness": ("5 Evaluation", ["<results>/tables/paths.csv"], MODELS),
     "geodesics": (
         "5 Evaluation",
         [
             *of_models("geodesics.safetensors", METRIC, FIRST),
             "<results>/tables/geodesics.csv",
         ],
+        METRIC,
     ),
     "pareto": (
         "5 Evaluation",
@@ -39,18 +55,20 @@ FIGURES = {
             f"<results>/tables/{table}.csv"
             for table in ("samples", "chosen", "reference")
         ],
+        JUDGED,
     ),
-    "claims": ("6 Claims", ["<results>/claims.csv"]),
+    "claims": ("6 Claims", ["<results>/claims.csv"], []),
     "runtime": (
         "7 Run",
         ["<results>/tables/runtime.csv", "<results>/tables/efficiency.csv"],
+        [],
     ),
 }
 # Figures that show nothing but what oracles tell.
 if not JUDGED:
     del FIGURES["flagged"], FIGURES["pareto"]
 if CONTROLS:
-    FIGURES["states"] = ("2 Geometry", ["<results>/tables/states.csv"])
+    FIGURES["states"] = ("2 Geometry", ["<results>/tables/states.csv"], CONTROLS)
 CONSTRUCTED = [
     model for model in METRIC if model["variant"] in ("pluriharmonic", "unconstrained")
 ]
@@ -61,14 +79,34 @@ if CONSTRUCTED:
             *of_models("slice.safetensors", CONSTRUCTED, FIRST),
             *of_models("gallery.safetensors", CONSTRUCTED, FIRST),
         ],
+        CONSTRUCTED,
     )
 if STRENGTHS:
     FIGURES["strengths"] = (
         "1 Training",
         ["<results>/tables/sweep.csv", "<results>/tables/strengths.csv"],
+        [
+            {"dataset": dataset, "representation": options["representations"][0]}
+            for dataset, options in config["datasets"].items()
+            if SWEEPS[dataset]
+        ],
     )
 
-for figure, (section, sources) in FIGURES.items():
+
+def runs(models):
+    """Data sets and representations of models, as folders have them."""
+    named = ["{dataset}/{representation}".format(**model) for model in models]
+    return list(dict.fromkeys(named))
+
+
+def drawings(figure, suffix):
+    """The files of a figure, by run; one of everything has the run None."""
+    _, _, models = FIGURES[figure]
+    folders = {run: f"{run}/" for run in runs(models)} or {None: ""}
+    return {run: f"<figures>/{at}{figure}.{suffix}" for run, at in folders.items()}
+
+
+for figure, (section, sources, models) in FIGURES.items():
 
     rule:
         name:
@@ -77,13 +115,19 @@ for figure, (section, sources) in FIGURES.items():
             sources=sources,
             code=code("figure", *DRAWING),
         output:
-            png=report(
-                f"<figures>/{figure}.png",
-                caption=f"../report/figures/{figure}.rst",
-                category=section,
-                labels={"result": f"figure: {figure.replace('_', ' ')}"},
-            ),
-            pdf=f"<figures>/{figure}.pdf",
+            png=[
+                report(
+                    path,
+                    caption=f"../report/figures/{figure}.rst",
+                    category=section,
+                    labels={
+                        "result": f"figure: {figure.replace('_', ' ')}"
+                        + (f" ({run.replace('/', ', ')})" if run else "")
+                    },
+                )
+                for run, path in drawings(figure, "png").items()
+            ],
+            pdf=list(drawings(figure, "pdf").values()),
         log:
             f"<logs>/figure/{figure}.log",
         benchmark:
@@ -98,10 +142,12 @@ for figure, (section, sources) in FIGURES.items():
             runtime=10,
         params:
             figure=figure,
+            of=[f"--of={run}" for run in runs(models)],
+            out=lambda wildcards, output: [f"--out={path}" for path in output],
             captions=f"{RESULTS}/captions",  # which the report puts beside it
         shell:
-            "kahlervae figure {params.figure:q} {input.sources:q}"
-            " --out {output.png:q} --out {output.pdf:q} > {log:q} 2>&1"
+            "kahlervae figure {params.figure:q} {input.sources:q} {params.of:q} {params.out:q}"
+            " > {log:q} 2>&1"
 
 
 rule page:
@@ -294,15 +340,20 @@ rule captions:
         " > {log:q} 2>&1"
 
 
+# The figures of the summary: of the first data set, with labels if any has.
+SUMMED = runs(JUDGED or MODELS)[:1]
+
+
 rule summary:
-    """The claims and the main figures on one page."""
+    """The primary claims and the main figures on one page."""
     input:
         claims="<results>/claims.csv",
         figures=expand(
-            "<figures>/{figure}.png",
+            "<figures>/{run}/{figure}.png",
+            run=SUMMED,
             figure=[
-                *(["pareto"] if JUDGED else []),
                 "smoothness",
+                *(["pareto"] if JUDGED else []),
                 "agreement_summary",
                 "latent_slice",
             ],

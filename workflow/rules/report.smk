@@ -54,7 +54,11 @@ rule tables:
 
 rule figures:
     input:
-        expand("<figures>/{figure}.{suffix}", figure=FIGURES, suffix=["png", "pdf"]),
+        [
+            list(drawings(figure, suffix).values())
+            for figure in FIGURES
+            for suffix in ("png", "pdf")
+        ],
         PAGES,
 
 

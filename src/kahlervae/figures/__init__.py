@@ -6,7 +6,7 @@ Importing this package costs nothing; matplotlib is loaded when a figure is draw
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kahlervae.errors import InputError
 from kahlervae.storage import write_figure
@@ -14,7 +14,7 @@ from kahlervae.storage import write_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURES", "draw"]
+__all__ = ["FIGURES", "WHOLE", "draw"]
 
 _MODULES = {
     "reconstructions": "images",
@@ -33,37 +33,59 @@ _MODULES = {
     "strengths": "scores",
     "smoothness": "scores",
     "pareto": "scores",
-    "claims": "scores",
+    "claims": "claims",
     "runtime": "runtime",
 }
 
 
-def _figure(name: str) -> "Callable[[Sequence[Path]], Figure]":
-    def figure(inputs: Sequence[Path]) -> "Figure":
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)(inputs)
+WHOLE = ("cost", "tradeoff", "claims", "runtime")
+"""Figures of everything; of the others there is one for each data set in each representation."""
+
+
+def _figure(name: str) -> "Callable[..., Figure]":
+    def figure(*arguments: Any) -> "Figure":
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)(*arguments)
 
     return figure
 
 
-FIGURES: "dict[str, Callable[[Sequence[Path]], Figure]]" = {
-    name: _figure(name) for name in _MODULES
-}
-"""Figure by name: a function from the input files to a matplotlib figure."""
+FIGURES: "dict[str, Callable[..., Figure]]" = {name: _figure(name) for name in _MODULES}
+"""Figure by name: a function from the input files, and a run, to a matplotlib figure."""
 
 
-def draw(name: str, inputs: Sequence[Path], outputs: Sequence[Path]) -> None:
+def draw(
+    name: str, inputs: Sequence[Path], outputs: Sequence[Path], runs: Sequence[str] = ()
+) -> None:
     """Draw figure ``name`` from ``inputs`` and write it to every path of ``outputs``.
 
     The format follows the suffix (``.png``, ``.pdf``). The same inputs give the same bytes.
 
+    Args:
+        name: one of :data:`FIGURES`.
+        inputs: tables and array files.
+        outputs: files to write.
+        runs: data sets and representations, ``digits/pixels``: there is a figure for each, written
+            to the ``outputs`` in a folder of that name. Without, the inputs may hold only one.
+
     Raises:
-        InputError: the name is unknown, or an input is missing, unreadable or lacks a column.
+        InputError: the name is unknown, or an input is missing, unreadable or lacks a column or a
+            run.
     """
     if name not in FIGURES:
         raise InputError(f"There is no figure {name!r}: choose one of {', '.join(FIGURES)}.")
+    if runs and name in WHOLE:
+        raise InputError(f"There is one figure {name!r} of all data sets: leave --of away.")
     from kahlervae.figures.style import style
 
     with style():
-        figure = FIGURES[name](inputs)
-        for path in outputs:
-            write_figure(path, figure)
+        if not runs:
+            _write(FIGURES[name](inputs), outputs)
+        for run in runs:
+            figure = FIGURES[name](inputs, tuple(run.split("/")))
+            figure.suptitle(run.replace("/", ", "))
+            _write(figure, [path for path in outputs if path.parent.match(run)])
+
+
+def _write(figure: "Figure", paths: Sequence[Path]) -> None:
+    for path in paths:
+        write_figure(path, figure)

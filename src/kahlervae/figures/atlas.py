@@ -31,8 +31,9 @@ from PIL import Image
 
 from kahlervae.errors import InputError
 from kahlervae.figures.images import key_label
+from kahlervae.figures.looks import VARIANTS, ordered
 from kahlervae.figures.pictures import pictures
-from kahlervae.figures.style import VARIANTS, arrays, ordered
+from kahlervae.figures.sources import arrays
 from kahlervae.storage import atomic
 
 __all__ = ["write_atlas"]

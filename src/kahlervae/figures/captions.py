@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from kahlervae.errors import InputError
-from kahlervae.figures.style import GROUP, LEFT_OUT, SAMPLERS, VARIANTS, VERDICTS, counted, table
-from kahlervae.judge import claims as judged
+from kahlervae.figures.looks import LEFT_OUT, SAMPLERS, VARIANTS
+from kahlervae.figures.sources import GROUP, primary, table
 from kahlervae.storage import atomic
 
 __all__ = ["MEASURED", "write_captions"]
@@ -174,14 +174,14 @@ def write_captions(tables: Path, claims: Path, outputs: Sequence[Path]) -> None:
 
     Args:
         tables: folder of the gathered tables.
-        claims: the claims, whose verdicts are counted for the figure ``claims``.
+        claims: the claims, whose primary ones are the text of ``claims``.
         outputs: files to write, each named after its figure.
 
     Raises:
         InputError: nothing is measured for a figure, or a table is missing or lacks a column.
     """
     for path in outputs:
-        text = _verdicts(claims) if path.stem == "claims" else _measured(path.stem, tables)
+        text = _claims(claims) if path.stem == "claims" else _measured(path.stem, tables)
         with atomic(path) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -201,14 +201,14 @@ def _measured(name: str, tables: Path) -> str:
     )
 
 
-def _verdicts(claims: Path) -> str:
-    frame = table(claims, ["role", "verdict", "adjusted"])
-    frame = frame[frame["role"] == "primary"]
-    counts = frame["verdict"].value_counts()
-    told = [name for name in VERDICTS if name in counts or name != judged.LEFT_OUT]
-    listed = ", ".join(f"{counts.get(name, 0)} {name}" for name in told)
-    lost = int((frame["adjusted"] != frame["verdict"]).sum())
-    return (
-        f"**Verdicts** on {counted(len(frame), 'primary claim')}: {listed}. "
-        f"Of these, {lost} do not stand after Holm's correction for their number."
-    )
+def _claims(claims: Path) -> str:
+    """The primary claims as a table: the paper's words, what was asked, and what came out."""
+    frame = primary(claims)
+    datasets = list(frame["dataset"].unique())
+    lines = [["the paper says", "asked of the models", *datasets]]
+    for (paper, _), held in frame.groupby(["paper", "claim"], sort=False):
+        cells = {row.dataset: f"**{row.verdict}** {row.told}".strip() for row in held.itertuples()}
+        found = [cells.get(name, "–") for name in datasets]
+        lines.append([str(paper), str(held["statement"].iloc[0]), *found])
+    table = "\n".join("   * - " + "\n     - ".join(line) for line in lines)
+    return f".. list-table::\n   :header-rows: 1\n\n{table}"

@@ -1,6 +1,7 @@
 """Figures of what is decoded: reconstructions, samples, latent lines."""
 
-from collections import Counter, defaultdict
+import textwrap
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,26 +13,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kahlervae.errors import InputError
+from kahlervae.figures.looks import SAMPLERS, VARIANTS, ordered
 from kahlervae.figures.pictures import pictures
+from kahlervae.figures.sources import GROUP, MODEL, Run, arrays, only, rows, table
 from kahlervae.figures.style import (
-    GROUP,
-    MODEL,
-    SAMPLERS,
-    TWO_COLUMNS,
-    VARIANTS,
-    along_x,
-    arrays,
+    PAGE,
+    WIDTH,
     blank,
     canvas,
     counted,
-    grouped,
+    dashed,
     half_weight,
     judged_by,
-    ordered,
-    say_left_out,
     seeds,
     summary,
-    table,
 )
 
 __all__ = [
@@ -52,8 +47,6 @@ INK = mpl.colormaps["gray_r"].with_extremes(bad="white")
 Held = dict[str, tuple[dict[str, np.ndarray], dict[str, str]]]
 """By variant, arrays and identity of a model."""
 Key = TypeVar("Key")
-Line = tuple[str, int, Held]
-"""Title of a latent line, its number within its group, and the models of the group."""
 
 FLAGGED = {
     "knn": "flagged by kNN only",
@@ -107,9 +100,13 @@ def _alike(views: Mapping[Key, np.ndarray]) -> dict[Key, np.ndarray]:
     return dict(zip(views, np.split(drawn, ends[:-1]), strict=True))
 
 
-def models(inputs: Sequence[Path], names: Sequence[str]) -> dict[tuple[str, ...], Held]:
-    """(dataset, representation) → variant → arrays and identity of the lowest seed."""
-    groups: dict = defaultdict(dict)
+def models(inputs: Sequence[Path], names: Sequence[str], run: Run | None = None) -> Held:
+    """Arrays and identity of the lowest seed of every variant of one experiment.
+
+    Raises:
+        InputError: there is no model, or without ``run`` those of several experiments.
+    """
+    groups: dict[Run, Held] = defaultdict(dict)
     for path in inputs:
         content, identity = arrays(path, names)
         held, variant = groups[tuple(identity[key] for key in GROUP)], identity["variant"]
@@ -117,20 +114,19 @@ def models(inputs: Sequence[Path], names: Sequence[str]) -> dict[tuple[str, ...]
             held[variant] = content, identity
     if not groups:
         raise InputError("The figure needs the array file of at least one model.")
-    return {
-        group: {variant: held[variant] for variant in ordered(held, VARIANTS)}
-        for group, held in groups.items()
-    }
+    (chosen,) = only(groups, run, inputs[0].parent)
+    held = groups[chosen]
+    return {variant: held[variant] for variant in ordered(held, VARIANTS)}
 
 
-def reconstructions(inputs: Sequence[Path]) -> Figure:
+def reconstructions(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Test images and their reconstructions, one row a variant (lowest seed given).
 
     ``inputs``: ``gallery.safetensors`` of each model; optionally the gathered
     ``reconstruction.csv``, from which the rows are labelled with the model's test error.
     """
-    galleries = models(
-        [path for path in inputs if path.suffix != ".csv"], ["originals", "reconstructions"]
+    held = models(
+        [path for path in inputs if path.suffix != ".csv"], ["originals", "reconstructions"], run
     )
     errors = {
         tuple(map(str, row[:-1])): row[-1]
@@ -138,32 +134,21 @@ def reconstructions(inputs: Sequence[Path]) -> Figure:
         if path.suffix == ".csv"
         for row in table(path, [*MODEL, "mse"])[[*MODEL, "mse"]].itertuples(index=False)
     }
-    width = TWO_COLUMNS
-    blocks = []
-    for group, held in galleries.items():
-        originals = next(iter(held.values()))[0]["originals"]
-        labels, tiles = ["test data"], [originals]
-        for variant, (content, identity) in held.items():
-            if not np.array_equal(content["originals"], originals):
-                raise InputError(
-                    f"The galleries of {', '.join(group)} hold different test images "
-                    f"(see {variant}): make them again from one data file."
-                )
-            labels.append(VARIANTS[variant].label)
-            if (error := errors.get(tuple(identity[key] for key in MODEL))) is not None:
-                labels[-1] += f"\nMSE {error:.4f}"
-            tiles.append(content["reconstructions"])
-        blocks.append((group, labels, np.concatenate(tiles), len(originals)))
-
-    heights = [len(labels) * (width - 0.9) / count for _, labels, _, count in blocks]
-    figure, axes = canvas(
-        len(blocks), 1, width=width, height=sum(heights) + 0.3 * len(blocks), height_ratios=heights
-    )
+    originals = next(iter(held.values()))[0]["originals"]
+    labels, tiles = ["test data"], [originals]
+    for variant, (content, identity) in held.items():
+        if not np.array_equal(content["originals"], originals):
+            raise InputError(
+                f"The galleries hold different test images (see {variant}): make them again from "
+                "one data file."
+            )
+        labels.append(VARIANTS[variant].label)
+        if (error := errors.get(tuple(identity[key] for key in MODEL))) is not None:
+            labels[-1] += f"\nMSE {error:.4f}"
+        tiles.append(content["reconstructions"])
+    figure, ((ax,),) = canvas(1, 1, len(labels) * (WIDTH - 0.9) / len(originals) + 0.3)
     figure.set_layout_engine("compressed")
-    for ax, (group, labels, images, count) in zip(axes.flat, blocks, strict=True):
-        show(ax, images, count, labels)
-        if len(blocks) > 1:
-            ax.set_title(", ".join(group))
+    show(ax, np.concatenate(tiles), len(originals), labels)
     return figure
 
 
@@ -223,103 +208,82 @@ def key_label(key: str) -> str:
     return "\n".join(", ".join(line) for line in lines if line)
 
 
-def sample_sheets(inputs: Sequence[Path]) -> Figure:
+def sample_sheets(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Decoded samples, variants × samplers (lowest seed given).
 
     ``inputs``: ``sheet.safetensors`` of each model. One column a sampler, at a middling setting.
     Models with a single sampler are left out where others have more.
     """
-    sheets = models(inputs, [])
-    rows = [
-        (group, variant, content)
-        for group, held in sheets.items()
-        for variant, (content, _) in held.items()
-    ]
-    keys = _shown(sorted({key for _, _, content in rows for key in content}))
+    sheets = {variant: content for variant, (content, _) in models(inputs, [], run).items()}
+    keys = _shown(sorted({key for content in sheets.values() for key in content}))
     if not keys:
         raise InputError(f"{inputs[0]} holds no samples of a known sampler: make it again.")
-    several = [row for row in rows if len({*keys} & {*row[2]}) > 1]
-    rows = several or rows
-    across = 6
-    width = TWO_COLUMNS
-    figure, axes = canvas(
-        len(rows),
-        len(keys),
-        width=width,
-        height=len(rows) * (width - 0.3) / max(len(keys), 4) + 0.6,
-    )
+    several = {name: held for name, held in sheets.items() if len({*keys} & {*held}) > 1}
+    sheets = several or sheets
+    across, side = 6, (WIDTH - 0.3) / max(len(keys), 4)
+    # Of many variants fewer rows of samples, so that a page holds them.
+    down = min(across, max(1, int(across * (PAGE - 0.9) / (len(sheets) * side))))
+    figure, axes = canvas(len(sheets), len(keys), len(sheets) * side * down / across + 0.7)
     figure.set_layout_engine("compressed", wspace=0.08, hspace=0.08)
-    drawn: dict[tuple, np.ndarray] = {}
-    for group in sheets:
-        drawn |= _alike(
-            {
-                (group, variant, key): content[key][: across**2]
-                for own, variant, content in rows
-                for key in keys
-                if own == group and key in content
-            }
-        )
-    for (group, variant, content), line in zip(rows, axes, strict=True):
+    drawn = _alike(
+        {
+            (variant, key): content[key][: across * down]
+            for variant, content in sheets.items()
+            for key in keys
+            if key in content
+        }
+    )
+    for variant, line in zip(sheets, axes, strict=True):
         for key, ax in zip(keys, line, strict=True):
-            if key in content:
-                _draw(ax, drawn[group, variant, key], across)
+            if (variant, key) in drawn:
+                _draw(ax, drawn[variant, key], across)
             else:
                 ax.text(0.5, 0.5, "not sampled", ha="center", va="center", color="#666666")
                 ax.set(xticks=[], yticks=[], box_aspect=1)
                 ax.spines[:].set_visible(False)
-        label = VARIANTS[variant].label
-        line[0].set_ylabel("\n".join([*group, label]) if len(sheets) > 1 else label)
+        label = VARIANTS[variant].label.replace(", ", ",\n")
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=6)
     for key, ax in zip(keys, axes[0], strict=True):
-        # Of many, columns are narrow.
-        title = key_label(key).replace(", ", ",\n") if len(keys) > 5 else key_label(key)
-        ax.set_title(title, fontsize=6 if len(keys) > 5 else None)
+        narrow = len(keys) > 5
+        lines = key_label(key).replace(" = ", "\u00a0=\u00a0").split("\n")
+        title = "\n".join(textwrap.fill(line, 14) for line in lines) if narrow else key_label(key)
+        ax.set_title(title, fontsize=6 if narrow else None)
     return figure
 
 
-def flagged(inputs: Sequence[Path]) -> Figure:
+def flagged(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Samples by who flags them, variants and samplers × groups, with the share of each group.
 
     ``inputs``: ``flagged.safetensors`` of each model (lowest seed given). Groups: flagged by kNN
     distance only, by predictive entropy only, by both, by neither. Models with fewer samplers than
     others are left out.
     """
-    galleries = models(inputs, [])
-    rows = [
-        (group, variant, key, content)
-        for group, held in galleries.items()
-        for variant, (content, _) in held.items()
-        for key in _flagged_keys(content)
-    ]
-    if not rows:
+    held = {variant: content for variant, (content, _) in models(inputs, [], run).items()}
+    keys = {variant: _flagged_keys(content) for variant, content in held.items()}
+    most = max(map(len, keys.values()))
+    if not most:
         raise InputError(f"{inputs[0]} holds no flagged samples: make it again.")
-    samplers = Counter((group, variant) for group, variant, *_ in rows)
-    most = max(samplers.values())
-    rows = [row for row in rows if samplers[row[:2]] == most]
-    across, width = 8, TWO_COLUMNS
-    figure, axes = canvas(
-        len(rows), len(FLAGGED), width=width, height=len(rows) * (width - 1.2) / 10.7 + 0.3
-    )
+    lines = [
+        (variant, key) for variant in held if len(keys[variant]) == most for key in keys[variant]
+    ]
+    across, side = 8, (WIDTH - 1.2) / (8 * len(FLAGGED) + 2)
+    down = 2 if len(lines) * (2 * side + 0.2) < PAGE - 0.5 else 1
+    figure, axes = canvas(len(lines), len(FLAGGED), len(lines) * (down * side + 0.2) + 0.4)
     figure.set_layout_engine("compressed", wspace=0.04, hspace=0.04)
-    drawn: dict[tuple, np.ndarray] = {}
-    for group in galleries:
-        drawn |= _alike(
-            {
-                (group, variant, name, key): content[f"images/{name}/{key}"]
-                for own, variant, key, content in rows
-                for name in FLAGGED
-                if own == group
-            }
-        )
-    for i, (line, (group, variant, key, content)) in enumerate(zip(axes, rows, strict=True)):
+    drawn = _alike(
+        {
+            (variant, name, key): held[variant][f"images/{name}/{key}"]
+            for variant, key in lines
+            for name in FLAGGED
+        }
+    )
+    for i, (line, (variant, key)) in enumerate(zip(axes, lines, strict=True)):
         for ax, (name, title) in zip(line, FLAGGED.items(), strict=True):
-            images, share = drawn[group, variant, name, key], content[f"share/{name}/{key}"]
-            blanks = np.full((2 * across - len(images), *images.shape[1:]), np.nan)
-            _draw(ax, np.concatenate([images, blanks]), across)
+            images, share = drawn[variant, name, key], held[variant][f"share/{name}/{key}"]
+            blanks = np.full((down * across, *images.shape[1:]), np.nan)
+            _draw(ax, np.concatenate([images, blanks])[: down * across], across)
             ax.set_title(f"{title}\n{share:.1%}" if i == 0 else f"{share:.1%}", pad=2)
-        names = [", ".join(group)] * (len(galleries) > 1) + [
-            VARIANTS[variant].label,
-            key_label(key),
-        ]
+        names = VARIANTS[variant].label, key_label(key)
         line[0].set_ylabel("\n".join(names), rotation=0, ha="right", va="center", fontsize=6)
     return figure
 
@@ -331,58 +295,48 @@ def _flagged_keys(content: Mapping[str, np.ndarray]) -> list[str]:
     return sorted(keys, key=lambda key: known.index(key.partition(":")[0]))
 
 
-def _lines(
-    galleries: Mapping[tuple[str, ...], Held], name: str, images: int, margin: float
-) -> tuple[list[list[Line]], list[float]]:
-    """Latent lines, row by row of at most two, and the heights of the rows.
+def _lines(held: Held, names: Sequence[str], margin: float, room: float) -> tuple[int, int, float]:
+    """How many rows and columns of latent lines there are, and the height of a row in inches.
 
-    Of several groups two lines each.
-
-    Args:
-        galleries: from :func:`models`.
-        name: of the array of lines.
-        images: rows of images for each variant.
-        margin: inches at the left of a line.
+    There is a row of images for each of the arrays ``names`` of every variant. Lines that would not
+    fit into ``room`` are left out; ``margin`` is what the labels of a line take.
     """
-    lines = [
-        (f"{k + 1}" + (f" ({', '.join(group)})" if len(galleries) > 1 else ""), k, held)
-        for group, held in galleries.items()
-        for k in range(min(len(content[name]) for content, _ in held.values()))
-        if len(galleries) == 1 or k < 2
-    ]
-    steps = max(content[name].shape[1] for *_, held in lines for content, _ in held.values())
-    across = min(2, len(lines))
-    side = (TWO_COLUMNS / across - margin) / steps
-    rows = [lines[first : first + across] for first in range(0, len(lines), across)]
-    return rows, [images * max(len(held) for *_, held in row) * side + 0.25 for row in rows]
+    count = min(len(content[names[0]]) for content, _ in held.values())
+    across = min(2, count)
+    steps = max(content[names[0]].shape[1] for content, _ in held.values())
+    height = len(names) * len(held) * (WIDTH / across - margin) / steps + 0.25
+    return min(-(-count // across), max(1, int(room / height))), across, height
 
 
-def paths(inputs: Sequence[Path]) -> Figure:
+def paths(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Decoded straight latent lines between the posteriors of the same test images.
 
-    ``inputs``: ``gallery.safetensors`` of each model. One block a line, one row a variant; of
-    several data sets two lines each.
+    ``inputs``: ``gallery.safetensors`` of each model. One block a line, one row a variant; as many
+    lines as a page holds.
     """
-    galleries = models(inputs, ["paths"])
-    rows, heights = _lines(galleries, "paths", images=1, margin=0.9)
-    figure, axes = canvas(
-        len(rows),
-        len(rows[0]),
-        width=TWO_COLUMNS,
-        height=sum(heights),
-        height_ratios=heights,
-    )
+    held = models(inputs, ["paths"], run)
+    lines, across, height = _lines(held, ["paths"], margin=0.9, room=PAGE)
+    figure, axes = canvas(lines, across, lines * height)
     figure.set_layout_engine("compressed")
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for line, row in zip(axes, rows, strict=True):
-        for ax, (title, k, held) in zip(line, row, strict=False):
-            ax.set_axis_on()
-            images = [content["paths"][k] for content, _ in held.values()]
-            labels = [VARIANTS[variant].label for variant in held]
-            show(ax, np.concatenate(images), len(images[0]), labels)
-            ax.set_title(f"line {title}")
+    _show_lines(axes, held, ["paths"], "line")
     return figure
+
+
+def _show_lines(axes: np.ndarray, held: Held, names: Sequence[str], title: str) -> None:
+    """One latent line in each of the axes, a row of images for every variant and name."""
+    labels = [
+        ", ".join([VARIANTS[variant].label, *(names[1:] and [name])])
+        for variant in held
+        for name in names
+    ]
+    for k, ax in enumerate(axes.flat):
+        if any(k >= len(content[names[0]]) for content, _ in held.values()):
+            ax.set_axis_off()
+            continue
+        images = [content[name][k] for content, _ in held.values() for name in names]
+        show(ax, np.concatenate(images), len(images[0]), labels)
+        ax.set_title(f"{title} {k + 1}")
+        ax.set_anchor("W")  # beside its labels, for which the layout leaves room
 
 
 DIFFERENCES = {
@@ -392,51 +346,35 @@ DIFFERENCES = {
 }
 
 
-def geodesics(inputs: Sequence[Path]) -> Figure:
+def geodesics(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Decoded geodesics and straight lines between the same test images, and what they differ in.
 
     ``inputs``: ``geodesics.safetensors`` of each model, of which the lowest seed is shown, and
-    the gathered ``geodesics.csv``, averaged over oracles. Points are seeds; bars their mean and its
-    95 % interval. Dashed: no difference.
+    the gathered ``geodesics.csv``, averaged over oracles. Dots are seeds; markers and bars their
+    mean and its 95 % interval. Dashed: no difference.
     """
     names = ["straight", "geodesic"]
-    galleries = models([path for path in inputs if path.suffix != ".csv"], names)
+    held = models([path for path in inputs if path.suffix != ".csv"], names, run)
     (path,) = (path for path in inputs if path.suffix == ".csv")
-    frame = table(path, [*MODEL, "curve", "oracle", *DIFFERENCES])
+    frame = rows(path, [*MODEL, "curve", "oracle", *DIFFERENCES], run)
     means = frame.groupby([*MODEL, "curve"], sort=False)[list(DIFFERENCES)].mean()
-    panels = grouped(_differences(means))
+    differences = _differences(means)
 
-    rows, heights = _lines(galleries, "straight", images=len(names), margin=1.15)
-    lower = 1.5 * len(panels)
-    figure = blank(TWO_COLUMNS, sum(heights) + lower + 0.3)
-    parts = figure.add_gridspec(2, 1, height_ratios=[sum(heights), lower])
-    grid = parts[0].subgridspec(len(rows), len(rows[0]), height_ratios=heights)
-    for i, row in enumerate(rows):
-        for j, (title, k, held) in enumerate(row):
-            ax = figure.add_subplot(grid[i, j])
-            images = [content[name][k] for content, _ in held.values() for name in names]
-            labels = [f"{VARIANTS[variant].label}, {name}" for variant in held for name in names]
-            show(ax, np.concatenate(images), len(images[0]), labels)
-            ax.set_title(f"pair {title}")
-            ax.set_anchor("W")  # beside its labels, for which the layout leaves room
-    grid = parts[1].subgridspec(len(panels), len(DIFFERENCES))
-    for i, (group, differences) in enumerate(panels):
-        variants = ordered(differences["variant"], VARIANTS)
-        for j, (column, label) in enumerate(DIFFERENCES.items()):
-            ax = figure.add_subplot(grid[i, j])
-            for x, variant in enumerate(variants):
-                part = differences[differences["variant"] == variant]
-                seeds(ax, x, part[column], VARIANTS[variant])
-            ax.axhline(column == "fisher_length", color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
-            along_x(ax, variants)
-            ax.set_ylabel(label)
-            say_left_out(ax, differences[column])
-            if group and j == 0:
-                ax.set_title(group, loc="left")
+    lower = 0.15 * differences["variant"].nunique() + 0.7
+    lines, across, height = _lines(held, names, margin=1.15, room=PAGE - lower - 0.3)
+    figure = blank(lines * height + lower + 0.3)
+    halves = figure.add_gridspec(2, 1, height_ratios=[lines * height, lower])
+    pairs = halves[0].subgridspec(lines, across).subplots(squeeze=False)
+    _show_lines(pairs, held, names, "pair")
+    panels = halves[1].subgridspec(1, len(DIFFERENCES)).subplots(sharey=True, squeeze=False)
+    for (column, label), ax in zip(DIFFERENCES.items(), panels.flat, strict=True):
+        seeds(ax, differences, column, "variant", VARIANTS)
+        dashed(ax, float(column == "fisher_length"))
+        ax.set_title(label)
     count = frame["seed"].nunique()
     figure.supxlabel(
-        f"points: {counted(count, 'seed')}, {judged_by(frame)};"
-        f" bars: {summary(count)}; Δ: geodesic minus straight; dashed: no difference",
+        f"dots: {counted(count, 'seed')}, {judged_by(frame)};"
+        f" markers: {summary(count)}; Δ: geodesic minus straight; dashed: no difference",
         fontsize=6.5,
     )
     return figure

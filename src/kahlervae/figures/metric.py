@@ -2,31 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kahlervae.errors import InputError
 from kahlervae.figures.images import models, show
+from kahlervae.figures.looks import POTENTIALS, VARIANTS, Look, ordered
+from kahlervae.figures.sources import MODEL, Run, rows, table
 from kahlervae.figures.style import (
-    MODEL,
-    POTENTIALS,
-    TWO_COLUMNS,
-    VARIANTS,
-    Look,
+    WIDTH,
     canvas,
     counted,
-    dodged,
-    grouped,
+    drawn,
+    from_zero,
     handle,
     legend,
-    ordered,
+    quartiles,
+    seeds,
     summary,
-    table,
-    titled,
 )
 
 __all__ = [
@@ -44,74 +43,61 @@ PROBES = {
 }
 PLATE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.2}
 FIELD = mpl.colormaps["cividis"].with_extremes(bad="#DDDDDD")
+MANY = 4
+"""From more variants than this on, the latent slices stand in two columns."""
 
 
-def latent_slice(inputs: Sequence[Path]) -> Figure:
+def latent_slice(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Log det of the Fisher metric and of both potentials on one plane of the latent space.
 
     ``inputs``: ``slice.safetensors`` of each model (lowest seed of each variant). One row a
-    variant, one colour scale for all variants of a data set; the decoded images of the plane come
-    last. Dots are the posterior means of test images, at most 250, projected onto the plane. ρ is
-    Spearman's correlation with the Fisher metric over the grid.
+    variant, less the median of its Fisher metric, on one colour scale; the decoded images of the
+    plane come last. Dots are the posterior means of test images, at most 250, projected onto the
+    plane. ρ is Spearman's correlation with the Fisher metric over the grid.
     """
     maps = {
         "log_det_fisher": "Fisher metric",
         "log_det_fitted": "fitted potential",
         "log_det_posterior": "posterior potential",
     }
-    slices = models(inputs, ["axis", *maps, "images", "means"])
-    rows = [
-        (group, variant, content)
-        for group, held in slices.items()
-        for variant, (content, _) in held.items()
-    ]
-    limits = {}
-    for group, held in slices.items():
-        values = np.concatenate(
-            [content[name].ravel() for content, _ in held.values() for name in maps]
-        )
-        finite = np.isfinite(values).any()
-        limits[group] = np.nanpercentile(values, [1, 99]) if finite else (0.0, 1.0)
-    width = TWO_COLUMNS
-    figure, axes = canvas(len(rows), 4, width=width, height=len(rows) * (width - 0.9) / 4 + 0.55)
+    held = models(inputs, ["axis", *maps, "images", "means"], run)
+    medians, fields = {}, {}
+    for variant, (content, _) in held.items():
+        fisher = content["log_det_fisher"]
+        medians[variant] = np.median(fisher[np.isfinite(fisher)]) if fisher.size else np.nan
+        fields[variant] = {name: content[name] - medians[variant] for name in maps}
+    values = np.array([field for fields_of in fields.values() for field in fields_of.values()])
+    limits = np.nanpercentile(values, [1, 99]) if np.isfinite(values).any() else (0.0, 1.0)
+    blocks = 1 if len(held) <= MANY else 2
+    lines = -(-len(held) // blocks)
+    side = (WIDTH - 0.3 * blocks - 0.6) / (4 * blocks)
+    figure, axes = canvas(lines, 4 * blocks, height=lines * (side + 0.12) + 0.6)
     figure.set_layout_engine("compressed")
-    for (group, variant, content), line in zip(rows, axes, strict=True):
-        low, high = limits[group]
-        for name, ax in zip(maps, line[:3], strict=True):
-            field = content[name]
-            _map(ax, content["axis"], field, low, high)
+    places = axes.reshape(lines, blocks, 4).swapaxes(0, 1).reshape(-1, 4)
+    for (variant, (content, _)), line in zip(held.items(), places, strict=False):
+        for (name, field), ax in zip(fields[variant].items(), line[:3], strict=True):
+            _map(ax, content["axis"], field, *limits)
+            ax.set(xticklabels=[], yticklabels=[])
+            text = f"median {medians[variant]:.1f}"
             if name != "log_det_fisher":
-                rho = _spearman(content["log_det_fisher"].ravel(), field.ravel())
-                ax.text(
-                    0.04,
-                    0.96,
-                    f"ρ = {rho:.2f}".replace("-", "−"),
-                    transform=ax.transAxes,
-                    va="top",
-                    bbox=PLATE,
-                )
-            ax.set_xlabel("1st principal direction")
-        _dots(line[0], content["means"])
-        label = VARIANTS[variant].label
-        line[0].set_ylabel(
-            ", ".join([*group, label] if len(slices) > 1 else [label]) + "\n2nd principal direction"
-        )
+                text = f"ρ = {_spearman(content['log_det_fisher'].ravel(), field.ravel()):.2f}"
+            place = {"transform": ax.transAxes, "va": "top", "bbox": PLATE, "fontsize": 6}
+            ax.text(0.04, 0.96, text.replace("-", "−"), **place)
+        _dots(line[0], content["means"], size=2.2 / blocks)
+        line[0].set_ylabel(VARIANTS[variant].label.replace(", ", ",\n"), fontsize=6.5)
         tiles = content["images"]
         show(line[3], tiles[::-1].reshape(-1, *tiles.shape[2:]), tiles.shape[1])
-    for ax in axes[:-1, :3].flat:
-        ax.set_xlabel("")
-    for ax in axes[:, 1:3].flat:
-        ax.set_yticklabels([])
-    for ax, title in zip(axes[0], [*maps.values(), "decoded there"], strict=True):
-        ax.set_title(title)
-    start = 0
-    for held in slices.values():
-        block = axes[start : start + len(held)]
-        start += len(held)
-        image = block[0, 0].images[0]
-        bar = figure.colorbar(image, ax=block, extend="both", aspect=15 * len(held), pad=0.01)
-        bar.set_label(r"$\log\,\det\,g$")
-        bar.outline.set_visible(False)
+    for line in places[len(held) :]:
+        for ax in line:
+            ax.set_visible(False)
+    titles = [*maps.values(), "decoded there"] * blocks
+    for ax, title in zip(axes[0], titles, strict=True):
+        ax.set_title(title if blocks == 1 else title.replace(" ", "\n", 1))
+    bar = figure.colorbar(places[0, 0].images[0], ax=axes, extend="both", pad=0.01, aspect=60)
+    bar.set_label(r"$\log\,\det\,g$ − median")
+    bar.outline.set_visible(False)
+    extent = ", ".join(f"{end:.3g}" for end in places[0, 0].get_xlim()).replace("-", "−")
+    figure.supxlabel(f"1st and 2nd principal direction of posterior means, each [{extent}]")
     return figure
 
 
@@ -140,12 +126,12 @@ def _map(ax: Axes, grid: np.ndarray, field: np.ndarray, low: float, high: float)
     ax.grid(False)
 
 
-def _dots(ax: Axes, means: np.ndarray) -> None:
+def _dots(ax: Axes, means: np.ndarray, size: float = 2.2) -> None:
     """Posterior means, at most 250."""
-    ax.plot(*means[:250].T, ".", ms=2.2, mfc="white", mec="black", mew=0.3)
+    ax.plot(*means[:250].T, ".", ms=size, mfc="white", mec="black", mew=0.3)
 
 
-def construction(inputs: Sequence[Path]) -> Figure:
+def construction(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Decoders that are Kähler by construction beside their control: log det, and decoded lines.
 
     ``inputs``: ``slice.safetensors`` and ``gallery.safetensors`` of the models (lowest seed of each
@@ -153,17 +139,13 @@ def construction(inputs: Sequence[Path]) -> Figure:
     one, and straight latent lines between the posteriors of the same test images.
     """
     slices, galleries = (
-        models([path for path in inputs if path.stem == stem], names)
+        models([path for path in inputs if path.stem == stem], names, run)
         for stem, names in (("slice", ["axis", "log_det_fisher", "means"]), ("gallery", ["paths"]))
     )
-    rows = [(group, variant) for group, held in slices.items() for variant in held]
-    width, shown = TWO_COLUMNS, 5
-    figure, axes = canvas(
-        len(rows), 2, width=width, height=1.9 * len(rows) + 0.3, width_ratios=[1, 2.2]
-    )
+    shown = 5
+    figure, axes = canvas(len(slices), 2, height=1.9 * len(slices) + 0.3, width_ratios=[1, 2.2])
     figure.set_layout_engine("compressed")
-    for (group, variant), (left, right) in zip(rows, axes, strict=True):
-        content, _ = slices[group][variant]
+    for (variant, (content, _)), (left, right) in zip(slices.items(), axes, strict=True):
         exact = "log_det_log_partition" in content
         field = content["log_det_log_partition" if exact else "log_det_fisher"]
         finite = field[np.isfinite(field)]
@@ -173,8 +155,8 @@ def construction(inputs: Sequence[Path]) -> Figure:
         bar = figure.colorbar(left.images[0], ax=left, extend="both", pad=0.02)
         bar.outline.set_visible(False)
         left.set_title("log det of the " + ("exact potential" if exact else "Fisher metric"))
-        left.set_ylabel(", ".join([*group, VARIANTS[variant].label]))
-        lines = galleries[group][variant][0]["paths"][:shown]
+        left.set_ylabel(VARIANTS[variant].label)
+        lines = galleries[variant][0]["paths"][:shown]
         show(right, lines.reshape(-1, *lines.shape[2:]), lines.shape[1])
     axes[0, 1].set_title("decoded straight lines between the same test images")
     return figure
@@ -189,7 +171,7 @@ def _spearman(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
 
 
-def agreement(inputs: Sequence[Path]) -> Figure:
+def agreement(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Potential against Fisher metric, probe by probe: log det and eigenvalues.
 
     ``inputs``: the gathered ``probes.csv``. Points are those of the lowest seed; ρ is Spearman's
@@ -197,7 +179,7 @@ def agreement(inputs: Sequence[Path]) -> Figure:
     """
     (path,) = inputs
     columns = [*MODEL, "probe_set", "potential", "probe", "quantity", "fisher", "value"]
-    frame = table(path, columns)
+    frame = rows(path, columns, run)
     frame = frame[frame["potential"] != "constant"]
     if frame.empty:
         raise InputError(f"{path} holds no potential to compare with: make the table again.")
@@ -207,35 +189,21 @@ def agreement(inputs: Sequence[Path]) -> Figure:
         for probes in PROBES
         if (frame["probe_set"] == probes).any()
     ]
-    groups = grouped(frame)
-    rows = [
-        (group, quantity, held[held["quantity"] == quantity])
-        for group, held in groups
-        for quantity in ("log_det", "eigenvalue")
-    ]
-    width = TWO_COLUMNS
-    figure, axes = canvas(
-        len(rows),
-        len(panels),
-        width=width,
-        height=len(rows) * (width - 0.4) / 4 + 1.0,
-        sharex="row",
-        sharey="row",
-    )
-    for (group, quantity, held), line in zip(rows, axes, strict=True):
+    quantities = {"log_det": r"$\log\,\det\,g$", "eigenvalue": "eigenvalues of $g$"}
+    height = len(quantities) * ((WIDTH - 0.4) / max(len(panels), 4) + 0.35) + 0.9
+    figure, axes = canvas(2, len(panels), height, sharex="row", sharey="row")
+    for (quantity, name), line in zip(quantities.items(), axes, strict=True):
+        held = frame[frame["quantity"] == quantity]
         for (potential, probes), ax in zip(panels, line, strict=True):
             part = held[(held["potential"] == potential) & (held["probe_set"] == probes)]
             ax.set_title(_scatter(ax, part, quantity))
-        name = r"$\log\,\det\,g$" if quantity == "log_det" else "eigenvalues of $g$"
-        line[0].set_ylabel(titled(group, f"{name}, potential"))
-        for ax in line:
-            ax.set_xlabel(f"{name}, Fisher")
+            ax.set(xlabel="Fisher metric", ylabel="")
+        line[0].set_ylabel(f"{name}, potential")
     for (potential, probes), ax in zip(panels, axes[0], strict=True):
         ax.set_title(f"{POTENTIALS[potential].label}\n{PROBES[probes].label}\n{ax.get_title()}")
-    variants = ordered(frame["variant"], VARIANTS)
     legend(
         figure,
-        [handle(VARIANTS[variant]) for variant in variants],
+        [handle(VARIANTS[variant]) for variant in ordered(frame["variant"], VARIANTS)],
         title=(
             f"{counted(frame.groupby(MODEL).ngroups, 'model')}, "
             f"{counted(frame['probe'].nunique(), 'probe')} each; points: one seed; "
@@ -253,90 +221,82 @@ def _scatter(ax: Axes, part: pd.DataFrame, quantity: str) -> str:
         shown = shown[(shown["fisher"] > 0) & (shown["value"] > 0)]
     # One fixed shuffle, so that no variant hides another only because it is drawn later.
     shown = shown.sample(frac=1, random_state=0)
-    for variant, points in shown.groupby("variant"):
-        kind = VARIANTS[variant]
-        ax.plot(
-            points["fisher"],
-            points["value"],
-            kind.marker,
-            color=kind.color,
-            ms=2,
-            mew=0,
-            alpha=0.35,
-            rasterized=True,
-        )
     if len(shown):
+        sns.scatterplot(
+            shown,
+            x="fisher",
+            y="value",
+            hue="variant",
+            style="variant",
+            palette={name: VARIANTS[name].color for name in shown["variant"].unique()},
+            markers={name: VARIANTS[name].marker for name in shown["variant"].unique()},
+            s=4,
+            linewidth=0,
+            alpha=0.35,
+            legend=False,
+            rasterized=True,
+            ax=ax,
+        )
         middle = shown["fisher"].median()
         ax.axline((middle, middle), (1.01 * middle, 1.01 * middle), color="black", lw=0.7, ls="--")
     rho = [_spearman(m["fisher"].to_numpy(), m["value"].to_numpy()) for _, m in part.groupby(MODEL)]
     rho = [value for value in rho if np.isfinite(value)]
     if not rho:
         return ""
-    return f"ρ = {np.median(rho):.2f} ({min(rho):.2f} to {max(rho):.2f})".replace("-", "−")
+    return f"ρ = {np.median(rho):.2f}\n({min(rho):.2f} to {max(rho):.2f})".replace("-", "−")
 
 
 DEFECTS = {
-    "hermitian_defect": "Hermitian defect of the Fisher metric",
-    "closedness_defect": "closedness defect of the Fisher metric",
+    "hermitian_defect": "Hermitian defect",
+    "closedness_defect": "closedness defect",
 }
 
 
-def agreement_summary(inputs: Sequence[Path]) -> Figure:
+def agreement_summary(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """How far every potential is from the Fisher metric, and how far that is from Kähler.
 
     ``inputs``: the gathered ``agreement.csv``; its rows with potential ``fisher`` hold the defects
-    of the Fisher metric itself. Points are seeds; bars their mean and its 95 % interval.
+    of the Fisher metric itself. Dots are seeds; markers and bars their mean and its 95 % interval.
     """
     (path,) = inputs
-    frame = table(path, [*MODEL, "probe_set", "potential", "relative_error_median", *DEFECTS])
-    potentials = ordered(set(frame["potential"]) - {"fisher"}, POTENTIALS)
-    seeds = frame["seed"].nunique()
-    groups = grouped(frame)
-    figure, axes = canvas(
-        2 * len(groups), 2, width=TWO_COLUMNS, height=3.6 * len(groups) + 0.5, sharey="row"
-    )
-    for i, (group, held) in enumerate(groups):
-        errors, defects = axes[2 * i : 2 * i + 2]
-        variants = ordered(held["variant"], VARIANTS)
-        for probes, ax in zip(PROBES, errors, strict=True):
-            part = held[held["probe_set"] == probes]
-            dodged(ax, part, variants, "potential", potentials, POTENTIALS, "relative_error_median")
-            ax.set_title(f"relative error, median {PROBES[probes].label}")
-        for (column, title), ax in zip(DEFECTS.items(), defects, strict=True):
-            own = held[held["potential"] == "fisher"]
-            dodged(ax, own, variants, "probe_set", list(PROBES), PROBES, column)
-            ax.set_title(title)
-        for line, label in (
-            (errors, r"$\Vert g_K - g\Vert\,/\,\Vert g\Vert$"),
-            (defects, "relative norm of the defect"),
-        ):
-            line[0].set_ylabel(titled(group, label))
-            for ax in line:
-                ax.update_datalim([(0, 0)])  # an error of zero is the point of reference
-                ax.autoscale_view(scalex=False)
-                ax.tick_params(labelleft=True)
-            line[0].set_ylim(bottom=0)
+    frame = rows(path, [*MODEL, "probe_set", "potential", "relative_error_median", *DEFECTS], run)
+    compared, own = (frame[(frame["potential"] == "fisher") == is_own] for is_own in (False, True))
+    potentials = ordered(compared["potential"], POTENTIALS)
+    count = frame["seed"].nunique()
+    height = (0.08 * len(potentials) + 0.1) * frame["variant"].nunique() + 1.3
+    figure, (axes,) = canvas(1, 4, height, sharey=True)
+    for (probes, look), ax in zip(PROBES.items(), axes[:2], strict=True):
+        part = compared[compared["probe_set"] == probes]
+        seeds(ax, part, "relative_error_median", "potential", POTENTIALS)
+        ax.set_title(f"error of potentials\n{look.label}")
+        ax.set_xlabel(r"$\Vert g_K - g\Vert\,/\,\Vert g\Vert$, median")
+    for (column, title), ax in zip(DEFECTS.items(), axes[2:], strict=True):
+        seeds(ax, own, column, "probe_set", PROBES)
+        ax.set_title(f"{title}\nof the Fisher metric")
+        ax.set_xlabel("relative norm of the defect")
+    for ax in axes:
+        from_zero(ax)
     legend(
         figure,
         [handle(POTENTIALS[name]) for name in potentials],
         [handle(look) for look in PROBES.values()],
-        title=f"points: {counted(seeds, 'seed')}; bars: {summary(seeds)}",
+        title=f"dots: {counted(count, 'seed')}; markers: {summary(count)}",
     )
     return figure
 
 
 METHODS = {
-    "potential": Look("potential", "#D55E00", "D", "-"),
-    "fisher": Look("exact, best route", "#009E73", "v", "-"),
-    "jacfwd": Look("vmap(jacfwd)", "#0072B2", "o", "-"),
-    "jacrev": Look("jacrev", "#CC79A7", "^", "-"),
-    "jvp_loop": Look("loop of JVPs", "#E69F00", "s", "-"),
-    "decoder": Look("decoder", "#5F5F5F", "X", (0, (1, 1))),
+    "potential": Look("potential", "#D55E00", "D"),
+    "fisher": Look("exact, best route", "#009E73", "v"),
+    "jacfwd": Look("vmap(jacfwd)", "#0072B2", "o"),
+    "jacrev": Look("jacrev", "#CC79A7", "^"),
+    "jvp_loop": Look("loop of JVPs", "#E69F00", "s"),
+    "decoder": Look("decoder", "#5F5F5F", "X"),
 }
 QUANTITIES = {
-    "metric": Look("metric", "black", "", "-"),
-    "log_det": Look("and log det", "black", "", (0, (4, 1))),
-    "log_det_gradient": Look("and its gradient in z", "black", "", (0, (1, 1))),
+    "metric": Look("metric", "black", ""),
+    "log_det": Look("and log det", "black", "", (4, 1)),
+    "log_det_gradient": Look("and its gradient in z", "black", "", (1, 1)),
 }
 WITH_ERRORS = ("classes", "construction")
 """Rows that tell errors beside times, of other methods than those that vary with sizes."""
@@ -346,6 +306,7 @@ FACTORS = {
     "components": ("components of the potential", None),
     "batch": ("points at once", None),
 }
+TIMES = ["microseconds_per_point", "microseconds_q25", "microseconds_q75"]
 
 
 def cost(inputs: Sequence[Path]) -> Figure:
@@ -356,54 +317,74 @@ def cost(inputs: Sequence[Path]) -> Figure:
     standard errors where there are more than two points.
     """
     (path,) = inputs
-    columns = ["sweep", *FACTORS, "quantity", "method", "microseconds_per_point"]
-    frame = table(path, [*columns, "microseconds_q25", "microseconds_q75"])
+    columns = ["sweep", *FACTORS, "quantity", "method", *TIMES]
+    frame = table(path, columns)[columns]
     frame = frame[~frame["sweep"].isin(WITH_ERRORS)]
     factors = [factor for factor in FACTORS if (frame["sweep"] == factor).any()]
     if not factors:
         raise InputError(f"{path} varies no factor: add values to cost.sweeps.")
+    methods, quantities = ordered(frame["method"], METHODS), ordered(frame["quantity"], QUANTITIES)
     lines = -(-len(factors) // 2)
-    figure, axes = canvas(
-        lines, min(len(factors), 2), width=TWO_COLUMNS, height=2.5 * lines + 0.7, sharey=True
-    )
+    figure, axes = canvas(lines, min(len(factors), 2), height=2.5 * lines + 0.7, sharey=True)
     for factor, ax in zip(factors, axes.flat, strict=False):
         label, symbol = FACTORS[factor]
         part = frame[frame["sweep"].isin(["base", factor])]
         # Slow methods get fewer points: where that factor is varied, only rows that got them all.
-        asked = frame.loc[frame["method"] == "potential", "batch"]
         if factor == "batch":
-            part = part[part["batch"].isin(asked)]
-        for (method, quantity), points in part.groupby(["method", "quantity"], sort=False):
-            if len(points) < 2:
-                continue
-            points = points.sort_values(factor)
-            kind, line = METHODS[str(method)], QUANTITIES[str(quantity)].line
-            middle = points["microseconds_per_point"]
-            label_text = None
-            if symbol and quantity == "metric":
-                label_text = f"${symbol}^{{{_slope(points[factor], middle)}}}$"
-            ax.errorbar(
-                points[factor],
-                middle,
-                yerr=[middle - points["microseconds_q25"], points["microseconds_q75"] - middle],
-                color=kind.color,
-                marker=kind.marker,
-                linestyle=kind.line if method == "decoder" else line,
-                label=label_text,
-            )
-        ax.set(xscale="log", yscale="log", xlabel=label)
+            part = part[part["batch"].isin(frame.loc[frame["method"] == "potential", "batch"])]
+        curve = part.groupby(["method", "quantity"])[factor].transform("size") > 1
+        part = part[curve]
+        sns.lineplot(
+            quartiles(part, *TIMES),
+            x=factor,
+            y="value",
+            hue="method",
+            style="quantity",
+            hue_order=methods,
+            style_order=quantities,
+            palette={name: METHODS[name].color for name in methods},
+            dashes={name: QUANTITIES[name].dashes for name in quantities},
+            err_style="bars",
+            legend=False,
+            ax=ax,
+            **drawn,
+        )
+        sns.scatterplot(
+            part,
+            x=factor,
+            y=TIMES[0],
+            hue="method",
+            style="method",
+            palette={name: METHODS[name].color for name in methods},
+            markers={name: METHODS[name].marker for name in methods},
+            s=16,
+            linewidth=0.3,
+            zorder=3,
+            legend=False,
+            ax=ax,
+        )
+        ax.set(xscale="log", yscale="log", xlabel=label, ylabel="time per point (µs)")
         ax.set_xticks(values := sorted(part[factor].unique()), [f"{n:,}" for n in values])
         ax.minorticks_off()
         if symbol:
-            ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, columnspacing=1)
+            powers = [
+                handle(
+                    METHODS[method], label=f"${symbol}^{{{_slope(held[factor], held[TIMES[0]])}}}$"
+                )
+                for method in methods
+                for held in [part[(part["method"] == method) & (part["quantity"] == "metric")]]
+                if len(held)
+            ]
+            beside = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "columnspacing": 1}
+            ax.legend(handles=powers, ncols=3, **beside)
     for ax in axes.flat[len(factors) :]:
         ax.set_visible(False)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("time per point (µs)")
+    for ax in axes[:, 1:].flat:
+        ax.set_ylabel("")
     legend(
         figure,
-        [handle(METHODS[name], line=True) for name in ordered(frame["method"], METHODS)],
-        [handle(QUANTITIES[name], line=True) for name in ordered(frame["quantity"], QUANTITIES)],
+        [handle(METHODS[name], line=True) for name in methods],
+        [handle(QUANTITIES[name], line=True) for name in quantities],
         title="points: medians of repetitions; bars: quartiles",
     )
     return figure
@@ -424,20 +405,26 @@ def tradeoff(inputs: Sequence[Path]) -> Figure:
     error over fresh points and of the time over repetitions, bars the quartiles of the time.
     """
     (path,) = inputs
-    columns = ["sweep", "method", "relative_error", "microseconds_per_point"]
-    frame = table(path, [*columns, "microseconds_q25", "microseconds_q75"])
+    columns = ["sweep", "method", "relative_error", *TIMES]
+    frame = table(path, columns)[columns]
     own = (frame["sweep"] == "construction") & (frame["method"] == "log_partition")
     frame = frame[(frame["sweep"] == "classes") | own]
-    figure, axes = canvas(1, 1, width=TWO_COLUMNS, height=3)
-    ax = axes.flat[0]
-    for row in frame.to_dict("records"):
-        error, middle = row["relative_error"], row["microseconds_per_point"]
-        spread = [[middle - row["microseconds_q25"]], [row["microseconds_q75"] - middle]]
-        method = str(row["method"])
-        look = TRADED.get(method, METHODS["potential"])
-        ax.errorbar(error, middle, yerr=spread, color=look.color, marker=look.marker)
-        name = look.label if method in TRADED else method.replace("_", " ")
-        ax.annotate(name, (error, middle), (5, 5), textcoords="offset points")
+    looks = {name: TRADED.get(name, METHODS["potential"]) for name in frame["method"].unique()}
+    figure, ((ax,),) = canvas(1, 1, height=3)
+    common: dict[str, Any] = {
+        "hue": "method",
+        "palette": {name: look.color for name, look in looks.items()},
+    }
+    common |= {"x": "relative_error", "legend": False, "ax": ax}
+    bars = {"err_style": "bars", "linestyle": "none", **drawn}
+    sns.lineplot(quartiles(frame, *TIMES), y="value", **bars, **common)
+    markers = {name: look.marker for name, look in looks.items()}
+    sns.scatterplot(frame, y=TIMES[0], style="method", markers=markers, s=24, **common)
+    for method, error, time in frame[["method", "relative_error", TIMES[0]]].itertuples(
+        index=False
+    ):
+        name = looks[method].label if method in TRADED else method.replace("_", " ")
+        ax.annotate(name, (error, time), (5, 5), textcoords="offset points")
     ax.margins(x=0.25, y=0.2)
     ax.set(yscale="log", xlabel="relative error of the metric", ylabel="time per point (µs)")
     return figure

@@ -1,20 +1,53 @@
 """Pages of the report beside the figures: tables that sort, and the summary on one page."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from kahlervae.errors import InputError
-from kahlervae.figures.style import VERDICTS, table
-from kahlervae.judge.claims import LEFT_OUT
+from kahlervae.figures.looks import VERDICTS
+from kahlervae.figures.sources import EFFECT, primary
 from kahlervae.storage import atomic, read_table
 
 __all__ = ["render", "write_summary", "write_table_page"]
+
+MEANING = {
+    "smoothness": "Decoded lines: how smooth, and how sharp",
+    "pareto": "Samples: outliers against variation; lower right is better",
+    "agreement_summary": "How near potentials are to the metric, and the metric to Kähler",
+    "latent_slice": "Volume element on a plane of the latent space",
+}
+"""What the figures of the summary tell."""
+FIGURES = {
+    "agreement_summary": (
+        *("relative_error", "logdet_spearman", "hermitian_defect", "closedness_defect"),
+    ),
+    "latent_slice": ("logdet_sd", "log_condition"),
+    "smoothness": (
+        *("acceleration", "speed_variation", "turning", "feature_", "sharpness"),
+        *("midpoint_", "label_flips"),
+    ),
+    "pareto": (
+        *("knn_outliers", "entropy_outliers", "mahalanobis_outliers", "energy_outliers"),
+        *("recall", "vendi", "coverage", "novelty"),
+    ),
+    "reconstructions": ("mse",),
+}
+"""Figures, with the beginnings of the metrics that they show."""
+
+
+def shown_by(metric: str) -> str | None:
+    """The figure that shows a metric, if there is one."""
+    for figure, metrics in FIGURES.items():
+        if metric.startswith(metrics):
+            return figure
+    return None
 
 
 def write_table_page(path: Path, out: Path) -> None:
@@ -33,37 +66,53 @@ def write_table_page(path: Path, out: Path) -> None:
 
 
 def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
-    """Write the claims and the main figures on one page, to read on a screen or to print on A4.
+    """Write the primary claims and the main figures on one page, for a screen or for A4.
 
-    Claims without an interval are shown one by one, of several data sets the worst. Those over
-    seeds are counted by their score and verdict; the figure of the claims shows each.
+    Args:
+        claims: ``claims.csv``.
+        figures: PNG files, the name of each that of its figure.
+        out: the page.
 
     Raises:
-        InputError: the claims cannot be read, or a figure is missing.
+        InputError: the claims cannot be read or none is primary, or a figure is missing.
     """
-    frame = table(claims, ["statement", "metric", "estimate", "ci_low", "rule", "verdict"])
-    alone = frame["ci_low"].isna() & frame["rule"].str.contains("each of")
-    scored = frame[~alone]
-    told = [name for name in VERDICTS if name != LEFT_OUT or (frame["verdict"] == name).any()]
-    counts = pd.crosstab(scored["metric"], scored["verdict"]).reindex(
-        index=scored["metric"].unique(), columns=told, fill_value=0
-    )
+    frame = primary(claims)
+    reach = np.nanmax(frame[EFFECT].abs(), initial=1.0)
+    rows = [
+        (
+            paper,
+            [
+                {
+                    "statement": held["statement"].iloc[0],
+                    "figure": shown_by(held["metric"].iloc[0]),
+                    "cells": {row["dataset"]: _cell(row, reach) for row in held.to_dict("records")},
+                }
+                for _, held in asked.groupby("claim", sort=False)
+            ],
+        )
+        for paper, asked in frame.groupby("paper", sort=False)
+    ]
     render(
         out,
         "summary",
-        identities=[_worst(held) for _, held in frame[alone].groupby("statement", sort=False)],
-        counts=counts,
-        totals=frame["verdict"].value_counts().to_dict(),
-        colours={name: VERDICTS[name].color for name in told},
-        figures=[(path.stem.replace("_", " "), _data_uri(path)) for path in figures],
+        rows=rows,
+        datasets=list(frame["dataset"].unique()),
+        figures={
+            path.stem: {"caption": MEANING.get(path.stem, path.stem), "source": _data_uri(path)}
+            for path in figures
+        },
+        room=min(85, max(40, 120 - 5 * frame["claim"].nunique())),  # mm for a figure on A4
     )
 
 
-def _worst(claims: pd.DataFrame) -> dict[str, Any]:
-    """Of one identity on several data sets the claim that is furthest from holding."""
-    lowest = claims["metric"].iloc[0].startswith("smallest")
-    row = claims.sort_values("estimate", ascending=lowest).iloc[0]
-    return {str(name): value for name, value in row.items()}
+def _cell(row: Mapping[Any, Any], reach: float) -> dict[str, Any]:
+    """Verdict, effect in words, and its bar on a scale from -100 to 100."""
+    bar = None
+    if np.isfinite(row["effect"]):
+        middle, low, high = (100 * row[end] / reach for end in EFFECT)
+        bar = {"left": low, "width": high - low, "middle": middle}
+    colour = VERDICTS[row["verdict"]].color
+    return {"verdict": row["verdict"], "colour": colour, "effect": row["told"], "bar": bar}
 
 
 def _data_uri(path: Path) -> str:

@@ -11,9 +11,10 @@ from PIL import Image
 
 from kahlervae.errors import InputError
 from kahlervae.figures.images import key_label
+from kahlervae.figures.looks import VARIANTS, ordered
 from kahlervae.figures.pages import render
 from kahlervae.figures.pictures import pictures
-from kahlervae.figures.style import VARIANTS, arrays, ordered
+from kahlervae.figures.sources import arrays
 
 __all__ = ["wav_bytes", "write_player"]
 

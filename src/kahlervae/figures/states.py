@@ -5,36 +5,22 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from kahlervae.figures.style import (
-    MODEL,
-    POTENTIALS,
-    TWO_COLUMNS,
-    VARIANTS,
-    Look,
-    canvas,
-    counted,
-    dodged,
-    grouped,
-    handle,
-    legend,
-    ordered,
-    summary,
-    table,
-    titled,
-)
+from kahlervae.figures.looks import POTENTIALS, Look, ordered
+from kahlervae.figures.sources import MODEL, Run, rows
+from kahlervae.figures.style import canvas, counted, from_zero, handle, legend, seeds, summary
 
 __all__ = ["states"]
 
 METRICS = {
     "real": Look("decoder, whole Fisher form", "#000000", "D"),
-    "fisher": Look("decoder, Hermitian part", "#009E73", "v"),
+    "fisher": Look("decoder, Hermitian part", "#009E73", "<"),
     **POTENTIALS,
 }
 ERRORS = {
-    "length_error": "lengths of lines",
-    "distance_error": "geodesic distances",
-    "metric_error": "metric tensor",
-    "volume_error": "log volume (nats)",
+    "length_error": "error: lengths",
+    "distance_error": "error: distances",
+    "metric_error": "error: metric tensor",
+    "volume_error": "error: log volume (nats)",
 }
 DEFECTS = {
     "hermitian_defect": Look("defect of the decoder", "#000000", "o"),
@@ -42,38 +28,31 @@ DEFECTS = {
 }
 
 
-def states(inputs: Sequence[Path]) -> Figure:
+def states(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Errors of lengths, distances, tensor and volume, and the Hermitian defects.
 
-    ``inputs``: the gathered ``states.csv``. Points are seeds; bars their mean and its
+    ``inputs``: the gathered ``states.csv``. Dots are seeds; markers and bars their mean and its
     95 % interval.
     """
     (path,) = inputs
-    frame = table(path, [*MODEL, "metric", *ERRORS, *DEFECTS])
+    frame = rows(path, [*MODEL, "metric", *ERRORS, *DEFECTS], run)
     metrics = ordered(frame["metric"], METRICS)
     count = frame["seed"].nunique()
-    groups = grouped(frame)
-    figure, axes = canvas(
-        len(groups), len(ERRORS) + 1, width=TWO_COLUMNS, height=1.9 * len(groups) + 0.7
-    )
-    for (group, held), line in zip(groups, axes, strict=True):
-        variants = ordered(held["variant"], VARIANTS)
-        for (column, title), ax in zip(ERRORS.items(), line, strict=False):
-            dodged(ax, held, variants, "metric", metrics, METRICS, column)
-            ax.set_title(title)
-        line[0].set_ylabel(titled(group, "error, median"))
-        one = held[held["metric"] == metrics[0]]
-        defects = one.melt(list(MODEL), list(DEFECTS), "defect", "value")
-        dodged(line[-1], defects, variants, "defect", list(DEFECTS), DEFECTS, "value")
-        line[-1].set_title("Hermitian defect")
-        for ax in line:
-            ax.update_datalim([(0, 0)])  # an error of zero is the point of reference
-            ax.autoscale_view(scalex=False)
-            ax.set_ylim(bottom=0)
+    height = (0.08 * len(metrics) + 0.1) * frame["variant"].nunique() + 1.2
+    figure, (axes,) = canvas(1, len(ERRORS) + 1, height, sharey=True)
+    for (column, title), ax in zip(ERRORS.items(), axes, strict=False):
+        seeds(ax, frame, column, "metric", METRICS)
+        ax.set_title(title)
+    one = frame[frame["metric"] == metrics[0]]
+    defects = one.melt(MODEL, list(DEFECTS), "defect", "value")
+    seeds(axes[-1], defects, "value", "defect", DEFECTS)
+    axes[-1].set_title("Hermitian defect")
+    for ax in axes:
+        from_zero(ax)
     legend(
         figure,
         [handle(METRICS[name]) for name in metrics],
         [handle(look) for look in DEFECTS.values()],
-        title=f"points: {counted(count, 'seed')}; bars: {summary(count)}",
+        title=f"dots: {counted(count, 'seed')}; markers: {summary(count)}",
     )
     return figure

@@ -1,129 +1,53 @@
-"""One look for all figures: sizes, fonts, and the colours of variants, samplers and potentials.
+"""The theme of all figures, and what seaborn lacks: seeds with their interval, legends of pages.
 
 Sizes are in inches at the printed size, so that the text of every figure has the same height on
-paper. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/); every colour has a marker or
-a line style that says the same, so that a figure survives a black and white print.
+paper.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from scipy import special
 
-from kahlervae.errors import InputError
 from kahlervae.evaluate import UNJUDGED
-from kahlervae.storage import read_arrays, read_table
+from kahlervae.figures.looks import LEFT_OUT, VARIANTS, Look, ordered
 
 __all__ = [
-    "GROUP",
-    "LEFT_OUT",
-    "MODEL",
-    "ONE_COLUMN",
-    "POTENTIALS",
-    "SAMPLERS",
-    "TWO_COLUMNS",
-    "VARIANTS",
-    "VERDICTS",
-    "Look",
-    "along_x",
-    "arrays",
+    "PAGE",
+    "WIDTH",
     "blank",
     "canvas",
     "counted",
-    "dodged",
-    "grouped",
+    "dashed",
+    "drawn",
+    "from_zero",
     "half_weight",
     "handle",
+    "interval",
     "judged_by",
     "legend",
-    "mean_interval",
-    "ordered",
+    "quartiles",
     "say_left_out",
     "seeds",
     "style",
     "summary",
-    "table",
-    "titled",
 ]
 
-ONE_COLUMN = 3.4
-TWO_COLUMNS = 7.0
-
-GROUP = ["dataset", "representation"]
-"""Columns that tell one experiment from another; figures give each its own row of panels."""
-MODEL = [*GROUP, "variant", "seed"]
-"""Columns that identify a model, in every table and in the metadata of every array file."""
-
-
-class Look(NamedTuple):
-    """How one category is drawn, everywhere."""
-
-    label: str
-    color: str
-    marker: str
-    line: Any = "-"
-
-
-VARIANTS = {
-    "real": Look("real", "#5F5F5F", "s", (0, (1, 1))),
-    "complex": Look("complex", "#0072B2", "o", "-"),
-    "beta": Look("β-VAE", "#E69F00", "^", (0, (5, 1.5))),
-    "mixture": Look("learned prior", "#56B4E9", "p", (0, (8, 2))),
-    "kahler": Look("Kähler", "#D55E00", "D", (0, (6, 1, 1, 1))),
-    "fisher": Look("Fisher", "#009E73", "v", (0, (3, 1))),
-    "tie": Look("Kähler, tie alone", "#8C564B", ">", (0, (2, 1))),
-    "kahler_beta": Look("Kähler, β", "#999933", "<", (0, (1, 2))),
-    "volume": Look("Kähler, β, by volume", "#805080", "H", (0, (4, 1, 1, 1))),
-    "constant": Look("constant metric", "#101010", "X", (0, (4, 2, 1, 2))),
-    "isometric": Look("isometric", "#800000", "d", (0, (2, 1, 1, 1))),
-    "holomorphic": Look("holomorphic", "#CC79A7", "P", (0, (3, 1, 1, 1, 1, 1))),
-    "pluriharmonic": Look("pluriharmonic", "#400060", "h", (0, (6, 1, 1, 1, 1, 1))),
-    "unconstrained": Look("unconstrained", "#6000E0", "*", (0, (1, 1, 3, 1))),
-    "unconstrained_beta": Look("unconstrained, β", "#A070F0", "8", (0, (5, 1, 1, 1))),
-}
-"""Model variants, in the order of the legends."""
-
-SAMPLERS = {
-    "prior": Look("prior", "#000000", "o"),
-    "truncated": Look("truncated prior", "#000000", "."),
-    "posterior_mixture": Look("aggregated posterior", "#000000", "s"),
-    "gmm": Look("Gaussian mixture", "#000000", "^"),
-    "ratio": Look("classifier", "#000000", "p"),
-    "volume": Look("volume-weighted", "#000000", "D"),
-    "riemannian": Look("Riemannian", "#000000", "v"),
-}
-"""Samplers, told apart by marker; colour is left to the variant."""
-
-POTENTIALS = {
-    "fitted": Look("fitted potential", "#332288", "o"),
-    "posterior": Look("posterior potential", "#AA4499", "s"),
-    "constant": Look("best constant metric", "#888888", "x"),
-    "anchors": Look("exact metrics of anchors", "#60A8F0", "v"),
-    "log_partition": Look("log-partition function", "#DDAA33", "+"),
-    "hermitian": Look("any Hermitian metric (control)", "#117733", "^"),
-}
-"""Metrics that are compared with the Fisher metric."""
-
-VERDICTS = {
-    "supported": Look("supported", "#0072B2", "o"),
-    "inconclusive": Look("inconclusive", "#999999", "s"),
-    "not supported": Look("not supported", "#D55E00", "X"),
-    "left out": Look("left out", "#BBBBBB", "x"),
-}
-"""Verdicts; the last one only where it occurs."""
-
-LEFT_OUT = "left out: no labels"
-"""What figures say in place of what only an oracle can tell."""
+WIDTH = 7.0
+"""Inches: both columns of a page."""
+PAGE = 1.4 * WIDTH
+"""The height that no figure exceeds."""
 
 _RC: Any = {
     "figure.dpi": 200,
@@ -131,42 +55,20 @@ _RC: Any = {
     "savefig.bbox": None,
     "pdf.fonttype": 42,
     "pdf.compression": 6,
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "mathtext.fontset": "dejavusans",
-    "font.size": 7.0,
-    "axes.titlesize": 7.5,
-    "axes.labelsize": 7.0,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 6.5,
-    "legend.title_fontsize": 6.5,
-    "legend.frameon": False,
     "figure.titlesize": 8.0,
-    "text.color": ".15",
-    "axes.labelcolor": ".15",
-    "xtick.color": ".15",
-    "ytick.color": ".15",
-    "axes.linewidth": 0.6,
+    "figure.labelsize": 6.5,
+    "xtick.major.pad": 2.5,
+    "ytick.major.pad": 2.5,
+    "legend.frameon": False,
     "axes.edgecolor": "#333333",
-    "axes.grid": True,
-    "axes.axisbelow": True,
+    "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.5,
-    "lines.solid_capstyle": "round",
-    "lines.linewidth": 1.2,
+    "lines.linewidth": 1.1,
     "lines.markersize": 4.0,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.minor.size": 1.5,
-    "ytick.minor.size": 1.5,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "patch.edgecolor": "w",
-    "patch.force_edgecolor": True,
     "image.interpolation": "nearest",
     "axes.formatter.useoffset": False,
     "axes.formatter.limits": (-4, 5),
@@ -175,156 +77,111 @@ _RC: Any = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The settings under which figures are both drawn and saved."""
+    """The theme under which figures are both drawn and saved."""
     # It tells of every table of every font that it embeds.
     logging.getLogger("fontTools").setLevel(logging.WARNING)
-    with mpl.rc_context(_RC):
+    with mpl.rc_context():
+        # The font comes with matplotlib: the same on every machine.
+        font = {"font": "DejaVu Sans", "font_scale": 0.73}
+        sns.set_theme("paper", "whitegrid", color_codes=False, rc=_RC, **font)
         yield
 
 
-def blank(width: float, height: float) -> Figure:
-    """An empty figure of ``width`` × ``height`` inches.
+def blank(height: float) -> Figure:
+    """An empty figure of the page's width, and of ``height`` inches but no higher than a page.
 
     It is not registered with pyplot: nothing to close, no window, no global state.
     """
     engine = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.03, hspace=0.03)
-    return Figure(figsize=(width, height), layout=engine)
+    return Figure(figsize=(WIDTH, min(height, PAGE)), layout=engine)
 
 
-def canvas(
-    rows: int, columns: int, *, width: float, height: float, **subplots: Any
-) -> tuple[Figure, np.ndarray]:
-    """A figure of ``width`` × ``height`` inches with a (rows, columns) array of axes."""
-    figure = blank(width, height)
-    return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+def canvas(lines: int, columns: int, height: float, **subplots: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of ``height`` inches with a (lines, columns) array of axes."""
+    figure = blank(height)
+    return figure, figure.subplots(lines, columns, squeeze=False, **subplots)
 
 
-def table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
-    """A table that has at least the named columns and one row.
-
-    Raises:
-        InputError: a column is missing, or the table is empty.
-    """
-    frame = read_table(path)
-    for column in columns:
-        if column not in frame.columns:
-            raise InputError(
-                f"{path} has no column {column!r}, which the figure needs: make the table again."
-            )
-    if frame.empty:
-        raise InputError(f"{path} has no rows: make the table again.")
-    return frame
-
-
-def arrays(path: Path, names: Iterable[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays and the model's identity from an array file.
-
-    Raises:
-        InputError: an array or a key of the identity is missing.
-    """
-    content, metadata = read_arrays(path)
-    for name in names:
-        if name not in content:
-            raise InputError(
-                f"{path} has no array {name!r}, which the figure needs: make it again."
-            )
-    for key in MODEL:
-        if key not in metadata:
-            raise InputError(f"{path} does not say the {key} of its model: make it again.")
-    return content, metadata
-
-
-def ordered(names: Iterable[str], looks: dict[str, Look]) -> list[str]:
-    """The distinct names, in the order of ``looks``.
-
-    Raises:
-        InputError: a name has no look.
-    """
-    names = set(names)
-    if unknown := sorted(names - looks.keys()):
-        raise InputError(f"No figure knows {unknown[0]!r}: known are {', '.join(looks)}.")
-    return [name for name in looks if name in names]
-
-
-def grouped(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The experiments of a table, each with its name; an only one goes without."""
-    groups = list(frame.groupby(GROUP, sort=False))
-    return [(", ".join(map(str, key)) if len(groups) > 1 else "", part) for key, part in groups]
-
-
-def titled(group: str, label: str) -> str:
-    """An axis label, below the name of the experiment if it has one."""
-    return f"{group}\n{label}" if group else label
-
-
-def mean_interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and Student t interval of the mean; NaN limits below three finite values.
+def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of the mean; NaN below three finite values.
 
     Two values have an interval 12.7 times as wide as their distance, which says nothing and would
     set the scale of every axis.
     """
     finite = np.asarray(list(values), dtype=float)
     finite = finite[np.isfinite(finite)]
-    mean = finite.mean() if finite.size else np.nan
     if finite.size < 3:
-        return mean, np.nan, np.nan
-    # The quantile by scipy.special: scipy.stats would take half of the time of a figure to load.
+        return np.nan, np.nan
     student = special.stdtrit(finite.size - 1, (1 + level) / 2)
     half = student * finite.std(ddof=1) / np.sqrt(finite.size)
-    return mean, mean - half, mean + half
+    return finite.mean() - half, finite.mean() + half
 
 
-def seeds(ax: Axes, x: float, values: Iterable[float], kind: Look, **points: Any) -> None:
-    """One point a seed at ``x``, with their mean and its 95 % interval beside them."""
-    values = np.asarray(list(values), dtype=float)
-    ax.plot(
-        np.full(values.size, x - 0.05),
-        values,
-        linestyle="none",
-        marker=kind.marker,
-        **{"color": kind.color, "ms": 3, "mew": 0.6, "alpha": 0.6, **points},
+def quartiles(frame: pd.DataFrame, middle: str, low: str, high: str) -> pd.DataFrame:
+    """Three rows of each, with an interval's ends and its middle as ``value``.
+
+    With seaborn's :data:`drawn` of these three, points and bars are those of the table.
+    """
+    return frame.melt(
+        [name for name in frame.columns if name not in (middle, low, high)],
+        [low, middle, high],
+        "end",
+        "value",
     )
-    mean, low, high = mean_interval(values)
-    ax.plot([x + 0.06], [mean], "_", color=kind.color, ms=6, mew=1.6)
-    ax.vlines(x + 0.06, low, high, color=kind.color, lw=1.0)
 
 
-def dodged(
-    ax: Axes,
-    frame: pd.DataFrame,
-    variants: Sequence[str],
-    by: str,
-    names: Sequence[str],
-    looks: dict[str, Look],
-    value: str,
-) -> None:
-    """Variants along x, the categories ``names`` of column ``by`` side by side, seeds as points."""
-    step = 0.8 / max(len(names), 1)
-    for i, variant in enumerate(variants):
-        for j, name in enumerate(names):
-            part = frame[(frame["variant"] == variant) & (frame[by] == name)]
-            seeds(ax, i + (j - (len(names) - 1) / 2) * step, part[value], looks[name])
-    along_x(ax, variants)
+drawn: dict[str, Any] = {"estimator": "median", "errorbar": ("pi", 100)}
+"""How seaborn draws :func:`quartiles`."""
 
 
-def along_x(ax: Axes, variants: Sequence[str]) -> None:
-    """An x axis of variants, one a unit; labels that do not fit side by side are turned."""
-    ax.set_xticks(range(len(variants)), [VARIANTS[variant].label for variant in variants])
-    if len(variants) > 4:
-        for text in ax.get_xticklabels():
-            text.set(rotation=30, ha="right", rotation_mode="anchor")
-    ax.set_xlim(-0.6, len(variants) - 0.4)
-    ax.grid(False, axis="x")
+def seeds(ax: Axes, frame: pd.DataFrame, value: str, by: str, looks: Mapping[str, Look]) -> None:
+    """Variants down the page: a dot a seed, the mean and its interval as marker and bar.
+
+    The categories of column ``by`` are side by side, each with the colour and marker of its look.
+    """
+    variants, shown = ordered(frame["variant"], VARIANTS), ordered(frame[by], looks)
+    several = by != "variant"
+    common: dict[str, Any] = {
+        **{"data": frame, "x": value, "y": "variant", "hue": by, "ax": ax, "legend": False},
+        **{"order": variants, "hue_order": shown},
+        "palette": {name: looks[name].color for name in shown},
+    }
+    sns.stripplot(dodge=several, jitter=False, size=2.4, alpha=0.5, **common)
+    sns.pointplot(
+        dodge=0.8 * (1 - 1 / len(shown)) if several and len(shown) > 1 else False,
+        linestyle="none",
+        markers=[looks[name].marker for name in shown],
+        markersize=2.8,
+        errorbar=interval,
+        err_kws={"linewidth": 1.0},
+        **common,
+    )
+    ax.set(xlabel="", ylabel="", ylim=(len(variants) - 0.5, -0.5))
+    ax.set_yticks(range(len(variants)), [VARIANTS[name].label for name in variants])
+    ax.xaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2))
+    ax.grid(False, axis="y")
+    for place in range(1, len(variants)):
+        ax.axhline(place - 0.5, color="#E4E4E4", lw=0.5, zorder=0)
+    say_left_out(ax, frame[value])
+
+
+def from_zero(ax: Axes) -> None:
+    """Have the value of zero in sight, as the point of reference of an error."""
+    right = ax.get_xlim()[1]
+    ax.set_xlim(-0.04 * right, right)
+
+
+def dashed(ax: Axes, x: float) -> None:
+    """A line at the value of real data, or of no difference."""
+    ax.axvline(x, color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
 
 
 def say_left_out(ax: Axes, values: "pd.Series[float]") -> None:
     """Say in a panel without a value that there is no oracle, hence none."""
     if not np.isfinite(values).any():
-        for line in ax.lines:
-            line.set_visible(False)
         middle: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "va": "center"}
         ax.text(0.5, 0.5, LEFT_OUT, color="#888888", **middle)
-        ax.set_yticks([])
+        ax.set_xticks([])
 
 
 def judged_by(frame: pd.DataFrame) -> str:
@@ -340,7 +197,7 @@ def half_weight(alphas: Iterable[float]) -> float:
 
 
 def summary(seeds: int) -> str:
-    """What is drawn of so many seeds, see :func:`mean_interval`."""
+    """What is drawn of so many seeds, see :func:`interval`."""
     return "mean and 95 % interval" if seeds > 2 else "mean"
 
 
@@ -371,7 +228,7 @@ def handle(look: Look, *, line: bool = False, **changes: Any) -> Line2D:
     properties = {
         "color": look.color,
         "marker": look.marker,
-        "linestyle": look.line if line else "none",
+        "linestyle": "none" if not line else (0, look.dashes) if look.dashes else "-",
         "label": look.label,
     }
     return Line2D([], [], **{**properties, **changes})

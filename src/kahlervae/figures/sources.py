@@ -1,0 +1,116 @@
+"""What figures are drawn from: the rows and the arrays of one experiment."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kahlervae.errors import InputError
+from kahlervae.storage import read_arrays, read_table
+
+__all__ = ["EFFECT", "GROUP", "MODEL", "Run", "arrays", "only", "primary", "rows", "table"]
+
+GROUP = ["dataset", "representation"]
+"""Columns that tell one experiment from another."""
+MODEL = [*GROUP, "variant", "seed"]
+"""Columns that identify a model, in every table and in the metadata of every array file."""
+
+EFFECT = ["effect", "low", "high"]
+"""Columns of a claim's effect and the ends of its interval."""
+
+Run = tuple[str, ...]
+"""Data set and representation: one experiment, which has its own figures."""
+
+
+def table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
+    """A table that has at least the named columns and one row.
+
+    Raises:
+        InputError: a column is missing, or the table is empty.
+    """
+    frame = read_table(path)
+    for column in columns:
+        if column not in frame.columns:
+            raise InputError(
+                f"{path} has no column {column!r}, which the figure needs: make the table again."
+            )
+    if frame.empty:
+        raise InputError(f"{path} has no rows: make the table again.")
+    return frame
+
+
+def rows(path: Path, columns: Iterable[str], run: Run | None) -> pd.DataFrame:
+    """The rows of one experiment in a table of models; of the only one without ``run``.
+
+    Raises:
+        InputError: as of :func:`table`; there is none of that experiment, or more than one.
+    """
+    frame = table(path, [*GROUP, *columns])
+    present = {tuple(map(str, names)) for names in frame[GROUP].drop_duplicates().to_numpy()}
+    (chosen,) = only(present, run, path)
+    return frame[(frame[GROUP].astype(str) == list(chosen)).all(axis=1)].reset_index(drop=True)
+
+
+def only(present: Iterable[Run], run: Run | None, path: Path) -> list[Run]:
+    """``run``, or the only one that is present.
+
+    Raises:
+        InputError: it is not present; without it, there are several.
+    """
+    present = sorted(present)
+    if run is not None and run not in present:
+        raise InputError(f"{path} holds nothing of {'/'.join(run)}: name one that is there.")
+    if run is None and len(present) > 1:
+        listed = ", ".join("/".join(names) for names in present)
+        raise InputError(f"{path} holds {listed}: say with --of which one to draw.")
+    return [run] if run else present
+
+
+def arrays(path: Path, names: Iterable[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and the model's identity from an array file.
+
+    Raises:
+        InputError: an array or a key of the identity is missing.
+    """
+    content, metadata = read_arrays(path)
+    for name in names:
+        if name not in content:
+            raise InputError(
+                f"{path} has no array {name!r}, which the figure needs: make it again."
+            )
+    for key in MODEL:
+        if key not in metadata:
+            raise InputError(f"{path} does not say the {key} of its model: make it again.")
+    return content, metadata
+
+
+def primary(path: Path) -> pd.DataFrame:
+    """The primary claims, or all where none is primary, with effect, ``low`` and ``high``.
+
+    ``paper`` is the part of the claims where the paper has no words for it; ``told`` is the effect
+    with its interval, or the estimate where there is none.
+
+    An effect is a difference in percent of its control, or of its bound where it has no control;
+    NaN for what holds or fails by a tolerance, and has no interval.
+
+    Raises:
+        InputError: the table lacks a column, or has no claim.
+    """
+    numbers = ["estimate", "ci_low", "ci_high", "bound", "control"]
+    texts = ["claim", "dataset", "part", "role", "paper", "statement", "metric"]
+    frame = table(path, [*texts, *numbers, "verdict", "adjusted"])
+    chosen = frame["role"] == "primary"
+    frame = frame[chosen if chosen.any() else ~chosen].reset_index(drop=True)
+    frame["paper"] = frame["paper"].fillna(frame["part"])
+    scale = frame["control"].fillna(frame["bound"]).abs().replace(0, np.nan)
+    scale = scale.mask(frame["ci_low"].isna())
+    for end, column in zip(EFFECT, numbers[:3], strict=True):
+        frame[end] = 100 * (frame[column] - frame["bound"]) / scale
+    frame["told"] = [
+        f"{effect:+.0f} % [{low:+.0f}, {high:+.0f}]".replace("-", "−")
+        if np.isfinite(effect)
+        else f"{estimate:.2g}".replace("-", "−").replace("nan", "")
+        for effect, low, high, estimate in frame[[*EFFECT, "estimate"]].to_numpy()
+    ]
+    return frame
