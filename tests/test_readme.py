@@ -95,7 +95,7 @@ def test_a_reference_of_the_paper_adds_its_data_sets(tmp_path, monkeypatch):
     assert page.count("| `closedness` |") == 3
     assert short.count("**digits/pixels**") == 1
     assert "**mnist/kspace**, by `make paper`" in short
-    assert "(paper/tables/chosen.csv)" in short
+    assert "(paper/tables/samples.csv)" in short  # of which no figure is kept here
 
 
 def test_messages_that_are_explained_are_those_of_the_program():
