@@ -6,6 +6,7 @@ from html import unescape
 import pandas as pd
 import pytest
 from browser import needs_chromium, opened
+from docutils.core import publish_parts
 
 from kahlervae.errors import InputError
 from kahlervae.figures import draw
@@ -34,6 +35,8 @@ def test_captions_say_the_means_of_the_tables(results, tmp_path):
     assert said["pareto"].index(better) < said["pareto"].index(worse)
     for claim in results.frame("claims").query("role == 'primary'").itertuples():
         assert claim.statement in said["claims"]
+    strict = {"halt_level": 2}  # a warning is an error
+    assert "<td>" in publish_parts(said["claims"], writer="html", settings_overrides=strict)["body"]
     assert "complex 0.88" in said["latent_slice"]
     assert "geodesics: complex 9.9, β-VAE 9.9" in said["geodesics"]
     assert "straight lines: complex 10, β-VAE 10" in said["geodesics"]

@@ -206,9 +206,11 @@ def _claims(claims: Path) -> str:
     frame = primary(claims)
     datasets = list(frame["dataset"].unique())
     lines = [["the paper says", "asked of the models", *datasets]]
-    for (paper, _), held in frame.groupby(["paper", "claim"], sort=False):
-        cells = {row.dataset: f"**{row.verdict}** {row.told}".strip() for row in held.itertuples()}
-        found = [cells.get(name, "–") for name in datasets]
-        lines.append([str(paper), str(held["statement"].iloc[0]), *found])
+    for paper, asked in frame.groupby("paper", sort=False):
+        for k, (_, held) in enumerate(asked.groupby("claim", sort=False)):
+            told = {row.dataset: f"**{row.verdict}** {row.told}" for row in held.itertuples()}
+            found = [told.get(name, "–") for name in datasets]
+            lines.append(["" if k else str(paper), str(held["statement"].iloc[0]), *found])
     table = "\n".join("   * - " + "\n     - ".join(line) for line in lines)
-    return f".. list-table::\n   :header-rows: 1\n\n{table}"
+    widths = " ".join(["25", "40", *["14"] * len(datasets)])
+    return f".. list-table::\n   :header-rows: 1\n   :widths: {widths}\n\n{table}"
