@@ -202,15 +202,11 @@ def _measured(name: str, tables: Path) -> str:
 
 
 def _claims(claims: Path) -> str:
-    """The primary claims as a table: the paper's words, what was asked, and what came out."""
-    frame = primary(claims)
-    datasets = list(frame["dataset"].unique())
-    lines = [["the paper says", "asked of the models", *datasets]]
-    for paper, asked in frame.groupby("paper", sort=False):
-        for k, (_, held) in enumerate(asked.groupby("claim", sort=False)):
-            told = {row.dataset: f"**{row.verdict}** {row.told}" for row in held.itertuples()}
-            found = [told.get(name, "–") for name in datasets]
-            lines.append(["" if k else str(paper), str(held["statement"].iloc[0]), *found])
-    table = "\n".join("   * - " + "\n     - ".join(line) for line in lines)
-    widths = " ".join(["25", "40", *["14"] * len(datasets)])
-    return f".. list-table::\n   :header-rows: 1\n   :widths: {widths}\n\n{table}"
+    """The primary claims: the paper's words, and below them what was asked and what came out."""
+    parts = []
+    for paper, asked in primary(claims).groupby("paper", sort=False):
+        parts.append(f"*{paper}*")
+        for statement, held in asked.groupby("statement", sort=False):
+            told = [f"{row.dataset} **{row.verdict}** {row.told}" for row in held.itertuples()]
+            parts.append(f"- {str(statement).rstrip('.')}: {'; '.join(map(str.strip, told))}.")
+    return "\n\n".join(parts)
