@@ -22,7 +22,6 @@ from kahlervae.figures.style import (
     blank,
     canvas,
     counted,
-    dashed,
     half_weight,
     judged_by,
     seeds,
@@ -368,8 +367,8 @@ def geodesics(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     _show_lines(pairs, held, names, "pair")
     panels = halves[1].subgridspec(1, len(DIFFERENCES)).subplots(sharey=True, squeeze=False)
     for (column, label), ax in zip(DIFFERENCES.items(), panels.flat, strict=True):
-        seeds(ax, differences, column, "variant", VARIANTS)
-        dashed(ax, float(column == "fisher_length"))
+        same = float(column == "fisher_length")
+        seeds(ax, differences, column, "variant", VARIANTS, dashed=same)
         ax.set_title(label)
     count = frame["seed"].nunique()
     figure.supxlabel(

@@ -15,7 +15,6 @@ from kahlervae.figures.sources import GROUP, MODEL, Run, rows, table
 from kahlervae.figures.style import (
     canvas,
     counted,
-    dashed,
     handle,
     interval,
     judged_by,
@@ -119,10 +118,8 @@ def smoothness(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     height = 0.2 * means["variant"].nunique() + 0.35
     figure, axes = canvas(2, 3, height=2 * height + 0.5, sharey=True)
     for (column, label), ax in zip(panels.items(), axes.flat, strict=True):
-        seeds(ax, means, column, "endpoints", ENDPOINTS)
+        seeds(ax, means, column, "endpoints", ENDPOINTS, dashed=real.get(column))
         ax.set_title(label)
-        if column in real:
-            dashed(ax, real[column])
     legend(
         figure,
         [handle(ENDPOINTS[name]) for name in kinds],

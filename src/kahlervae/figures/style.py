@@ -29,7 +29,6 @@ __all__ = [
     "blank",
     "canvas",
     "counted",
-    "dashed",
     "drawn",
     "from_zero",
     "half_weight",
@@ -38,7 +37,6 @@ __all__ = [
     "judged_by",
     "legend",
     "quartiles",
-    "say_left_out",
     "seeds",
     "style",
     "summary",
@@ -134,10 +132,18 @@ drawn: dict[str, Any] = {"estimator": "median", "errorbar": ("pi", 100)}
 """How seaborn draws :func:`quartiles`."""
 
 
-def seeds(ax: Axes, frame: pd.DataFrame, value: str, by: str, looks: Mapping[str, Look]) -> None:
+def seeds(
+    ax: Axes,
+    frame: pd.DataFrame,
+    value: str,
+    by: str,
+    looks: Mapping[str, Look],
+    dashed: float | None = None,
+) -> None:
     """Variants down the page: a dot a seed, the mean and its interval as marker and bar.
 
-    The categories of column ``by`` are side by side, each with the colour and marker of its look.
+    The categories of column ``by`` are side by side, each with the colour and marker of its look;
+    ``dashed`` is where real data are, or what makes no difference.
     """
     variants, shown = ordered(frame["variant"], VARIANTS), ordered(frame[by], looks)
     several = by != "variant"
@@ -162,26 +168,18 @@ def seeds(ax: Axes, frame: pd.DataFrame, value: str, by: str, looks: Mapping[str
     ax.grid(False, axis="y")
     for place in range(1, len(variants)):
         ax.axhline(place - 0.5, color="#E4E4E4", lw=0.5, zorder=0)
-    say_left_out(ax, frame[value])
+    if not np.isfinite(frame[value]).any():
+        middle: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+        ax.text(0.5, 0.5, LEFT_OUT, color="#888888", **middle)
+        ax.set_xticks([])
+    elif dashed is not None:
+        ax.axvline(dashed, color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
 
 
 def from_zero(ax: Axes) -> None:
     """Have the value of zero in sight, as the point of reference of an error."""
     right = ax.get_xlim()[1]
     ax.set_xlim(-0.04 * right, right)
-
-
-def dashed(ax: Axes, x: float) -> None:
-    """A line at the value of real data, or of no difference."""
-    ax.axvline(x, color="#333333", lw=0.7, ls=(0, (4, 2)), zorder=1)
-
-
-def say_left_out(ax: Axes, values: "pd.Series[float]") -> None:
-    """Say in a panel without a value that there is no oracle, hence none."""
-    if not np.isfinite(values).any():
-        middle: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "va": "center"}
-        ax.text(0.5, 0.5, LEFT_OUT, color="#888888", **middle)
-        ax.set_xticks([])
 
 
 def judged_by(frame: pd.DataFrame) -> str:
