@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from kahlervae.figures.sources import primary
 from kahlervae.judge.check import label_runs, run_of, tolerance
 from kahlervae.judge.entries import read_claims
 from kahlervae.storage import read_table
@@ -115,36 +116,42 @@ def _cost(run: Run, rules: tuple[str, ...] | None = None) -> tuple[float, float]
     return seconds / 60, table["peak_memory_mb"].max() / 1024
 
 
-def _heading(run: Run, dataset: str) -> str:
-    cores = read_table(run.reference / "tables/efficiency.csv")["cores"].iloc[0]
-    minutes, memory = _cost(run)
-    return (
-        f"**{dataset}**, by `{run.command}` ({minutes:.0f} minutes on {cores} cores, "
-        f"{memory:.1f} GB for the largest job):\n\n"
+def short_table() -> str:
+    """The paper's sentences and what came out of the claims that ask for them, for README.md.
+
+    One column a data set, of its first representation; at most twelve rows, links to the figures.
+    """
+    columns: dict[str, pd.DataFrame] = {}
+    for run, dataset, rows in groups():
+        chosen = primary(run.reference / "claims.csv")
+        held = chosen[chosen["claim"].isin(rows["claim"]) & chosen["dataset"].isin(rows["dataset"])]
+        name = dataset.partition("/")[0]
+        if len(held) and name not in columns:
+            seen = [_seen(run, dataset, claim) for claim in held["claim"]]
+            columns[name] = held.assign(link=seen)
+    if not columns:
+        return ""
+    text = f"| the paper's words | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}\n"
+    for paper in dict.fromkeys(paper for held in columns.values() for paper in held["paper"]):
+        cells = [_cell(held[held["paper"] == paper]) for held in columns.values()]
+        text += f"| {paper} | {' | '.join(cells)} |\n"
+    return text
+
+
+def _cell(claims: pd.DataFrame) -> str:
+    """Verdicts with effects, one line a claim, linked to where they are seen."""
+    return "<br>".join(
+        f"[{row.metric}]({row.link}): {row.verdict} {row.told}".strip()
+        for row in claims.itertuples()
     )
 
 
-def short_table() -> str:
-    """The primary claims in Markdown, for README.md."""
-    text = ""
-    for run, dataset, rows in groups():
-        claims = rows[rows["role"] == "primary"]
-        if claims.empty:
-            continue
-        text += _heading(run, dataset)
-        text += "| claim | see | metric | expected | verdict |\n| --- | --- | --- | --- | --- |\n"
-        folder = run.reference.relative_to(ROOT).as_posix()
-        for row in claims.itertuples():
-            figure, table, _ = evidence(row.claim)
-            path = f"{folder}/figures/{dataset}/{figure}.png"
-            if not (ROOT / path).exists():
-                figure, path = None, f"{folder}/tables/{table}.csv"
-            text += (
-                f"| {row.statement.rstrip('.')} | [{figure or table}]({path}) | {row.metric} "
-                f"| {row.expected} | {row.verdict} |\n"
-            )
-        text += "\n"
-    return text
+def _seen(run: Run, dataset: str, claim: str) -> str:
+    """The figure of a claim, or its table where no figure is kept."""
+    figure, table, _ = evidence(claim)
+    folder = run.reference.relative_to(ROOT).as_posix()
+    path = f"{folder}/figures/{dataset}/{figure}.png"
+    return path if (ROOT / path).exists() else f"{folder}/tables/{table}.csv"
 
 
 def page() -> str:
