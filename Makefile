@@ -116,7 +116,7 @@ keep = test ! -f $(1)/provenance.json || { \
 	rm -rf $(3)/tables $(3)/figures && mkdir -p $(3)/tables $(3)/figures && \
 	cp $(1)/claims.csv $(1)/provenance.json $(3)/ && \
 	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv ! -name pareto.csv -exec cp -t $(3)/tables {} + && \
-	(cd $(2) && find . -name '*.png' -exec tar cf - {} +) | tar xf - -C $(3)/figures; }
+	(cd $(2) && find . -name '*.png' ! -path './reference/*' -exec tar cf - {} +) | tar xf - -C $(3)/figures; }
 
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
