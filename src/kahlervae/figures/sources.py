@@ -102,7 +102,7 @@ def primary(path: Path) -> pd.DataFrame:
     frame = table(path, [*texts, *numbers, "verdict", "adjusted"])
     chosen = frame["role"] == "primary"
     frame = frame[chosen if chosen.any() else ~chosen].reset_index(drop=True)
-    frame["paper"] = frame["paper"].fillna(frame["part"])
+    frame["paper"] = frame["paper"].astype(object).fillna(frame["part"])
     scale = frame["control"].fillna(frame["bound"]).abs().replace(0, np.nan)
     scale = scale.mask(frame["ci_low"].isna())
     for end, column in zip(EFFECT, numbers[:3], strict=True):
