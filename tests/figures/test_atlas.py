@@ -94,7 +94,7 @@ def test_page_follows_the_pointer_and_the_choices(atlas, tmp_path):
             "window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].is_idle"
         )
         point_at(page, -1.5, 1.0)
-        assert ink(page, "decoded") < 0.01
+        assert ink(page, "decoded") < 0.1  # white, in the frame of an image that shows nothing
         point_at(page, 1.5, 1.0)
         assert ink(page, "decoded") > 0.99
         assert "no point near" in text(page, "about")
