@@ -481,7 +481,7 @@ def check(
     ),
     results: Annotated[Path, typer.Option(help="Folder of the fresh run.")] = Path("results"),
 ) -> None:
-    """Hold the claims of a fresh run against a reference.
+    """Hold the claims of a fresh run, and what it cost, against a reference.
 
     Exits with 0 if it agrees, with 1 if a claim flips, drifts or is missing, with 2 if the two
     cannot be compared.
@@ -489,11 +489,15 @@ def check(
     from rich.console import Console
 
     from kahlervae.judge.check import FAILURES, compare_claims, print_comparison
+    from kahlervae.measure.runtime import compare_rules, rule_table
 
-    comparison = compare_claims(reference, results)
+    comparison, rules = compare_claims(reference, results), compare_rules(reference, results)
     console = Console()
     # Piped into a file, the table is as wide as it needs to be.
-    print_comparison(comparison, console if console.is_terminal else Console(width=140))
+    console = console if console.is_terminal else Console(width=140)
+    print_comparison(comparison, console)
+    if len(rules):
+        console.print(rule_table(rules))
     if comparison["status"].isin(FAILURES).any():
         raise typer.Exit(1)
 

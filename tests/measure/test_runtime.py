@@ -10,8 +10,10 @@ import pytest
 from kahlervae.errors import InputError
 from kahlervae.measure.runtime import (
     busy_seconds,
+    compare_rules,
     measure_efficiency,
     read_jobs,
+    rule_table,
     summarise_rules,
 )
 
@@ -90,3 +92,16 @@ def test_no_and_damaged_files_are_refused(tmp_path):
         (tmp_path / "a.tsv").write_text(content)
         with pytest.raises(InputError, match=r"a\.tsv is not a benchmark file: delete it"):
             read_jobs([tmp_path / "a.tsv"], tmp_path, tmp_path)
+
+
+def test_a_run_is_compared_with_the_kept_one_by_rule_and_in_all(tmp_path):
+    kept = {"rule": ["train", "sample", "old"], "cpu_seconds": [10.0, 30.0, 5.0]}
+    fresh = {"rule": ["sample", "train", "new"], "cpu_seconds": [60.0, 5.0, math.nan]}
+    for name, table in {"kept": kept, "fresh": fresh}.items():
+        (tmp_path / name / "tables").mkdir(parents=True)
+        pd.DataFrame(table).to_csv(tmp_path / name / "tables/runtime.csv", index=False)
+    rules = compare_rules(tmp_path / "kept", tmp_path / "fresh")
+    assert rules["rule"].tolist() == ["sample", "train", "all"]
+    assert rules["ratio"].tolist() == [2.0, 0.5, 65 / 40]
+    assert rule_table(rules).row_count == 3
+    assert compare_rules(tmp_path / "kept", tmp_path).empty

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,19 @@ from numpy.typing import ArrayLike
 
 from kahlervae.errors import InputError
 from kahlervae.startup import read_startup
+from kahlervae.storage import read_table
 
-__all__ = ["busy_seconds", "measure_efficiency", "read_jobs", "summarise_rules"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "busy_seconds",
+    "compare_rules",
+    "measure_efficiency",
+    "read_jobs",
+    "rule_table",
+    "summarise_rules",
+]
 
 
 def read_jobs(benchmarks: Iterable[Path], root: Path, logs: Path) -> pd.DataFrame:
@@ -98,3 +110,44 @@ def busy_seconds(starts: ArrayLike, ends: ArrayLike) -> float:
     end = np.maximum.accumulate(np.asarray(ends)[order])
     gaps = np.maximum(begin[1:] - end[:-1], 0).sum()
     return float(end[-1] - begin[0] - gaps)
+
+
+def compare_rules(reference: Path | str, results: Path | str) -> pd.DataFrame:
+    """CPU seconds of a run and of the one that is kept, by rule and in all, the longest first.
+
+    Rules that one of the two lacks are left out, and of no rule is there a row if one of them was
+    not measured.
+
+    Args:
+        reference: the folder of the kept run, with ``tables/runtime.csv``.
+        results: that of the other.
+
+    Returns:
+        ``rule``, the last of them ``all``; ``reference``, ``fresh``, and their ``ratio``.
+
+    Raises:
+        InputError: a table is damaged.
+    """
+    paths = [Path(folder) / "tables/runtime.csv" for folder in (reference, results)]
+    if not all(path.exists() for path in paths):
+        return pd.DataFrame(columns=["rule", "reference", "fresh", "ratio"])
+    kept, fresh = (
+        read_table(path, ["rule"], ["cpu_seconds"]).set_index("rule")["cpu_seconds"]
+        for path in paths
+    )
+    both = pd.DataFrame({"reference": kept, "fresh": fresh}).dropna().sort_values("fresh")
+    both = both[::-1]
+    both.loc["all"] = both.sum()
+    return both.assign(ratio=both["fresh"] / both["reference"]).rename_axis("rule").reset_index()
+
+
+def rule_table(rules: pd.DataFrame) -> "Table":
+    """What :func:`compare_rules` found, of rules with a hundredth of the time or more."""
+    from rich.table import Table
+
+    table = Table(title="CPU seconds", title_justify="left", pad_edge=False, box=None)
+    for name in rules.columns:
+        table.add_column(name, justify="left" if name == "rule" else "right")
+    for row in rules[rules["fresh"] >= 0.01 * rules["fresh"].max()].itertuples():
+        table.add_row(row.rule, f"{row.reference:.0f}", f"{row.fresh:.0f}", f"{row.ratio:.2f}")
+    return table
