@@ -151,7 +151,7 @@ PACK = tar --create --sort=name --mtime=@$$(git log -1 --format=%ct) --owner=0 -
 # `kept`, and no other run's, which lie deeper.
 KEPT = $(sort $(wildcard results/*/data.* results/*/oracles/* results/tables/cost.csv results/tables/steps.csv \
 	$(addprefix results/*/*/*/seed=*/,model.safetensors history.csv potential.safetensors potentials.csv \
-	samples.safetensors sampler_diagnostics.csv sampler_speed.csv)))
+	samples.safetensors sampler_diagnostics.csv sampler_speed.csv mixtures.csv)))
 
 archive: ## pack the committed code with reference results and, if there is a run of it, its models and samples, with checksums into dist/
 	rm -rf dist

@@ -319,7 +319,7 @@ def test_aliases_that_multiply_are_refused_quickly() -> None:
     nested: Any = "ha"
     for _ in range(10):
         nested = [nested] * 10
-    with pytest.raises(InputError, match=r"config: seeds\[0\].* goes beyond 2,000 values"):
+    with pytest.raises(InputError, match=r"config: seeds\[0\].* goes beyond 5,000 values"):
         check_config({"seeds": nested}, SCHEMA)
     endless: list[Any] = []
     endless.append(endless)

@@ -92,8 +92,8 @@ def trained(data: Path, folder: Path, latent_dim: int = 1, variant: str = "compl
     }
     model = folder / "model.safetensors"
     cli.train(
-        *("digits", "pixels", variant, 0, data, settings),
-        *(folder / "checkpoint.safetensors", model, folder / "history.csv"),
+        *("digits", "pixels", variant, [0], data, settings),
+        *(folder / "checkpoint.safetensors", [model], [folder / "history.csv"]),
     )
     return model
 
@@ -150,5 +150,5 @@ def test_models_that_hold_nan_are_refused_by_every_stage(tmp_path: Path) -> None
         cli.potential(data, model, TINY["geometry"]["potential"], out, tmp_path / "choice.csv")
     settings = json.loads(json.dumps(TINY["sampling"] | {"epsilon": 1e-3, "samplers": ["prior"]}))
     with pytest.raises(InputError, match="that are not finite"):
-        cli.sample(data, model, settings, out, tmp_path / "d.csv", tmp_path / "s.csv")
+        cli.sample(data, model, settings, out, *(tmp_path / f"{name}.csv" for name in "dsm"))
     assert not out.exists()

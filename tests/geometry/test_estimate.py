@@ -69,7 +69,7 @@ def test_more_directions_have_a_smaller_error():
 
 @pytest.mark.parametrize("estimate", ESTIMATES)
 def test_bad_input(estimate):
-    with pytest.raises(InputError, match="3 directions are too few"):
+    with pytest.raises(InputError, match="3 directions give no standard error"):
         estimate(real_gaussian(2), points(3, 2), 3)
     with pytest.raises(InputError, match="z is real"):
         estimate(real_gaussian(2), points(3, 2).real)

@@ -120,7 +120,7 @@ def test_results_and_figures_elsewhere(home: Home, away: Path, tmp_path: Path) -
     results, figures = elsewhere / "results", elsewhere / "figures"
     configure(away, results=str(results), figures=str(figures))
     snakefile = ("--snakefile", str(home.project.folder / "Snakefile"))
-    targets = (str(results / "colours/data.json"), str(figures / "digits/pixels/training.png"))
+    targets = (str(results / "colours/data.json"), str(figures / "colours/pixels/training.png"))
     plan = home.project.plan(*snakefile, *OWN, "--", *targets, cwd=away)
     assert plan["figure_training"] == plan["data"] == 1
     run = home.project.snakemake("--cores", "1", *snakefile, *OWN, "--", targets[0], cwd=away)
