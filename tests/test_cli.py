@@ -15,7 +15,7 @@ import torch
 
 from kahlervae import storage
 from kahlervae.cli import main
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.train.loop import HISTORY
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from scipy import optimize, stats
 from torch import nn
 
 from kahlervae import cli
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.data import Form
 from kahlervae.data.datasets import Split
 from kahlervae.evaluate.reconstruction import reconstruction_scores

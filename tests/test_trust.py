@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.errors import InputError
 
 ROOT = Path(__file__).parents[1]

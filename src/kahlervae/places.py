@@ -84,7 +84,8 @@ def local_files(dataset: str, source: Mapping[str, Any]) -> list[str]:
 
     Args:
         dataset: its name.
-        source: its entry in the table of data sets, see :func:`kahlervae.config.data_sources`.
+        source: its entry in the table of data sets, see
+            :func:`kahlervae.config.registry.data_sources`.
 
     Raises:
         InputError: a path holds braces, or a folder cannot be read.

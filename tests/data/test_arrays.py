@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.data import SPLITS, load_split, prepare
 from kahlervae.data.arrays import read_arrays, read_headers
 from kahlervae.data.scale import Scale

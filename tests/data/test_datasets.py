@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kahlervae.config import COMPLEX_DATA, data_sources
+from kahlervae.config.registry import COMPLEX_DATA, data_sources
 from kahlervae.data import SPLITS, Form, load_split, prepare
 from kahlervae.data.representations import REPRESENTATIONS, represent
 from kahlervae.errors import InputError

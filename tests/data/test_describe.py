@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from kahlervae.config import check_config, data_sources, drop_absent, fill_in
+from kahlervae.config.check import check_config
+from kahlervae.config.filling import drop_absent, fill_in
+from kahlervae.config.registry import data_sources
 from kahlervae.data import prepare
 from kahlervae.data.describe import describe
 from kahlervae.data.examples import make_example

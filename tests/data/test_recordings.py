@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.io import wavfile
 
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.data import prepare
 from kahlervae.data.form import Form
 from kahlervae.data.recordings import digest, read_recordings, read_wav

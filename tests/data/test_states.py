@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.data import SPLITS, load_split, prepare
 from kahlervae.data.states import density_coordinates, make_states, nearest_states
 from kahlervae.errors import InputError

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.data import Form, prepare
 from kahlervae.evaluate.flatness import flatness, make_flatness, score_flatness
 from kahlervae.geometry import fisher_metric

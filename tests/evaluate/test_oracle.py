@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.data import prepare
 from kahlervae.errors import InputError
 from kahlervae.evaluate.oracle import (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.data import Form, Split, prepare
 from kahlervae.errors import InputError
 from kahlervae.evaluate import score

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from kahlervae import cli
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"

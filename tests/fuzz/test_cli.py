@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kahlervae import cli
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.errors import InputError
 
 from .stages import ROOT, TINY, run_stages

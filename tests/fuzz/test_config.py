@@ -13,13 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kahlervae.config import (
-    check_config,
-    check_repetitions,
-    check_writable,
-    data_sources,
-    fill_in,
-)
+from kahlervae.config.check import check_config, check_repetitions, check_writable
+from kahlervae.config.filling import fill_in
+from kahlervae.config.registry import data_sources
 from kahlervae.errors import InputError
 
 from .stages import ROOT, SCHEMA, TINY, run_stages

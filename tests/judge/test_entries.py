@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kahlervae.config import check_claims
+from kahlervae.config.check import check_claims
 from kahlervae.errors import InputError
 from kahlervae.judge.entries import TABLES, claims_of, needed, read_claims
 

@@ -8,18 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kahlervae.config import (
-    COMPLEX_DATA,
-    KINDS,
-    REPRESENTED,
-    TABLE,
-    check_config,
-    check_writable,
-    data_sources,
-    drop_absent,
-    fill_in,
-    sweep_settings,
-)
+from kahlervae.config.check import check_config, check_writable
+from kahlervae.config.filling import drop_absent, fill_in
+from kahlervae.config.registry import COMPLEX_DATA, REPRESENTED, TABLE, data_sources
+from kahlervae.config.sentences import KINDS
+from kahlervae.config.sweep import sweep_settings
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
 

@@ -19,17 +19,10 @@ except ModuleNotFoundError:
         " call Snakemake from .venv."
     )
 
-from kahlervae.config import (
-    check_claims,
-    check_config,
-    check_repetitions,
-    check_writable,
-    data_sources,
-    drop_absent,
-    fill_in,
-    is_labelled,
-    sweep_settings,
-)
+from kahlervae.config.check import check_claims, check_config, check_repetitions, check_writable
+from kahlervae.config.filling import drop_absent, fill_in
+from kahlervae.config.registry import data_sources, is_labelled
+from kahlervae.config.sweep import sweep_settings
 from kahlervae.errors import InputError
 from kahlervae.judge.entries import needed
 from kahlervae.places import local_files

@@ -95,7 +95,8 @@ def prepare(
 
     Args:
         dataset: its name.
-        source: its entry in the table of data sets, see :func:`kahlervae.config.data_sources`.
+        source: its entry in the table of data sets, see
+            :func:`kahlervae.config.registry.data_sources`.
         split: the sizes of ``oracle``, ``validation`` and ``test``, and the ``seed`` of the
             permutation; all other samples are for training. Samples without labels need no
             ``oracle``.

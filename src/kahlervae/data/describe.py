@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kahlervae.config import data_sources
+from kahlervae.config.registry import data_sources
 from kahlervae.data.arrays import (
     CLASSES,
     SUFFIXES,

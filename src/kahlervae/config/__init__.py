@@ -1,0 +1,1 @@
+"""The configuration: filled in, checked, and what follows from it."""
