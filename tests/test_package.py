@@ -110,8 +110,8 @@ def test_geometry_needs_the_dependencies_alone(installed: Path) -> None:
 def test_data_flows_one_way() -> None:
     package = ROOT / "src/kahlervae"
     places = {folder: place for place, stage in enumerate(STAGES) for folder in stage}
-    stages = {path.parent.name for path in package.glob("*/__init__.py")} - {"config"}  # beside them
-    assert stages == set(places)
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert folders == {*places, "config"}  # which stands beside the stages
     for folder, place in places.items():
         for file in (package / folder).glob("*.py"):
             others = set(re.findall(r"(?:from|import) kahlervae\.(\w+)", file.read_text()))
