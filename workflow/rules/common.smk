@@ -19,7 +19,12 @@ except ModuleNotFoundError:
         " call Snakemake from .venv."
     )
 
-from kahlervae.config.check import check_claims, check_config, check_repetitions, check_writable
+from kahlervae.config.check import (
+    check_claims,
+    check_config,
+    check_repetitions,
+    check_writable,
+)
 from kahlervae.config.filling import drop_absent, fill_in
 from kahlervae.config.registry import data_sources, is_labelled
 from kahlervae.config.sweep import sweep_settings
