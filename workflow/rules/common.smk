@@ -169,6 +169,24 @@ def oracles(wildcards):
     return of_oracles(".safetensors", [wildcards.dataset])
 
 
+def runs(models):
+    """Data sets and representations of models, as folders have them."""
+    named = ["{dataset}/{representation}".format(**model) for model in models]
+    return list(dict.fromkeys(named))
+
+
+def drawings(figure, models, suffix):
+    """The files of a figure of models, by run; one of everything has the run None."""
+    folders = {run: f"{run}/" for run in runs(models)} or {None: ""}
+    return {run: f"<figures>/{at}{figure}.{suffix}" for run, at in folders.items()}
+
+
+def figure_label(figure, run):
+    """What the report calls a figure."""
+    of = f" ({', '.join(Path(run).parts)})" if run else ""
+    return f"figure: {figure.replace('_', ' ')}{of}"
+
+
 @functools.cache
 def code(command, *also):
     """Source files of all modules that a command imports, and that these import.
@@ -443,5 +461,6 @@ def benchmarks():
         for setting in SWEEPS[model["dataset"]] or ["none"]
     }
     # Any seed may once have been the first of those that were trained together.
-    first = "/benchmarks/train/{dataset}/{representation}/{variant}/seed={seed}.tsv"
-    return sorted(jobs | {RESULTS + first.format(**model) for model in TRAINED})
+    first = "benchmarks/train/{dataset}/{representation}/{variant}/seed={seed}.tsv"
+    trained = {f"{RESULTS}/{first.format(**model)}" for model in TRAINED}
+    return sorted(jobs | trained)

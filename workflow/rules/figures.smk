@@ -93,19 +93,6 @@ if STRENGTHS:
     )
 
 
-def runs(models):
-    """Data sets and representations of models, as folders have them."""
-    named = ["{dataset}/{representation}".format(**model) for model in models]
-    return list(dict.fromkeys(named))
-
-
-def drawings(figure, suffix):
-    """The files of a figure, by run; one of everything has the run None."""
-    _, _, models = FIGURES[figure]
-    folders = {run: f"{run}/" for run in runs(models)} or {None: ""}
-    return {run: f"<figures>/{at}{figure}.{suffix}" for run, at in folders.items()}
-
-
 for figure, (section, sources, models) in FIGURES.items():
 
     rule:
@@ -120,14 +107,11 @@ for figure, (section, sources, models) in FIGURES.items():
                     path,
                     caption=f"../report/figures/{figure}.rst",
                     category=section,
-                    labels={
-                        "result": f"figure: {figure.replace('_', ' ')}"
-                        + (f" ({run.replace('/', ', ')})" if run else "")
-                    },
+                    labels={"result": figure_label(figure, run)},
                 )
-                for run, path in drawings(figure, "png").items()
+                for run, path in drawings(figure, models, "png").items()
             ],
-            pdf=list(drawings(figure, "pdf").values()),
+            pdf=list(drawings(figure, models, "pdf").values()),
         log:
             f"<logs>/figure/{figure}.log",
         benchmark:

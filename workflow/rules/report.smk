@@ -55,7 +55,7 @@ rule tables:
 rule figures:
     input:
         [
-            list(drawings(figure, suffix).values())
+            list(drawings(figure, FIGURES[figure][2], suffix).values())
             for figure in FIGURES
             for suffix in ("png", "pdf")
         ],
