@@ -139,11 +139,13 @@ def short_table() -> str:
 
 
 def _cell(claims: pd.DataFrame) -> str:
-    """Verdicts with effects, one line a claim, linked to where they are seen."""
-    return "<br>".join(
-        f"[{row.metric}]({row.link}): {row.verdict} {row.told}".strip()
-        for row in claims.itertuples()
-    )
+    """Verdicts, corrected for their number, with effects: a line a claim, linked to its figure."""
+    lines = []
+    for row in claims.itertuples():
+        control = row.claim.partition("_vs_")[2].replace("_", " ")
+        what = f"{row.metric} against {control}" if control else row.metric
+        lines.append(f"[{what}]({row.link}): {row.adjusted} {row.told}".strip())
+    return "<br>".join(lines)
 
 
 def _seen(run: Run, dataset: str, claim: str) -> str:

@@ -77,9 +77,8 @@ def map_latents(
     for key, drawn in {"posterior_mean:default": means, **chosen}.items():
         latents = drawn[: settings["samples"]]
         points, images = plane.project(latents), model.decode(latents)
-        squares = torch.view_as_real(latents).square().sum((1, 2)) - points.square().sum(1)
         content[f"points/{key}"] = points
-        content[f"distances/{key}"] = squares.clamp(min=0).sqrt()
+        content[f"distances/{key}"] = plane.distance(latents)
         content[f"images/{key}"] = images
         outliers = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         for judge in judges:

@@ -15,12 +15,14 @@ __all__ = ["Plane", "principal_plane", "slice_latents"]
 
 
 class Plane(NamedTuple):
-    """A real plane through z = 0 in C^d = R^{2d}.
+    """A real plane in C^d = R^{2d}, coordinates in the order (a_1, b_1, a_2, b_2, ...), z = a + ib.
 
     Attributes:
-        directions: orthonormal, coordinates in the order (a_1, b_1, a_2, b_2, ...), z = a + ib.
+        origin: where both coordinates of the plane are 0.
+        directions: orthonormal.
     """
 
+    origin: Float[Tensor, " 2*d"]
     directions: Float[Tensor, "2 2*d"]
 
     def grid(
@@ -30,18 +32,24 @@ class Plane(NamedTuple):
         axis = torch.linspace(-extent, extent, points, device=self.directions.device)
         vertical, horizontal = torch.meshgrid(axis, axis, indexing="ij")
         coordinates = torch.stack([horizontal, vertical], dim=-1).flatten(0, 1)
-        latents = (coordinates @ self.directions).unflatten(1, (-1, 2)).contiguous()
-        return axis, torch.view_as_complex(latents)
+        latents = self.origin + coordinates @ self.directions
+        return axis, torch.view_as_complex(latents.unflatten(1, (-1, 2)).contiguous())
 
     def project(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
         """Coordinates in the plane of the latents' orthogonal projections."""
-        return torch.view_as_real(z).flatten(1) @ self.directions.mT
+        return (torch.view_as_real(z).flatten(1) - self.origin) @ self.directions.mT
+
+    def distance(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """How far the latents lie from the plane."""
+        squares = (torch.view_as_real(z).flatten(1) - self.origin).square().sum(1)
+        return (squares - self.project(z).square().sum(1)).clamp(min=0).sqrt()
 
 
 def principal_plane(means: Complex[Tensor, "n d"]) -> Plane:
-    """The plane through 0 from which the means lie least far, in the mean of squares."""
-    _, _, directions = torch.linalg.svd(torch.view_as_real(means).flatten(1), full_matrices=False)
-    return Plane(directions[:2])
+    """The plane from which the means lie least far, in the mean of squares, around their mean."""
+    real = torch.view_as_real(means).flatten(1)
+    _, _, directions = torch.linalg.svd(real - real.mean(0), full_matrices=False)
+    return Plane(real.mean(0), directions[:2])
 
 
 def slice_latents(
@@ -52,7 +60,8 @@ def slice_latents(
 ) -> dict[str, Float[Tensor, "..."]]:
     """Log-determinants on the plane of the two leading principal directions of the means.
 
-    The directions are real ones in R^{2d}, orthonormal, through the prior's mean z = 0.
+    The directions are real ones in R^{2d}, orthonormal, through the mean of the means: a learned
+    prior need not lie around 0.
 
     Args:
         model: with complex latents.

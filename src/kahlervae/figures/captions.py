@@ -207,6 +207,6 @@ def _claims(claims: Path) -> str:
     for paper, asked in primary(claims).groupby("paper", sort=False):
         parts.append(f"*{paper}*")
         for statement, held in asked.groupby("statement", sort=False):
-            told = [f"{row.dataset} **{row.verdict}** {row.told}" for row in held.itertuples()]
+            told = [f"{row.dataset} **{row.adjusted}** {row.told}" for row in held.itertuples()]
             parts.append(f"- {str(statement).rstrip('.')}: {'; '.join(map(str.strip, told))}.")
     return "\n\n".join(parts)

@@ -106,13 +106,14 @@ def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
 
 
 def _cell(row: Mapping[Any, Any], reach: float) -> dict[str, Any]:
-    """Verdict, effect in words, and its bar on a scale from -100 to 100."""
+    """Verdict after correction, effect in words, and its bar on a scale from -100 to 100."""
     bar = None
     if np.isfinite(row["effect"]):
         middle, low, high = (100 * row[end] / reach for end in EFFECT)
         bar = {"left": low, "width": high - low, "middle": middle}
-    colour = VERDICTS[row["verdict"]].color
-    return {"verdict": row["verdict"], "colour": colour, "effect": row["told"], "bar": bar}
+    verdict = row["adjusted"]
+    colour = VERDICTS[verdict].color
+    return {"verdict": verdict, "colour": colour, "effect": row["told"], "bar": bar}
 
 
 def _data_uri(path: Path) -> str:

@@ -54,7 +54,7 @@ TABLES = {
     "agreement": Table(
         ("variant", "probe_set", "potential"),
         "relative_error_median|airm_median|logdet_spearman|within_share|min_eigenvalue"
-        "|hermitian_defect|closedness_defect",
+        "|hermitian_defect|closedness_defect|kahler_residual|covariance_share",
     ),
     "reconstruction": Table(
         ("variant",), "elbo|log_likelihood|kl|mse|latent_norm|active_latents|sigma|parameters|nll"
@@ -68,10 +68,12 @@ TABLES = {
     "paths": Table(("variant", "endpoints"), f"{SMOOTHNESS}|{MIDPOINTS}", judged=True),
     "geodesics": Table(
         ("variant", "curve"),
-        f"energy|length|fisher_energy|fisher_length|acceleration|{MIDPOINTS}",
+        f"energy|length|fisher_energy|fisher_length|{SMOOTHNESS}|{MIDPOINTS}",
         judged=True,
     ),
-    "distances": Table(("variant", "metric"), r"spearman|seeds_spearman|accuracy_\d+"),
+    "distances": Table(
+        ("variant", "metric"), r"spearman|seeds_spearman|accuracy_\d+|microseconds_per_pair"
+    ),
 }
 """The tables of a run that claims can be read from."""
 
