@@ -91,7 +91,7 @@ def test_the_same_content_with_a_new_time_is_no_change(finished: Project) -> Non
         ("judge/claims", {"claims"}, COMPUTING - {"claims"}),
         ("judge/entries", {"claims"}, COMPUTING - {"claims"}),
         ("storage", {"data", "cost", "step_cost"}, set()),
-        ("config", set(), COMPUTING),
+        ("config/check", set(), COMPUTING),
         ("cli", set(), COMPUTING),
     ],
 )
