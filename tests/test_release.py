@@ -132,7 +132,9 @@ def test_the_smoke_run_judges_what_the_default_run_judges():
         pd.read_csv(ROOT / "reference" / name).set_index("claim")
         for name in ("smoke/claims.csv", "claims.csv")
     )
-    assert set(default.index) <= set(smoke.index)
+    # Few draws seldom vary as much as others: what is compared at equal variation may be missing.
+    missing = set(default.index) - set(smoke.index)
+    assert all("_at_" in claim for claim in missing)
     identities = smoke["part"] == "identities"
     assert set(smoke.loc[identities, "verdict"]) == {"supported"}
     # No oracle judges signals without labels.
