@@ -36,3 +36,12 @@ def test_best_constant_is_a_minimum():
 def test_relative_error_of_a_multiple():
     metrics = random_metrics(3, 2)
     assert relative_error(1.25 * metrics, metrics).tolist() == pytest.approx([0.25] * 3)
+
+
+def test_a_singular_metric_is_infinitely_far():
+    """As of a decoder that ignores its latents: of size 0, or so small that its inverse is none."""
+    flat = torch.eye(2, dtype=torch.complex64)
+    tiny = torch.stack([0 * flat, 1e-30 * flat, torch.diag(torch.tensor([1, 1e-45])) + 0j])
+    found = affine_invariant_distance(flat.expand(3, 2, 2), tiny)
+    assert found.isinf().tolist() == [True, False, False]
+    assert not found.isnan().any()

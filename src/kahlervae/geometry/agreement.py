@@ -28,10 +28,7 @@ def affine_invariant_distance(
     .. math:: \| \log( G_0^{-1/2} G\, G_0^{-1/2} ) \|_F = \sqrt{\textstyle\sum_i \log^2 \lambda_i}
 
     with the generalised eigenvalues λ of (G, G₀); invariant under changes of coordinates (Pennec,
-    Fillard & Ayache 2006). Infinite where G is singular.
-
-    Raises:
-        torch.linalg.LinAlgError: a reference is not positive definite.
+    Fillard & Ayache 2006). In double precision; infinite where one of the two is singular.
 
     Example:
         √d times the logarithm of a common factor, here e, whatever the metric:
@@ -40,10 +37,13 @@ def affine_invariant_distance(
         >>> round(affine_invariant_distance(torch.e * flat, flat).item(), 6)
         2.0
     """
-    factor = torch.linalg.cholesky(reference)
-    half = torch.linalg.solve_triangular(factor, metric, upper=False)
+    factor, failed = torch.linalg.cholesky_ex(reference.to(torch.complex128))
+    half = torch.linalg.solve_triangular(factor, metric.to(torch.complex128), upper=False)
     whitened = torch.linalg.solve_triangular(factor, half.mH, upper=False)
-    return torch.linalg.eigvalsh(whitened).clamp_min(0).log().square().sum(-1).sqrt()
+    singular = (failed > 0) | ~whitened.isfinite().all(-1).all(-1)
+    whitened = torch.where(singular[..., None, None], 0, whitened)
+    logarithms = torch.linalg.eigvalsh(whitened).clamp_min(0).log()
+    return logarithms.square().sum(-1).sqrt().to(metric.real.dtype)
 
 
 def best_constant_metric(metrics: Complex[Tensor, "n d d"]) -> Complex[Tensor, "d d"]:
