@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from kahlervae.data import Form, Split
-from kahlervae.evaluate.agreement import TOLERANCES, _covariance_share, compare_potentials
+from kahlervae.errors import InputError
+from kahlervae.evaluate.agreement import (
+    TOLERANCES,
+    _covariance_share,
+    _finite,
+    compare_potentials,
+)
 from kahlervae.geometry import fisher_metric
 from kahlervae.models import build_model
 from kahlervae.models.decoders import ComplexDecoder
@@ -134,3 +140,11 @@ def test_a_pluriharmonic_decoder_is_kahler_by_construction_and_its_control_is_no
     assert tables["pluriharmonic"].agreement["kahler_residual"].max() < 1e-10
     assert tables["unconstrained"].agreement["kahler_residual"].min() > 1e-3
     assert "log_partition" not in set(tables["unconstrained"].agreement["potential"])
+
+
+def test_metrics_that_are_none_are_refused_in_words():
+    metrics = torch.eye(2).repeat(3, 1, 1)
+    assert _finite(metrics, "it") is metrics
+    metrics[1, 0, 1] = torch.inf
+    with pytest.raises(InputError, match="it is not finite at 1 of 3: the decoder hardly depends"):
+        _finite(metrics, "it")

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Complex, Float, Num
 from torch import Tensor
 
+from kahlervae.errors import InputError
 from kahlervae.evaluate.hermitian import HermitianRegression
 from kahlervae.geometry import (
     LogPartitionPotential,
@@ -105,7 +106,7 @@ def compare_potentials(
         doubled["log_partition"] = own
     rows, scatter = [], []
     for probe_set, z in probe_sets.items():
-        exact = fisher_metric(decoder, z)
+        exact = _finite(fisher_metric(decoder, z), f"the Fisher metric at {probe_set} probes")
         exact_log_det = log_det(exact, settings["epsilon"])
         shared = {
             "hermitian_defect": hermitian_defect(_opaque(decoder), z).median().item(),
@@ -119,7 +120,7 @@ def compare_potentials(
             | {"closedness_defect": _closedness(lambda z: fisher_metric(decoder, z), z)}
         )
         for name, compared in (doubled | controls).items():
-            metric = compared.metric(z)
+            metric = _finite(compared.metric(z), f"the metric of {name} at {probe_set} probes")
             proxy_log_det = log_det(metric, settings["epsilon"])
             row = {
                 "probe_set": probe_set,
@@ -297,6 +298,16 @@ def _covariance_share(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Float[Tens
         total = covariance + 2 * weight * mean.abs().square().sum((0, -1))
         shares.append(covariance / total)
     return torch.cat(shares)
+
+
+def _finite(metrics: Tensor, what: str) -> Tensor:
+    """The metrics, refused in words where some are none."""
+    if wrong := int((~metrics.isfinite()).flatten(1).any(1).sum()):
+        raise InputError(
+            f"{what} is not finite at {wrong} of {len(metrics)}: the decoder hardly depends on its "
+            "latents, or it diverged; train it longer, or with fewer latents or another scale."
+        )
+    return metrics
 
 
 def _closedness(metric: Any, z: Tensor) -> float:
