@@ -9,7 +9,7 @@ import torch
 from kahlervae.data import Form, Split
 from kahlervae.errors import InputError
 from kahlervae.train import train
-from kahlervae.train.loop import _batches
+from kahlervae.train.loop import Progress, _batches
 
 TRAINING = "kahlervae.train.loop"
 REGULARISER = {
@@ -108,22 +108,25 @@ def test_every_variant_trains_and_is_determined_by_its_seed(variant, tmp_path):
     assert history["regulariser"].notna().all() == (variant in ("kahler", "fisher"))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_an_interrupted_run_resumes_to_the_same_bits(variant, tmp_path, monkeypatch):
-    undisturbed, history = run(variant, tmp_path / "a")
-    from kahlervae.train.loop import Progress
-
+def interrupt(monkeypatch, training):
+    """Start a training, and end it one epoch after its last checkpoint."""
     report = Progress.report
 
-    def interrupt(self, rows):
+    def stop(self, rows):
         report(self, rows)
-        if rows[0]["epoch"] == 5:  # one epoch after the last checkpoint
+        if rows[0]["epoch"] == 5:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "report", interrupt)
+        patch.setattr(Progress, "report", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(variant, tmp_path / "b")
+            training()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_interrupted_run_resumes_to_the_same_bits(variant, tmp_path, monkeypatch):
+    undisturbed, history = run(variant, tmp_path / "a")
+    interrupt(monkeypatch, lambda: run(variant, tmp_path / "b"))
     assert (tmp_path / "b").exists()
     resumed, resumed_history = run(variant, tmp_path / "b")
     assert same(undisturbed, resumed)

@@ -3,14 +3,14 @@
 import pytest
 import torch
 from torch import nn
-from train.test_loop import VARIANTS, identity, run, same, settings, splits
+from train.test_loop import VARIANTS, identity, interrupt, run, same, settings, splits
 
 from kahlervae.errors import InputError
 from kahlervae.nn import to_double
 from kahlervae.nn.optimiser import Adam
 from kahlervae.seeding import generator
 from kahlervae.train import loop, train_together
-from kahlervae.train.loop import Progress, draw, take_step
+from kahlervae.train.loop import draw, take_step
 from kahlervae.train.stack import Stack
 
 SEEDS = [3, 0, 5]
@@ -65,17 +65,7 @@ def test_trained_models_do_not_depend_on_their_company(variant, tmp_path):
 
 def test_an_interrupted_group_resumes_to_the_same_bits(tmp_path, monkeypatch):
     undisturbed = together("kahler", tmp_path / "a")
-    report = Progress.report
-
-    def interrupt(self, rows):
-        report(self, rows)
-        if rows[0]["epoch"] == 5:  # one epoch after the last checkpoint
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "report", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            together("kahler", tmp_path / "b")
+    interrupt(monkeypatch, lambda: together("kahler", tmp_path / "b"))
     resumed = together("kahler", tmp_path / "b")
     for (model, history), (again, again_history) in zip(undisturbed, resumed, strict=True):
         assert same(model, again)

@@ -9,7 +9,7 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.geometry.geodesic import check_ends, curve_length, geodesics
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, allocated, gathered
+from kahlervae.geometry.memory import MEMORY, allocated, fitting, gathered
 from kahlervae.geometry.metric import Metric, check_metric
 
 __all__ = ["Along", "distance", "distances", "nearest"]
@@ -152,7 +152,7 @@ def nearest(
     if not 1 <= k <= len(b):
         raise InputError(f"there are no {k} nearest of {len(b)} points: take 1 to {len(b)}.")
     # A row of distances, the same sorted, and their order; distances have the other half.
-    rows = max(1, int(memory) // 2 // (len(b) * (2 * a.real.element_size() + 8)))
+    rows = fitting(memory // 2, len(b) * (2 * a.real.element_size() + 8))
     values, indices = [a.real.new_zeros(0, k)], [torch.zeros(0, k, dtype=torch.long).to(a.device)]
     for part in a.split(rows):
         matrix = distances(metric, part, b, along, steps, points, memory // 2)
@@ -176,7 +176,7 @@ def _check_curve(along: str, steps: int, points: int) -> None:
 
 
 def _rows(metric: Metric, a: Tensor, steps: int, memory: int) -> int:
-    return max(1, int(memory) // (4 * steps * allocated(metric, a[:1])))
+    return fitting(memory, 4 * steps * allocated(metric, a[:1]))
 
 
 @torch.no_grad()

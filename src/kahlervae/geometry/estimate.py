@@ -12,7 +12,7 @@ from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.derivatives import derivative_memory
 from kahlervae.geometry.fisher import restricted_form
 from kahlervae.geometry.latents import check_latents, latent_unit
-from kahlervae.geometry.memory import MEMORY
+from kahlervae.geometry.memory import MEMORY, fitting
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, pushforward
 
 __all__ = ["DefectEstimate", "estimate_closedness_defect", "estimate_hermitian_defect"]
@@ -125,7 +125,7 @@ def _estimated(
     u = torch.randn(
         (directions, *z.shape), generator=generator, device=generator.device, dtype=torch.complex128
     ).to(z)
-    pairs = max(1, int(memory) // derivative_memory(decoder, z))
+    pairs = fitting(memory, derivative_memory(decoder, z))
     rows, at_once = max(1, pairs // (2 * cost)), max(1, pairs // (2 * directions))
     parts = [
         part(decoder, points, vectors, at_once)

@@ -22,7 +22,7 @@ from kahlervae.geometry.fisher import fisher_metric
 from kahlervae.geometry.information import unwrapped
 from kahlervae.geometry.kahler import relative_size
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, allocated, gathered
+from kahlervae.geometry.memory import MEMORY, allocated, fitting, gathered
 from kahlervae.geometry.wirtinger import has_pushforward, mixed_hessian
 from kahlervae.models.families import (
     Bernoulli,
@@ -196,7 +196,7 @@ def kahler_residual(
     if not has_pushforward(decoder):
         examine(decoder, z)
     # Forward over reverse along one direction holds a few times what a call makes.
-    rows = max(1, int(memory) // (4 * allocated(lambda: _natural(decoder, z[:1]))))
+    rows = fitting(memory, 4 * allocated(lambda: _natural(decoder, z[:1])))
     return gathered(lambda part: _residual(decoder, part, memory), z.split(rows), len(z))
 
 

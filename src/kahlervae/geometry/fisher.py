@@ -11,7 +11,7 @@ from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.derivatives import derivatives
 from kahlervae.geometry.examination import examine
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, gathered
+from kahlervae.geometry.memory import MEMORY, fitting, gathered
 from kahlervae.geometry.relative_entropy import relative_entropy_form
 from kahlervae.geometry.wirtinger import (
     basis,
@@ -211,7 +211,7 @@ CHUNK = 4096
 def _foreign_form(decoder: Decoder, z: Tensor, memory: int) -> Tensor:
     """That of a decoder of which nothing is known."""
     facts = examine(decoder, z)
-    tangents = max(1, int(memory) // facts.memory)
+    tangents = fitting(memory, facts.memory)
     parts = z.split(max(1, tangents // (2 * z.shape[1])))
     if facts.information is None:
         return gathered(lambda part: relative_entropy_form(decoder, part), parts, len(z))

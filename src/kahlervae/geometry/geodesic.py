@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, allocated, chunks, gathered
+from kahlervae.geometry.memory import MEMORY, allocated, chunks, fitting, gathered
 from kahlervae.geometry.metric import Metric, check_metric
 from kahlervae.geometry.potential import Potential
 from kahlervae.geometry.wirtinger import wirtinger
@@ -144,7 +144,7 @@ def geodesics(
     basis = torch.sin(math.pi * k * t) / (2 * steps * torch.sin(math.pi * k / (2 * steps)))
     size = torch.linalg.vector_norm(end - start, dim=1)
     basis = (size[:, None, None] * basis).to(start.dtype)
-    rows = max(1, int(memory) // (4 * steps * allocated(metric, start[:1])))
+    rows = fitting(memory, 4 * steps * allocated(metric, start[:1]))
     parts = [slice(k, k + rows) for k in range(0, len(start), rows)]
     with torch.no_grad():
         straight = gathered(lambda part: curve_energy(metric, lines[part]), parts, len(start))

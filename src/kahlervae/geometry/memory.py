@@ -10,7 +10,7 @@ from torch.func import debug_unwrap, jvp
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["MEMORY", "allocated", "chunks", "gathered"]
+__all__ = ["MEMORY", "allocated", "chunks", "fitting", "gathered"]
 
 MEMORY = 1 << 30
 """Bytes beyond inputs and results that a function may take, unless its caller says otherwise."""
@@ -42,6 +42,16 @@ def allocated(f: Callable[..., Any], *arguments: Any) -> int:
     return meter.total
 
 
+def fitting(memory: float, each: int) -> int:
+    """How many things of so many bytes each are taken at once; one is the least.
+
+    Example:
+        >>> fitting(1e3, 300), fitting(1, 300)
+        (3, 1)
+    """
+    return max(1, int(memory) // each)
+
+
 def chunks(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> tuple[int, int]:
     """Points, and directions of each, along which f is to be differentiated forwards at once.
 
@@ -59,7 +69,7 @@ def chunks(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> tuple[int, int
         (True, 4)
     """
     row = z[:1]
-    pairs = max(1, int(memory) // allocated(lambda: jvp(f, (row,), (torch.ones_like(row),))))
+    pairs = fitting(memory, allocated(lambda: jvp(f, (row,), (torch.ones_like(row),))))
     directions = 2 * z.shape[1]
     return max(1, pairs // directions), min(pairs, directions)
 

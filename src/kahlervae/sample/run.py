@@ -148,11 +148,16 @@ class Sources:
         """The posteriors of :meth:`samples`."""
         return self.model.encode(self.samples(most))
 
+    @cached_property
+    def fitted(self) -> Posterior:
+        """The posteriors that mixtures and metrics are fitted to, encoded once."""
+        return self.posterior(FITTED)
+
     def mixture(self, components: int) -> GaussianMixture:
         """The Gaussian mixture of the posterior means."""
         if components not in self._mixtures:
-            means = self.posterior(FITTED).mean
-            self._mixtures[components] = GaussianMixture.fit(means, components, self.seed)
+            fitted = GaussianMixture.fit(self.fitted.mean, components, self.seed)
+            self._mixtures[components] = fitted
         return self._mixtures[components]
 
     @property
@@ -169,7 +174,7 @@ class Sources:
         The one with the largest mean log density of the posterior means of validation samples is
         chosen.
         """
-        fitted = self.posterior(FITTED).mean
+        fitted = self.fitted.mean
         with torch.no_grad():
             held_out = self.model.encode(self.validation).mean
         rows = [
@@ -248,7 +253,7 @@ def build_samplers(sources: Sources) -> Iterator[Sampler]:
                 yield from _volume_samplers(sources)
         elif name == "riemannian":
             options = settings["riemannian"]
-            anchors = choose_anchors(sources.posterior(FITTED), options["anchors"], sources.seed)
+            anchors = choose_anchors(sources.fitted, options["anchors"], sources.seed)
             chains = {name: options[name] for name in CHAINS}
             yield Riemannian(anchors, options["regularisation"], **chains)
         else:
