@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from kahlervae.data.form import planes
 from kahlervae.errors import InputError
 from kahlervae.nn.optimiser import Adam
+from kahlervae.nn.skeleton import skeleton
 from kahlervae.seeding import generator, standard_normal
 from kahlervae.storage import check_tensors, read_tensors, write_tensors
 
@@ -280,7 +281,7 @@ def load_oracle(path: Path | str) -> Oracle:
     if metadata.get("kind") != "oracle":
         raise InputError(f"{path} is not an oracle: give a file written by `kahlervae oracle`.")
     try:
-        with torch.device("meta"):  # nothing is allocated for the sizes that a file claims
+        with skeleton():
             oracle = Oracle(
                 metadata["architecture"],
                 tuple(map(int, json.loads(metadata["shape"]))),

@@ -16,12 +16,13 @@ from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.autograd import forward_ad
 from torch.func import debug_unwrap, grad, jvp
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, ask, ask_plainly, explained
 from kahlervae.geometry.information import Information, information, kl, revision, unwrapped
+from kahlervae.geometry.interception import Interception
 from kahlervae.geometry.latents import COMPLEX
 from kahlervae.geometry.memory import MEMORY, allocated
 from kahlervae.geometry.modes import check_modes, draw, largest, real, tolerance
@@ -196,7 +197,7 @@ def _without_chance() -> Iterator[None]:
         )
 
 
-class _Stateless(TorchDispatchMode):
+class _Stateless(Interception):
     """Refuses what would change a tensor that was there before, and so outlives the call."""
 
     def __init__(self, *own: Tensor) -> None:

@@ -14,6 +14,7 @@ from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.potential import Certificate, Potential, TotalCovariance
 from kahlervae.models.decoders import BornDecoder, HolomorphicDecoder, PluriharmonicDecoder
+from kahlervae.nn.skeleton import skeleton
 
 __all__ = ["LogPartitionPotential", "exact_potential"]
 
@@ -119,7 +120,7 @@ class LogPartitionPotential(Potential):
             settings = json.loads(metadata["settings"])
             if not all(size <= LARGEST for size in settings.values() if isinstance(size, int)):
                 raise ValueError("sizes that no decoder has")
-            with torch.device("meta"):  # nothing is allocated for the sizes that a file claims
+            with skeleton():
                 decoder = KINDS[metadata["decoder"]](**settings)
         except (AttributeError, InputError, LookupError, RuntimeError, TypeError, ValueError) as e:
             raise InputError(f"{path} does not hold a {cls.__name__}: save it again.") from e

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import debug_unwrap, jvp
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from kahlervae.geometry.interception import Interception
 
 __all__ = ["MEMORY", "allocated", "chunks", "fitting", "gathered"]
 
@@ -16,7 +17,7 @@ MEMORY = 1 << 30
 """Bytes beyond inputs and results that a function may take, unless its caller says otherwise."""
 
 
-class _Meter(TorchDispatchMode):
+class _Meter(Interception):
     """Adds up what every operation makes, under all transformations of functions."""
 
     def __init__(self) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad, jvp
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.interception import Interception
 
 __all__ = ["check_modes", "draw", "largest", "real", "tolerance"]
 
@@ -74,7 +74,7 @@ def _sum(terms: Tensor) -> str:
     return f"{terms.sum():.4g}"
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(Interception):
     """Keeps every operation with its arguments, also those within scripted functions."""
 
     def __init__(self) -> None:

@@ -74,7 +74,9 @@ class MixturePrior(nn.Module):
         self.latent_dim = latent_dim
         self.logits = nn.Parameter(torch.zeros(components))
         scale = math.sqrt(0.5)
-        self.mean = nn.Parameter(scale * torch.randn(components, latent_dim, dtype=torch.complex64))
+        self.mean = nn.Parameter(
+            torch.empty(components, latent_dim, dtype=torch.complex64).normal_().mul_(scale)
+        )
         self.log_var = nn.Parameter(torch.full((components, latent_dim), math.log(0.5)))
 
     @property

@@ -28,6 +28,7 @@ from kahlervae.models.families import Bernoulli, ContinuousBernoulli, check_supp
 from kahlervae.models.likelihoods import ComplexGaussian, RealGaussian
 from kahlervae.models.posteriors import Posterior
 from kahlervae.models.priors import build_prior
+from kahlervae.nn.skeleton import skeleton
 from kahlervae.seeding import standard_normal, uniform
 
 __all__ = ["VAE", "build_model", "count_parameters", "load_model", "save_model"]
@@ -234,7 +235,7 @@ def build_model(
     if prior is not None:
         architecture["prior"] = dict(prior)
     if networks in MATCHED:
-        with torch.device("meta"):
+        with skeleton():
             target = count_parameters(VAE(identity, architecture | {"networks": "complex"}))
             architecture["width"] = min(
                 MATCHED[networks](width),
@@ -286,7 +287,7 @@ def load_model(path: Path | str) -> VAE:
             raise ValueError("another identity")
         if identity["seed"] < 0 or architecture["depth"] > len(tensors):
             raise ValueError("a seed or a depth that no model has")
-        with torch.device("meta"):  # nothing is allocated for the sizes that a file claims
+        with skeleton():
             model = VAE(identity, architecture)
     except (AttributeError, InputError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not hold a model: train it again.") from error

@@ -10,6 +10,7 @@ from kahlervae.nn.layers import (
     hidden,
 )
 from kahlervae.nn.precision import to_double
+from kahlervae.nn.skeleton import skeleton
 
 __all__ = [
     "ComplexLinear",
@@ -19,5 +20,6 @@ __all__ = [
     "RealOutput",
     "SmoothCardioid",
     "hidden",
+    "skeleton",
     "to_double",
 ]

@@ -41,7 +41,7 @@ class ComplexLinear(nn.Module):
         super().__init__()
         scale = math.sqrt(2 / features_in)
         self.weight = nn.Parameter(
-            scale * torch.randn(features_out, features_in, dtype=torch.complex64)
+            torch.empty(features_out, features_in, dtype=torch.complex64).normal_().mul_(scale)
         )
         self.bias = nn.Parameter(torch.zeros(features_out, dtype=torch.complex64))
 
