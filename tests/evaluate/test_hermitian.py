@@ -1,8 +1,11 @@
+import pytest
 import torch
 from geometry.decoders import points
 
+from kahlervae.errors import InputError
 from kahlervae.evaluate.hermitian import HermitianRegression
 from kahlervae.geometry import closedness_defect, relative_error
+from kahlervae.nn import to_double
 
 
 def not_closed(z):
@@ -27,3 +30,19 @@ def test_the_scale_of_the_metrics_is_that_of_the_fit():
         for c in (1.0, 256.0)
     )
     torch.testing.assert_close(256 * one.metric(z), other.metric(z), rtol=1e-4, atol=1e-3)
+
+
+def test_metrics_of_all_sizes_at_latents_far_out_do_not_overflow():
+    z = points(2000, 2).to(torch.complex64)
+    z[::100] *= 1e3
+    metrics = not_closed(z) * torch.logspace(-4, 4, len(z))[:, None, None]
+    stream = torch.Generator().manual_seed(0)
+    fit = HermitianRegression.fit(z, metrics, 64, 300, 1e-2, stream)
+    assert fit.metric(z).isfinite().all()
+    assert (torch.linalg.eigvalsh(to_double(fit).metric(z.to(torch.complex128))) > 0).all()
+
+
+def test_a_fit_that_diverges_is_refused():
+    z = points(50, 2).to(torch.complex64)
+    with pytest.raises(InputError, match=r"on 50 metrics diverged: lower the learning rate"):
+        HermitianRegression.fit(z, not_closed(z), 4, 30, 1e30, torch.Generator().manual_seed(0))

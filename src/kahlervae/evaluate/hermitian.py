@@ -6,34 +6,42 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor, nn
 
+from kahlervae.errors import InputError
 from kahlervae.geometry.fit import regress
 
 __all__ = ["HermitianRegression"]
 
 
 class HermitianRegression(nn.Module):
-    r"""A Hermitian positive definite matrix for every z by a network: :math:`g = L L^\dagger`.
+    r"""A Hermitian positive definite matrix for every z by a network.
 
-    L is lower triangular with a positive diagonal. What it leaves of the error of a potential is
-    not the price of being Kähler but of probes and optimisation; what a potential leaves beyond it
-    is that price, and what its class lacks. It is a measuring rod, not a product: its metric is not
-    closed, and its log det costs differentiation.
+    .. math:: g = C L L^\dagger C^\dagger
+
+    L is lower triangular. Its positive diagonal is :math:`x / 2 + \sqrt{x^2 / 4 + 1}` of an output
+    x of the network: of any size, small or large, and growing like x, falling like 1/x, so that
+    nothing is infinite or 0 at latents far out. C is the same for all z and takes the units of the
+    metrics and of every direction.
+
+    What it leaves of the error of a potential is not the price of being Kähler but of probes and
+    optimisation; what a potential leaves beyond it is that price, and what its class lacks. It is a
+    measuring rod, not a product: its metric is not closed, and its log det costs differentiation.
 
     Args:
-        latent_dim: d.
+        root: C, of shape (d, d).
         width: of the two hidden layers.
-        scale: size of the metrics.
 
     Example:
-        >>> metric = HermitianRegression(2, 4, 3.0).metric(torch.zeros(1, 2, dtype=torch.complex64))
+        >>> metric = HermitianRegression(3 * torch.eye(2) + 0j, 4).metric(torch.zeros(1, 2) + 0j)
         >>> bool((torch.linalg.eigvalsh(metric) > 0).all())
         True
     """
 
-    def __init__(self, latent_dim: int, width: int, scale: float) -> None:
+    root: Complex[Tensor, "d d"]
+
+    def __init__(self, root: Complex[Tensor, "d d"], width: int) -> None:
         super().__init__()
-        self.scale = scale
-        self.latent_dim = latent_dim
+        self.register_buffer("root", root)
+        latent_dim = len(root)
         self.layers = nn.Sequential(
             nn.Linear(2 * latent_dim, width),
             nn.SiLU(),
@@ -55,6 +63,8 @@ class HermitianRegression(nn.Module):
     ) -> Self:
         """By Adam under a one-cycle rate, on the objective of a potential's fit.
 
+        It starts at the typical metric, everywhere.
+
         Args:
             z: probes.
             metrics: the metric at each of them.
@@ -63,23 +73,36 @@ class HermitianRegression(nn.Module):
             learning_rate: the largest one.
             generator: for the start and the batches.
             batch: probes of a step.
+
+        Raises:
+            InputError: the fit diverged.
         """
-        scale = float(metrics.diagonal(dim1=-2, dim2=-1).real.mean())
-        model = cls(z.shape[1], width, scale)
-        for layer in model.layers:
-            if isinstance(layer, nn.Linear):
-                normal = torch.randn(layer.weight.shape, generator=generator)
-                layer.weight.data.copy_(normal / layer.in_features**0.5)
-                layer.bias.data.zero_()
+        model = cls(torch.linalg.cholesky(_typical(metrics)), width)
+        linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
+        for layer in linear:
+            normal = torch.randn(layer.weight.shape, generator=generator)
+            layer.weight.data.copy_(normal / layer.in_features**0.5)
+            layer.bias.data.zero_()
+        linear[-1].weight.data.zero_()
         model = model.to(z.device)
         regress(model, z, metrics, steps, learning_rate, generator, batch)
+        if not all(parameter.isfinite().all() for parameter in model.parameters()):
+            raise InputError(
+                f"the regression of any Hermitian metric on {len(z)} metrics diverged: lower the "
+                "learning rate of the control."
+            )
         return model.requires_grad_(False)
 
     def metric(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
         """The matrix at every z."""
         output = self.layers(torch.view_as_real(z.resolve_conj()).flatten(1))
-        square = torch.complex(*output.unflatten(1, (2, self.latent_dim, -1)).unbind(1))
-        lower = square.tril(-1) + torch.diag_embed(square.diagonal(dim1=-2, dim2=-1).real.exp()).to(
-            square
-        )
-        return self.scale * lower @ lower.mH
+        square = torch.complex(*output.unflatten(1, (2, len(self.root), -1)).unbind(1))
+        diagonal = (square.diagonal(dim1=-2, dim2=-1).real / 2).asinh().exp()
+        lower = self.root @ (square.tril(-1) + torch.diag_embed(diagonal).to(square))
+        return lower @ lower.mH
+
+
+def _typical(metrics: Complex[Tensor, "n d d"]) -> Complex[Tensor, "d d"]:
+    """The mean shape at the geometric mean size: a few huge metrics do not decide it."""
+    sizes = metrics.diagonal(dim1=-2, dim2=-1).real.mean(-1)
+    return (metrics / sizes[:, None, None]).mean(0) * sizes.log().mean().exp()
