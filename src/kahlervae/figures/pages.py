@@ -42,6 +42,10 @@ FIGURES = {
 """Figures, with the beginnings of the metrics that they show."""
 
 
+LINE = 40
+"""Characters of a column that is not broken into lines."""
+
+
 def shown_by(metric: str) -> str | None:
     """The figure that shows a metric, if there is one."""
     for figure, metrics in FIGURES.items():
@@ -57,12 +61,20 @@ def write_table_page(path: Path, out: Path) -> None:
         InputError: the table cannot be read.
     """
     frame = read_table(path)
-    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
     rows = [
         ["" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row]
         for row in frame.itertuples(index=False)
     ]
-    render(out, "table", name=path.stem, columns=list(frame.columns), numeric=numeric, rows=rows)
+    columns = [
+        (column, "number" if pd.api.types.is_numeric_dtype(frame[column]) else _width(cells))
+        for column, cells in zip(frame, zip(*rows, strict=True), strict=True)
+    ]
+    render(out, "table", name=path.stem, columns=columns, rows=rows)
+
+
+def _width(cells: Sequence[str]) -> str:
+    """How texts are set: words in one line, sentences in several."""
+    return "words" if max(map(len, cells)) <= LINE else "sentence"
 
 
 def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
