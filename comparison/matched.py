@@ -47,6 +47,7 @@ def scores_at_best_variance(
     test: Float[Tensor, "n D"],
     random: torch.Generator,
     learned_variance: float = math.nan,
+    kl: Callable[[Posterior, Complex[Tensor, "n d"]], Float[Tensor, " n"]] | None = None,
 ) -> dict[str, float]:
     r"""How well a VAE encodes and reproduces test images, whatever variance it was trained with.
 
@@ -62,6 +63,7 @@ def scores_at_best_variance(
         test: images that are scored.
         random: of the posterior samples, one an image.
         learned_variance: that the model has learned, where it learns one.
+        kl: of posteriors to the model's prior, at draws of theirs; without it, that to N(0, I).
 
     Returns:
         ``elbo``, ``log_likelihood``, ``kl``, ``mse`` and ``latent_norm`` as in
@@ -69,7 +71,8 @@ def scores_at_best_variance(
         :math:`\hat\sigma`; ``learned_elbo`` is under ``learned_sigma`` instead, NaN without one.
     """
     posterior = encode(test)
-    mean = decode(posterior.sample(random))
+    z = posterior.sample(random)
+    mean = decode(z)
 
     def log_likelihood(variance: float) -> float:
         likelihood = RealGaussian(mean, torch.full_like(mean, math.log(variance)))
@@ -77,15 +80,15 @@ def scores_at_best_variance(
 
     error = train - decode(encode(train).sample(random))
     variance = error.double().square().mean().item()
-    kl = posterior.kl().double().mean().item()
+    divergence = (kl(posterior, z) if kl else posterior.kl()).double().mean().item()
     centre = decode(posterior.mean).clamp(0, 1) - test
     return {
-        "elbo": log_likelihood(variance) - kl,
+        "elbo": log_likelihood(variance) - divergence,
         "log_likelihood": log_likelihood(variance),
-        "kl": kl,
+        "kl": divergence,
         "mse": centre.double().square().mean().item(),
         "latent_norm": (posterior.mean.abs().square() + posterior.variance).mean().item(),
         "sigma": math.sqrt(variance),
-        "learned_elbo": log_likelihood(learned_variance) - kl,
+        "learned_elbo": log_likelihood(learned_variance) - divergence,
         "learned_sigma": math.sqrt(learned_variance),
     }

@@ -24,16 +24,18 @@ import typer
 import yaml
 from matched import matched_networks, scores_at_best_variance
 from pythae.data.datasets import BaseDataset
-from pythae.models import RHVAE, VAE, RHVAEConfig, VAEConfig
+from pythae.models import RHVAE, VAE, VAMP, RHVAEConfig, VAEConfig, VAMPConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.samplers import (
     BaseSampler,
     GaussianMixtureSampler,
     GaussianMixtureSamplerConfig,
+    MAFSampler,
     NormalSampler,
     RHVAESampler,
     RHVAESamplerConfig,
+    VAMPSampler,
 )
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.trainer_utils import set_seed
@@ -49,20 +51,30 @@ from kahlervae.models import VAE as ProjectVAE
 from kahlervae.models.likelihoods import RealGaussian
 from kahlervae.models.posteriors import Posterior, RealPosterior
 from kahlervae.models.vae import count_parameters
-from kahlervae.sample.samplers import Prior
 from kahlervae.seeding import generator
 from kahlervae.storage import write_table
 from kahlervae.train import train
 
 SEED = 0
-COMPONENTS = 10
-"""Gaussians of the mixture; pythae's default."""
+COMPONENTS = (10, 100)
+"""Gaussians of the mixtures: pythae's default, and the strongest control of the project."""
+PRIOR_COMPONENTS = 64
+"""Of learned priors, pythae's and the project's."""
+FLOW_EPOCHS = 20
+"""Of the autoregressive flow that is fitted to latents."""
 RIEMANNIAN = {"mcmc_steps_nbr": 5, "n_lf": 3, "eps_lf": 0.15}
 """A twentieth of the steps that pythae's Riemannian sampler takes by default; each is as long as
 there (0.45), but in a fifth of the leapfrog steps."""
 CENTROIDS = 500
 """Of the Riemannian metric, of 12,800 that pythae keeps. It builds an array of samples × centroids
 × dimension² every time it evaluates the metric; with all of them it would take hours."""
+
+PROJECT: dict[str, dict[str, Any]] = {
+    "complex": {},
+    "real": {},
+    "mixture": {"prior": {"kind": "mixture", "components": PRIOR_COMPONENTS}},
+}
+"""Variants of the project, with what they change."""
 
 logger = logging.getLogger("peers")
 
@@ -123,6 +135,23 @@ class LearnedVarianceRHVAE(RHVAE):
 
     def _log_p_x_given_z(self, recon_x: Tensor, x: Tensor) -> Tensor:
         return self.decoder.log_prob(recon_x, x)
+
+
+class LearnedVarianceVAMP(VAMP):
+    """pythae's VAE with a prior of pseudo-inputs, with the likelihood and the KL of the project."""
+
+    def loss_function(
+        self, recon_x: Tensor, x: Tensor, mu: Tensor, log_var: Tensor, z: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        distortion = -self.decoder.log_prob(recon_x, x).mean()
+        kl = self.kl(mu, log_var, z).mean()
+        weight = min(1.0, epoch / max(1, self.linear_scheduling)) if self.training else 1.0
+        return distortion + weight * kl, distortion, kl
+
+    def kl(self, mu: Tensor, log_var: Tensor, z: Tensor) -> Tensor:
+        """log q(z | x) - log p(z) at draws z of q."""
+        log_q = -0.5 * (log_var + (z - mu).square() / log_var.exp()).sum(1)
+        return log_q - self._log_p_z(z)
 
 
 class ClippingTrainer(BaseTrainer):
@@ -215,8 +244,8 @@ def train_all(budget: Budget, rhvae_epochs: int) -> tuple[dict[str, nn.Module], 
         logger.info("%s: %s", name, rows[-1])
 
     epochs = budget.training["epochs"]
-    for variant in ("complex", "real"):
-        add(variant, *train_project(variant, budget))
+    for variant, block in PROJECT.items():
+        add(variant, *train_project(variant, block, budget))
 
     def config(kind: type[VAEConfig] = VAEConfig, **options: Any) -> VAEConfig:
         shape = (1, *budget.images.shape[1:])
@@ -231,6 +260,15 @@ def train_all(budget: Budget, rhvae_epochs: int) -> tuple[dict[str, nn.Module], 
     vae.warmup_epochs = budget.training["kl_warmup_epochs"]
     add("vae", vae, epochs, train_pythae(vae, budget, epochs))
 
+    learned = config(
+        VAMPConfig,
+        number_components=PRIOR_COMPONENTS,
+        linear_scheduling_steps=budget.training["kl_warmup_epochs"],
+    )
+    set_seed(SEED)  # of the pseudo-inputs
+    vamp = LearnedVarianceVAMP(learned, *budget.networks())
+    add("vamp", vamp, epochs, train_pythae(vamp, budget, epochs))
+
     # It goes on from there with the decoder as it is, so that samplers are compared on one decoder.
     set_seed(SEED)  # of the metric network
     rhvae = LearnedVarianceRHVAE(
@@ -242,11 +280,13 @@ def train_all(budget: Budget, rhvae_epochs: int) -> tuple[dict[str, nn.Module], 
     return models, pd.DataFrame(rows)
 
 
-def train_project(variant: str, budget: Budget) -> tuple[ProjectVAE, int, float]:
+def train_project(
+    variant: str, block: Mapping[str, Any], budget: Budget
+) -> tuple[ProjectVAE, int, float]:
     """A variant of the project, its epochs, and the seconds that they took."""
     identity = {"dataset": budget.dataset, "representation": "pixels"}
     identity |= {"variant": variant, "seed": SEED}
-    settings = {"model": budget.model, "training": budget.training, "variant": {}}
+    settings = {"model": budget.model, "training": budget.training, "variant": block}
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()
         model, _ = train(budget.splits, identity, settings, Path(folder) / "checkpoint")
@@ -300,6 +340,14 @@ def score_reconstruction(model: nn.Module, budget: Budget) -> dict[str, float]:
         real = 2**0.5 * torch.cat([z.real, z.imag], dim=-1)
         return model.decoder(real).reconstruction.flatten(1)
 
+    def kl(posterior: Posterior, z: Tensor) -> Tensor:
+        if isinstance(model, ProjectVAE):
+            return model.prior.kl(posterior, z)
+        if isinstance(model, LearnedVarianceVAMP):
+            real = 2**0.5 * torch.cat([z.real, z.imag], dim=-1)
+            return model.kl(posterior.real_mean, posterior.real_log_var, real)
+        return posterior.kl()
+
     return scores_at_best_variance(
         encode,
         decode,
@@ -307,6 +355,7 @@ def score_reconstruction(model: nn.Module, budget: Budget) -> dict[str, float]:
         budget.splits["test"].samples.flatten(1),
         generator(SEED, "reconstruction"),
         learned_variance(model),
+        kl,
     )
 
 
@@ -314,7 +363,7 @@ def learned_variance(model: nn.Module) -> float:
     """σ² of the likelihood that a model was trained with; NaN where it learned none."""
     if isinstance(model, ProjectVAE):
         return model.decoder.log_var.value.exp().item()
-    if isinstance(model, LearnedVarianceVAE | LearnedVarianceRHVAE):
+    if isinstance(model, LearnedVarianceVAE | LearnedVarianceVAMP | LearnedVarianceRHVAE):
         return model.decoder.network.log_var.value.exp().item()
     return math.nan
 
@@ -337,16 +386,25 @@ def sample_all(
             rows.append(row | oracle | score_images(reference, images))
             logger.info("%s, %s: %s", model, sampler, rows[-1])
 
-    for name in ("complex", "real"):
+    for name in PROJECT:
         add(name, "prior", "default", *sample_prior(models[name], count))
 
     train_images = budget.images[:, None]
-    mixture = f"components={COMPONENTS}"
     for name in ("vae_default", "vae_unit_variance", "vae"):
         vae = models[name]
         add(name, "NormalSampler", "default", *draw(NormalSampler(vae), count))
-        gmm = GaussianMixtureSampler(vae, GaussianMixtureSamplerConfig(n_components=COMPONENTS))
-        add(name, "GaussianMixtureSampler", mixture, *draw(gmm, count, train_images))
+        for components in COMPONENTS:
+            mixture = GaussianMixtureSamplerConfig(n_components=components)
+            gmm = GaussianMixtureSampler(vae, mixture)
+            setting = f"components={components}"
+            add(name, "GaussianMixtureSampler", setting, *draw(gmm, count, train_images))
+    with tempfile.TemporaryDirectory() as folder:
+        flow = BaseTrainerConfig(output_dir=folder, num_epochs=FLOW_EPOCHS, seed=SEED, no_cuda=True)
+        fit = {"train_data": train_images, "training_config": flow}
+        add("vae", "MAFSampler", f"epochs={FLOW_EPOCHS}", *draw(MAFSampler(vae), count, **fit))
+    vamp = models["vamp"]
+    add("vamp", "VAMPSampler", "default", *draw(VAMPSampler(vamp), count))
+    add("vamp", "prior", "default", *sample_pseudo_inputs(vamp, count))
 
     rhvae = models["rhvae"]
     chosen = torch.randperm(len(rhvae.M_tens), generator=generator(SEED, "centroids"))[:CENTROIDS]
@@ -359,12 +417,12 @@ def sample_all(
 
 
 def draw(
-    sampler: BaseSampler, count: int, train_images: Tensor | None = None
+    sampler: BaseSampler, count: int, train_data: Tensor | None = None, **options: Any
 ) -> tuple[Tensor, list[float]]:
     """Images of a sampler of pythae, and the seconds of fitting and of sampling."""
     set_seed(SEED)
     start = time.process_time()
-    sampler.fit(train_images)
+    sampler.fit(train_data, **options)
     fitted = time.process_time()
     images = sampler.sample(count, batch_size=100)
     end = time.process_time()
@@ -374,10 +432,26 @@ def draw(
 def sample_prior(model: ProjectVAE, count: int) -> tuple[Tensor, list[float]]:
     """Images of the project's prior sampler, and the seconds of fitting and of sampling."""
     start = time.process_time()
-    latents = Prior(model.latent_dim).sample(count, generator(SEED, "sample")).latents
     with torch.no_grad():
-        images = model.decode(latents)
+        images = model.decode(model.prior.sample(count, generator(SEED, "sample")))
     return images, [0.0, time.process_time() - start]
+
+
+@torch.no_grad()
+def sample_pseudo_inputs(model: LearnedVarianceVAMP, count: int) -> tuple[Tensor, list[float]]:
+    """Images of the prior as it was trained, and the seconds of fitting and of sampling.
+
+    pythae's own sampler takes the tanh of the pseudo-inputs' log variances.
+    """
+    set_seed(SEED)
+    start = time.process_time()
+    chosen = torch.randint(PRIOR_COMPONENTS, (count,))
+    inputs = model.pseudo_inputs(model.idle_input[chosen])
+    posterior = model.encoder(inputs)
+    noise = torch.randn_like(posterior.embedding)
+    z = posterior.embedding + (posterior.log_covariance / 2).exp() * noise
+    images = model.decoder(z).reconstruction[:, 0]
+    return images.clamp(0, 1), [0.0, time.process_time() - start]
 
 
 def score_images(reference: Reference, images: Tensor) -> dict[str, float]:
