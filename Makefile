@@ -57,7 +57,7 @@ bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machin
 	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
-check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced, RUN=smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
+check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced, RUN=speech, RUN=smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
 	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
 
 $(VENV)-peers/.installed: $(INSTALLED) requirements-dev.txt comparison/requirements.txt
@@ -118,24 +118,25 @@ keep = test ! -f $(1)/provenance.json || { \
 	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv ! -name pareto.csv -exec cp -t $(3)/tables {} + && \
 	(cd $(2) && find . -name '*.png' ! -path './reference/*' -exec tar cf - {} +) | tar xf - -C $(3)/figures; }
 
-reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
+reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper`, `make speech` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
 	$(call keep,results/paper,results/paper/figures,reference/paper)
+	$(call keep,results/speech,results/speech/figures,reference/speech)
 	test ! -f results/smoke/claims.csv || { mkdir -p reference/smoke/tables && cp results/smoke/claims.csv reference/smoke/ && cp results/smoke/tables/reconstruction.csv results/smoke/tables/efficiency.csv reference/smoke/tables/; }
 	test ! -f results/bench/tables/steps.csv || cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
 	for kind in peers weights; do test ! -d results/$$kind || { mkdir -p reference/$$kind && cp results/$$kind/*.csv reference/$$kind/; }; done
 	python docs/claims_table.py
 
 # The reference that a run is held against, or that figures are drawn from: RUN is empty for that of
-# `make reproduce`, paper or reduced for that of `make paper`. That of `make smoke` has no figures:
-# what can be held against it is which claims there are and whether the identities hold.
-REFERENCE = reference$(if $(RUN),/$(if $(filter smoke,$(RUN)),smoke,paper))
+# `make reproduce`, and reduced has that of paper. That of `make smoke` has no figures: what can be
+# held against it is which claims there are and whether the identities hold.
+REFERENCE = reference$(if $(RUN),/$(patsubst reduced,paper,$(RUN)))
 
 RUNS = $(shell tail -n +2 $(REFERENCE)/tables/paths.csv | cut -d, -f1,2 | sort -u | tr , /)
 # $(call drawn,FIGURE,TABLES): a figure of every data set in every representation.
 drawn = kahlervae figure $(1) $(2) $(foreach run,$(RUNS),--of $(run) --out figures/$(REFERENCE)/$(run)/$(1).png)
 
-figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of the paper's run: RUN=paper)
+figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of another run: RUN=paper, RUN=speech)
 	$(call drawn,agreement_summary,$(REFERENCE)/tables/agreement.csv)
 	$(call drawn,smoothness,$(REFERENCE)/tables/paths.csv)
 	$(call drawn,pareto,$(addprefix $(REFERENCE)/tables/,samples.csv chosen.csv reference.csv))
