@@ -107,7 +107,9 @@ def describe(
     ],
     name: Annotated[str | None, typer.Option(help="Of the data set.")] = None,
     samples: Annotated[str | None, typer.Option(help="The array that holds them.")] = None,
-    labels: Annotated[str | None, typer.Option(help="The array that holds them.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="The array that holds them, or an .npy file of their own.")
+    ] = None,
 ) -> None:
     """Print what files hold, and a configuration that runs them."""
     from kahlervae.data.describe import describe

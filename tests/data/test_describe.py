@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
+from scipy.io import wavfile
 
 from kahlervae.config.check import check_config
 from kahlervae.config.filling import drop_absent, fill_in
@@ -123,6 +126,7 @@ def test_it_says_why_an_array_is_not_the_labels(case, tmp_path):
         ),
         (("imagesTrain", "imagesTest"), ("labelsTrain", "labelsTest")),
         (("test", "train"), ()),
+        (("train/image", "test/image"), ("train/label", "test/label")),
     ],
 )
 def test_parts_of_splits_belong_together(names, labels, tmp_path):
@@ -151,6 +155,73 @@ def test_samples_are_known_by_name_and_can_be_named(tmp_path):
     assert "a.npz --samples z --labels age > a.yaml" in text
     with pytest.raises(InputError, match="holds no array 'none'"):
         describe([tmp_path / "a.npz"], labels="none")
+
+
+def test_labels_may_lie_in_a_file_of_their_own(tmp_path):
+    for name, array in (("x", X), ("x2", X + 1), ("y", np.r_[Y, Y])):
+        np.save(tmp_path / f"{name}.npy", array)
+    samples = [tmp_path / "x.npy", tmp_path / "x2.npy"]
+    text = describe(samples, labels=str(tmp_path / "y.npy"))
+    config = accepted(text)
+    assert "y.npy: 4 classes (0, 1, 2, 3), the rarest 100 times" in text
+    _, _, record = prepare("x", data_sources(config)["x"], config["datasets"]["x"]["split"])
+    assert record["classes"] == 4
+    with pytest.raises(InputError, match=r"y\.npy has the shape \(400,\) for 200 samples"):
+        describe(samples[:1], labels=str(tmp_path / "y.npy"))
+    with pytest.raises(InputError, match=r"^/.*y\.npy has the shape \(400,\): samples are stacked"):
+        describe([tmp_path / "x.npy", tmp_path / "y.npy"])
+
+
+def test_of_pictures_and_the_same_as_vectors_the_pictures_are_taken(tmp_path):
+    pictures = RANDOM.random((200, 6, 5))
+    _, source, _ = entry(tmp_path / "a.npz", data=pictures.reshape(200, 30), images=pictures)
+    assert source["samples"] == "images"
+
+
+SCALES = {
+    "bytes": (RANDOM.integers(0, 256, (200, 6, 5), dtype=np.uint8), "unit", 0.1),
+    "from -1 to 1": (RANDOM.uniform(-1, 1, (200, 6, 5)), "unit", 0.1),
+    "a signal of several channels": (RANDOM.normal(size=(200, 2, 50)), "standard", 0.1),
+    "small ones": (1e-5 * RANDOM.normal(size=(200, 9, 50)), "standard", 0.1),
+    "mostly dark": (RANDOM.exponential(size=(200, 6, 5)) ** 4, "unit", 0.01),
+}
+
+
+@pytest.mark.parametrize("case", SCALES)
+def test_scale_and_noise_follow_from_the_values(case, tmp_path):
+    values, scale, most = SCALES[case]
+    _, source, options = entry(tmp_path / "a.npz", x=values, y=Y)
+    assert source["scale"] == scale
+    assert 0 < options["oracle"]["noise"] <= most
+
+
+DOUBTS = {
+    "save x[..., 0] + 1j * x[..., 1]": RANDOM.normal(size=(200, 6, 5, 2)),
+    "save x[:, 0] + 1j * x[:, 1]": RANDOM.normal(size=(200, 2, 50)),
+    "all imaginary parts are 0": X + 0j,
+    "outliers: the furthest value lies": np.where((np.arange(200) == 7)[:, None], 1e6, X),
+}
+
+
+@pytest.mark.parametrize("told", DOUBTS)
+def test_what_is_seldom_meant_is_told(told, tmp_path):
+    assert f"{told}" in entry(tmp_path / "a.npz", x=DOUBTS[told])[0]
+    assert told not in entry(tmp_path / "a.npz", x=X)[0]
+
+
+def test_it_says_why_recordings_have_no_labels(tmp_path):
+    for k in range(125):
+        folder = tmp_path / "spoken" / ("noise" if k == 0 else f"word{k % 2}")
+        folder.mkdir(parents=True, exist_ok=True)
+        tone = np.sin(np.arange(900) / (5 + k)) * (0 if k == 1 else 1)
+        wavfile.write(folder / f"{k}.wav", 8000, tone.astype(np.float32))
+    text = describe([tmp_path / "spoken"])
+    assert "there are 3 of these, and 'noise' is that of 1 recordings alone" in text
+    assert "without labels" in text
+    for file in (tmp_path / "spoken").rglob("*.wav"):
+        wavfile.write(file, 8000, np.zeros(900, np.float32))
+    with pytest.raises(InputError, match="are silent"):
+        describe([tmp_path / "spoken"])
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 9), (2, 40, 3)])
@@ -223,15 +294,24 @@ def test_what_cannot_be_described_is_refused(tmp_path):
     np.savez(tmp_path / "o.npz", x=np.array([[1, 2]] * 200, object))
     with pytest.raises(InputError, match=r"^'x' of .*holds Python objects"):
         describe([tmp_path / "o.npz"])
-    (tmp_path / "a.csv").write_text("1,2")
-    with pytest.raises(InputError, match="is no folder, zip or tar archive of recordings"):
-        describe([tmp_path / "a.csv"])
+    torn = {"x": torch.zeros(200, 5, dtype=torch.bfloat16), "y": torch.zeros(200)}
+    save_file(torn, tmp_path / "b.safetensors")
+    with pytest.raises(InputError, match=r"^'x' of .* is of type BF16: save it as F32"):
+        describe([tmp_path / "b.safetensors"])
+    for foreign in ("a.csv", "a.mat", "a.pt", "a.h5"):
+        (tmp_path / foreign).write_bytes(bytes(2000))
+        with pytest.raises(
+            InputError, match=r"neither a file of arrays .* nor a folder or archive"
+        ):
+            describe([tmp_path / foreign])
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     with pytest.raises(InputError, match="name the folder that the recordings lie in"):
         describe([tmp_path / "a.wav"])
     np.savez(tmp_path / "b.npz", x=RANDOM.normal(size=(40, 5)))
-    with pytest.raises(InputError, match="holds 40 samples: at least 120"):
+    with pytest.raises(InputError, match=r"holds 40 samples of shape \(5,\): at least 120"):
         describe([tmp_path / "b.npz"])
+    with pytest.raises(InputError, match="named twice"):
+        describe([tmp_path / "b.npz", tmp_path / "." / "b.npz"])
     with pytest.raises(InputError, match="is not a file"):
         describe([tmp_path / "c.npz"])
     with pytest.raises(InputError, match="is not there"):

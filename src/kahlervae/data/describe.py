@@ -28,7 +28,7 @@ from kahlervae.errors import InputError, one_line
 
 __all__ = ["describe"]
 
-SAMPLES = ("samples", "x", "data", "images", "signals")
+SAMPLES = ("samples", "x", "data", "images", "image", "signals")
 """Names by which samples are known, by themselves or with the part of a split."""
 LABELS = ("labels", "label", "y", "targets", "target", "classes")
 """Names by which labels are known, by themselves or with the part of a split."""
@@ -36,6 +36,8 @@ PART = re.compile(r"train(ing)?|val(id(ation)?)?|test", re.IGNORECASE)
 """How names tell the part of a split, as in x_train or test_images."""
 FEWEST = 120
 """Samples below which no split is large enough for the scores."""
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz")
+"""Of files that may hold recordings."""
 RAREST = 10
 """Samples below which a class is too small to be learnt and judged."""
 STFT = {"window": 256, "hop": 128, "lowest": 1, "highest": 128}
@@ -54,13 +56,22 @@ def describe(
         name: of the data set; by default that of the first file.
         samples: the array that holds them; by default one of a known name, or the largest, and what
             is called as it but for the part of a split.
-        labels: the array that holds them; by default one of a known name.
+        labels: the array that holds them, or an .npy file of their own; by default one of a known
+            name.
 
     Raises:
         InputError: a file cannot be read, or holds no samples, or too few of them.
     """
     dataset = _name(name or files[0].stem)
-    if files[0].suffix.lower() not in SUFFIXES:
+    if len({file.resolve() for file in files}) < len(files):
+        raise InputError("one of the files is named twice: name each of them once.")
+    suffix = files[0].suffix.lower()
+    if suffix not in SUFFIXES:
+        if files[0].is_file() and suffix not in (*ARCHIVES, ".wav"):
+            raise InputError(
+                f"{files[0]} is neither a file of arrays ({', '.join(SUFFIXES)}) nor a folder or "
+                "archive of WAV files: save what it holds by numpy.savez('FILE.npz', x=..., y=...)."
+            )
         if samples is not None or labels is not None:
             raise InputError(f"{files[0]} holds no arrays: leave samples and labels out.")
         comments, source, facts = _of_recordings(files)
@@ -68,8 +79,8 @@ def describe(
         comments, source, facts = _of_arrays(files, samples, labels)
     if facts["count"] < FEWEST:
         raise InputError(
-            f"{files[0]} holds {facts['count']} samples: at least {FEWEST} are needed to train on "
-            "some and be judged by others."
+            f"{files[0]} holds {facts['count']} samples{facts['each']}: at least {FEWEST} are "
+            "needed to train on some and be judged by others."
         )
     config = {
         "results": f"results/{dataset}",
@@ -141,22 +152,27 @@ def _of_arrays(
         raise InputError(f"{files[0]} and what belongs to it hold samples of several shapes.")
     (shape,) = shapes
     count, is_complex = sum(map(len, parts)), any(map(np.iscomplexobj, parts))
-    # One scale for pictures, another for what has no bounds.
-    scale = "unit" if not is_complex and len(shape) > 1 else "standard"
-    values = Scale.of(parts, scale, shown).apply(parts, shown)
     extent = [np.abs(part) if is_complex else part for part in parts]
     least, most = min(part.min() for part in extent), max(part.max() for part in extent)
+    # One scale for pictures, another for what has no bounds.
+    bounded = least >= 0 or (least >= -1 and most <= 1 < most - least)
+    scale = "unit" if not is_complex and len(shape) > 1 and bounded else "standard"
+    values = Scale.of(parts, scale, shown).apply(parts, shown)
     comments.append(
         f"samples{f' {shown}' if shown else ''}: {count:,}, {'complex' if is_complex else 'real'}, "
         f"of shape {shape}; {'modulus' if is_complex else 'values'} from {least:.4g} to {most:.4g}"
     )
+    comments += _doubts(values)
     source: dict[str, Any] = {"kind": "arrays", "files": [str(file) for file in files]}
     source |= {"samples": keys if len(keys) > 1 else keys[0]} if shown else {}
     sizes: dict[Any, int] = {}
+    apart = labels is not None and labels.endswith(".npy")
     for candidates in _label_keys(headers, keys, labels, comments):
-        named = ", ".join(map(repr, candidates))
+        named = candidates[0] if apart else ", ".join(map(repr, candidates))
         try:
-            sizes = _class_sizes(files, candidates, [len(part) for part in parts])
+            found = _read([Path(named)], [""]) if apart else _read(files, candidates)
+            counts = [count] if apart else [len(part) for part in parts]
+            sizes = _class_sizes(list(found), named, counts)
         except InputError as error:
             if labels is not None:
                 raise
@@ -186,11 +202,40 @@ def _of_arrays(
             )
     facts = {
         "count": count,
+        "each": f" of shape {shape}",
         "size": int(np.prod(shape)),
+        "spread": float(values.std()),
         "classes": sizes,
         "representation": "native" if is_complex else "pixels",
     }
     return comments, source, facts
+
+
+def _doubts(values: np.ndarray) -> Iterator[str]:
+    """What samples look like that is seldom meant.
+
+    Args:
+        values: (n, *shape), scaled.
+    """
+    if values.dtype.kind == "c":
+        if not values.imag.any():
+            yield "all imaginary parts are 0: if that is not meant, save the real ones alone"
+    elif values.ndim > 2 and 2 in (values.shape[1], values.shape[-1]):
+        real, imaginary = (
+            ("x[..., 0]", "x[..., 1]") if values.shape[-1] == 2 else ("x[:, 0]", "x[:, 1]")
+        )
+        yield (
+            f"one axis has the length 2: if these are real and imaginary parts, save {real} + "
+            f"1j * {imaginary}"
+        )
+    distances = np.abs(values - values.mean()).ravel()
+    usual = float(np.quantile(distances[:: max(1, distances.size // 10**6)], 0.99))
+    furthest = float(distances.max())
+    if furthest > 10 * usual > 0:
+        yield (
+            f"outliers: the furthest value lies {furthest / usual:.3g} times as far from the mean "
+            "as 99 % of them, and all share one scale; clip it if that is not meant"
+        )
 
 
 def _samples_keys(headers: dict[str, ArrayHeader], file: Path, wanted: str | None) -> list[str]:
@@ -203,17 +248,18 @@ def _samples_keys(headers: dict[str, ArrayHeader], file: Path, wanted: str | Non
     }
     if wanted is not None:
         return [wanted]
-    faults = [header.fault for header in headers.values() if header.fault]
-    if faults and len(faults) == len(headers):
-        raise InputError(faults[0])
     if not numbers:
+        for header in headers.values():
+            if header.fault:
+                raise InputError(header.fault)
         held = ", ".join(f"{key} {header.shape}" for key, header in headers.items()) or "nothing"
         raise InputError(
             f"{file} holds no samples ({held}): these are numbers, stacked along the first axis: "
             "(n, 64) or (n, 28, 28)."
         )
     known = [key for key in numbers if _whole(key) in SAMPLES]
-    key = max(known or numbers, key=lambda key: np.prod(numbers[key].shape))
+    # Of the same values as pictures and as vectors, the pictures.
+    key = max(known or numbers, key=lambda k: (np.prod(numbers[k].shape), len(numbers[k].shape)))
     if not PART.search(key):
         return [key]
     whole, shape = _whole(key), numbers[key].shape[1:]
@@ -223,7 +269,7 @@ def _samples_keys(headers: dict[str, ArrayHeader], file: Path, wanted: str | Non
 
 def _whole(key: str) -> str:
     """A name without the part of a split, in small letters."""
-    return PART.sub("", key).strip("_-. ").lower()
+    return PART.sub("", key).strip("_-./ ").lower()
 
 
 def _label_keys(
@@ -261,27 +307,30 @@ def _read(files: Sequence[Path], keys: Sequence[str]) -> Iterator[tuple[str, np.
     """Arrays of all files with what sentences call them, those of a file in the order of keys."""
     for file in files:
         found = read_arrays(file, keys)
-        yield from ((f"{key!r} of {file}", found[key]) for key in keys)
+        yield from ((f"{key!r} of {file}" if key else str(file), found[key]) for key in keys)
 
 
 def _class_sizes(
-    files: Sequence[Path], keys: Sequence[str], counts: Sequence[int]
+    held: Sequence[tuple[str, np.ndarray]], what: str, counts: Sequence[int]
 ) -> dict[Any, int]:
     """How many samples each class has, by its name.
 
+    Args:
+        held: arrays of labels, with what sentences call them.
+        what: what sentences call all of them.
+        counts: samples that each of them belongs to.
+
     Raises:
-        InputError: the arrays of these names are no labels, are not as many as those of samples, or
-            one class has too few samples.
+        InputError: the arrays are no labels, are not as many as those of samples, or one class has
+            too few samples.
     """
     parts = []
-    held = list(_read(files, keys))
     if len(held) != len(counts):
         raise InputError(f"they are {len(held)} arrays, and those of samples {len(counts)}.")
-    for (what, found), count in zip(held, counts, strict=True):
+    for (own, found), count in zip(held, counts, strict=True):
         if _is_one_hot(found):
-            raise InputError(f"{what} holds one column for each class: save its argmax(axis=1).")
-        parts.append(as_labels(found, count, what))
-    what = ", ".join(map(repr, keys))
+            raise InputError(f"{own} holds one column for each class: save its argmax(axis=1).")
+        parts.append(as_labels(found, count, own))
     classes, names = as_classes(parts, what)
     sizes = Counter(classes.tolist())
     rarest = min(sizes, key=sizes.__getitem__)
@@ -303,17 +352,20 @@ def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], di
     if len(files) > 1:
         raise InputError("describe takes one folder or archive of recordings at a time.")
     recordings = read_recordings(files[0])
-    sizes, rates = [], []
+    sizes, rates, heard = [], [], False
     for name, content in recordings.items():
         rate, values = decode_wav(content, name)
         rates.append(rate)
         sizes.append(len(values) / rate)
+        heard = heard or bool(values.any())
+    if not heard:
+        raise InputError(f"the recordings of {files[0]} are silent: there is nothing to learn.")
     rate = min(max(set(rates), key=rates.count), 16000)
     # Three quarters of the recordings are kept whole; a power of two, within bounds.
     wanted = float(np.percentile(sizes, 75)) * rate
     length = int(min(2 ** round(np.log2(max(wanted, 512))), 8192))
     names = list(recordings)
-    label = _label(names)
+    label, why_not = _label(names)
     comments = [
         f"{files[0]} holds {len(names):,} recordings of {min(sizes):.2f} to {max(sizes):.2f} s at "
         f"{', '.join(f'{r:,} Hz' for r in sorted(set(rates)))}",
@@ -327,26 +379,37 @@ def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], di
         source["label"], classes = label
         comments.append(f"labels by their names: {len(classes)} classes, as in {names[0]}")
     else:
+        comments += why_not
         comments.append("without labels: what needs an oracle is left out")
     source["count"] = len(names)
     facts = {
         "count": len(names),
+        "each": "",
         "size": 2 * length,
+        "spread": 1.0,
         "classes": classes,
         "representation": "stft",
     }
     return comments, source, facts
 
 
-def _label(names: Sequence[str]) -> tuple[str, dict[str, int]] | None:
-    """The pattern by which names have a label, folder or first part, and the sizes of classes."""
-    for pattern in (r"([^/]+)/[^/]*$", r"^([^_\-.]+)[_\-]"):
+def _label(names: Sequence[str]) -> tuple[tuple[str, dict[str, int]] | None, list[str]]:
+    """The pattern by which names have a label, folder or first part, and the sizes of classes; or
+    else why they have none."""
+    why_not = []
+    for what, pattern in (("folder", r"([^/]+)/[^/]*$"), ("first part", r"^([^_\-.]+)[_\-]")):
         found = [re.search(pattern, name) for name in names]
         sizes = Counter(match[1] for match in found if match is not None)
-        all_named = sizes.total() == len(names)
-        if all_named and 2 <= len(sizes) <= CLASSES and min(sizes.values()) >= RAREST:
-            return pattern, dict(sizes)
-    return None
+        if sizes.total() < len(names) or len(sizes) < 2:
+            continue
+        rarest = min(sizes, key=sizes.__getitem__)
+        if len(sizes) <= CLASSES and sizes[rarest] >= RAREST:
+            return (pattern, dict(sizes)), []
+        why_not.append(
+            f"no labels by the {what} of their names: there are {len(sizes)} of these, and "
+            f"{rarest!r} is that of {sizes[rarest]} recordings alone"
+        )
+    return None, why_not
 
 
 def _anchors(facts: dict[str, Any]) -> int:
@@ -375,7 +438,9 @@ def _settings(facts: dict[str, Any]) -> dict[str, Any]:
     if facts["classes"]:
         # A fifth of the way from naming the largest class, whatever is seen, to no error.
         gate = round(0.8 * max(facts["classes"].values()) / count + 0.2, 2)
-        settings["oracle"] = {"epochs": 60 if train < 5_000 else 20, "noise": 0.1}
+        # A third of how far values spread: more would drown what tells classes apart.
+        noise = float(f"{min(0.1, facts['spread'] / 3):.1g}")
+        settings["oracle"] = {"epochs": 60 if train < 5_000 else 20, "noise": noise}
         settings["oracle"] |= {"minimum_accuracy": gate, "seed": 0}
     settings["model"] = {"latent_dim": min(latent_dim, size), "width": width, "depth": 2}
     settings["model"] |= {"likelihood_variance": "diagonal" if stft else "constant"}
