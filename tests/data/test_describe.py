@@ -310,6 +310,9 @@ def test_what_cannot_be_described_is_refused(tmp_path):
     np.savez(tmp_path / "b.npz", x=RANDOM.normal(size=(40, 5)))
     with pytest.raises(InputError, match=r"holds 40 samples of shape \(5,\): at least 120"):
         describe([tmp_path / "b.npz"])
+    np.savez(tmp_path / "{b}.npz", x=X)
+    with pytest.raises(InputError, match="holds braces"):
+        describe([tmp_path / "{b}.npz"])
     with pytest.raises(InputError, match="named twice"):
         describe([tmp_path / "b.npz", tmp_path / "." / "b.npz"])
     with pytest.raises(InputError, match="is not a file"):

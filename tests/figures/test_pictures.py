@@ -18,6 +18,8 @@ RANDOM = np.random.default_rng(0)
         ((8, 9, 1), "real", (8, 9)),
         ((8, 9, 2), "real", (8, 9)),
         ((2, 3, 8, 9), "real", (48, 9 * 5)),
+        ((4, 8, 9, 3), "real", (32, 9 * 3, 3)),
+        ((4, 8, 9, 1), "complex", (32, 9 * 3, 3)),
         ((100,), "real", (64, 64)),
         ((1,), "real", (64, 64)),
         ((5000,), "real", (64, 64)),
@@ -53,6 +55,22 @@ def test_phase_is_the_hue_and_modulus_its_strength():
     assert cyan.argmin() == 0
     assert green.argmax() == 1
     assert (white == 1).all()
+
+
+def test_what_is_transparent_is_white():
+    drawn = np.array([[[[0.5, 0.2, 0, 1], [0.5, 0.2, 0, 0], [0.5, 0.2, 0, 0.5]]] * 3])
+    np.testing.assert_allclose(pictures(drawn)[0, 0], [[0.5, 0.2, 0], [1, 1, 1], [0.75, 0.6, 0.5]])
+
+
+def test_frames_in_colour_lie_one_below_the_other():
+    frames = RANDOM.random((2, 3, 8, 9, 3))
+    assert (pictures(frames)[:, 8:16] == frames[:, 1]).all()
+
+
+def test_channels_of_opposite_phase_do_not_cancel():
+    coil = RANDOM.normal(size=(4, 6, 6)) + 1j
+    drawn = pictures(np.stack([coil, -0.5 * coil], axis=-1))
+    np.testing.assert_allclose(drawn, pictures(coil))
 
 
 def test_a_line_lies_where_its_values_are():

@@ -25,6 +25,7 @@ from kahlervae.data.arrays import (
 from kahlervae.data.recordings import decode_wav, read_recordings
 from kahlervae.data.scale import Scale
 from kahlervae.errors import InputError, one_line
+from kahlervae.places import local_files
 
 __all__ = ["describe"]
 
@@ -60,7 +61,8 @@ def describe(
             name.
 
     Raises:
-        InputError: a file cannot be read, or holds no samples, or too few of them.
+        InputError: a file cannot be read, or holds no samples, or too few of them; or its name
+            holds braces.
     """
     dataset = _name(name or files[0].stem)
     if len({file.resolve() for file in files}) < len(files):
@@ -77,6 +79,7 @@ def describe(
         comments, source, facts = _of_recordings(files)
     else:
         comments, source, facts = _of_arrays(files, samples, labels)
+    local_files(dataset, source)  # refuses names that Snakemake takes for something else
     if facts["count"] < FEWEST:
         raise InputError(
             f"{files[0]} holds {facts['count']} samples{facts['each']}: at least {FEWEST} are "

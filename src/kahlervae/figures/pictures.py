@@ -1,8 +1,10 @@
 """Samples of any shape as small pictures: what is drawn of an array, real or complex.
 
-Pictures of two axes are shown as they are, in shades or in colour; complex ones with the phase as
-hue and the modulus as its strength; vectors and series as lines, complex ones as a line of the
-modulus above dots of the phase, in a frame.
+Pictures of two axes are shown as they are, in shades or in colour, on white where they are
+transparent; complex ones with the phase as hue and the modulus as its strength. Channels that are
+no colours are shown by their mean, complex ones by its phase and their root mean square; further
+axes lie one below the other. Vectors and series are lines, complex ones a line of the modulus above
+dots of the phase, in a frame.
 """
 
 import math
@@ -38,12 +40,19 @@ def pictures(views: Num[np.ndarray, "n *view"]) -> Float[np.ndarray, "n height w
     if len(shape) == 1:
         return _line(views) if not np.iscomplexobj(views) else _complex_line(views)
     if len(shape) > 3:
-        views = views.reshape(len(views), math.prod(shape[:-1]), shape[-1])
-    elif len(shape) == 3 and (shape[2] not in (3, 4) or np.iscomplexobj(views)):
-        views = views.mean(axis=3)  # of channels that are no colours
-    elif len(shape) == 3:
-        views = views[..., :3]
+        kept = (
+            2 if shape[-1] in (1, 3, 4) else 1
+        )  # with grey or colours as channels, or without any
+        views = views.reshape(len(views), math.prod(shape[:-kept]), *shape[-kept:])
+    if views.ndim > 3:
+        if np.iscomplexobj(views):
+            modulus = np.sqrt(np.square(np.abs(views)).mean(axis=3))
+            views = modulus * np.exp(1j * np.angle(views.mean(axis=3)))
+        elif shape[-1] not in (3, 4):
+            views = views.mean(axis=3)
     shown = _hues(views) if np.iscomplexobj(views) else _scaled(views)
+    if shown.ndim > 3 and shown.shape[3] == 4:
+        shown = 1 - shown[..., 3:] * (1 - shown[..., :3])
     height, width = shown.shape[1:3]
     if len(shape) == 2 and not np.iscomplexobj(views) and min(height, width) > 2:
         seen = np.nanmax(shown.reshape(len(shown), -1), axis=1, initial=0) > FRAME
