@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from .conftest import ROOT, STAND_IN, Project
+from .conftest import ROOT, STAND_IN, TINY, Project
 
 LAUGHS = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
 LAUGHS += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
@@ -61,3 +61,13 @@ def test_folders_may_have_spaces_and_letters_of_any_alphabet(tmp_path: Path) -> 
     assert (folder / "the figures folder" / "claims.png").exists()
     # What a path is cut into by a missing quote would be written beside them.
     assert not {"die", "the", "Ergebnisse", "figures"} & {path.name for path in folder.iterdir()}
+
+
+def test_a_checkout_in_a_folder_with_braces_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "a{b}"
+    folder.mkdir()
+    run = Project(folder).snakemake("--dry-run", *TINY)
+    assert run.returncode == 1
+    assert "a{b} holds braces, which Snakemake takes for a wildcard" in run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (folder / "results").exists()

@@ -34,6 +34,13 @@ from kahlervae.places import local_files
 from kahlervae.sources import imported
 from snakemake.io import get_flag_value
 
+for place in (str(workflow.basedir), kahlervae.__file__):
+    if "{" in place or "}" in place:
+        sys.exit(
+            f"{place} holds braces, which Snakemake takes for a wildcard: move the workflow to a"
+            " folder without any."
+        )
+
 try:
     fill_in(config, workflow.configfiles)
     drop_absent(config)
