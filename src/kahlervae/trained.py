@@ -7,8 +7,10 @@ from torch import Tensor
 
 from kahlervae.data import Split, load_split
 from kahlervae.device import resolve_device
+from kahlervae.errors import InputError
 from kahlervae.geometry.potential import Potential
 from kahlervae.models import load_model
+from kahlervae.storage import read_tensors
 from kahlervae.train.potentials import load_potentials
 
 __all__ = ["Trained"]
@@ -28,7 +30,8 @@ class Trained:
         vae: the model.
 
     Raises:
-        InputError: a file is missing or damaged, or there is no such device.
+        InputError: a file is missing or damaged, or there is no such device; from :meth:`split` and
+            :attr:`potentials` also that theirs is of other samples or of another model.
     """
 
     def __init__(
@@ -40,12 +43,18 @@ class Trained:
     ) -> None:
         self.device = resolve_device(device)
         self.vae = load_model(model).to(self.device)
-        self._data, self._potential = data, potential
+        self._model, self._data, self._potential = model, data, potential
 
     def split(self, name: str) -> Split:
         """One of ``train``, ``validation``, ``test`` and ``oracle``, with its labels."""
         assert self._data is not None
-        return load_split(self._data, name).to(self.device)
+        split = load_split(self._data, name)
+        if split.form != self.vae.form:
+            raise InputError(
+                f"{self._data} holds other samples than {self._model} was trained on: pass those "
+                f"of {self.vae.identity['dataset']}."
+            )
+        return split.to(self.device)
 
     def samples(self, name: str) -> Tensor:
         """The samples of a split alone."""
@@ -55,4 +64,12 @@ class Trained:
     def potentials(self) -> dict[str, Potential]:
         """By their names."""
         assert self._potential is not None
+        _, metadata = read_tensors(self._potential)
+        wanted = {key: str(value) for key, value in self.vae.identity.items()}
+        of = {key: metadata.get(key, "") for key in wanted}
+        if of != wanted:
+            raise InputError(
+                f"{self._potential} holds potentials of {'/'.join(of.values())}, and {self._model} "
+                f"is {'/'.join(wanted.values())}: pass those that were fitted to it."
+            )
         return load_potentials(self._potential, self.vae.latent_dim, self.device)
