@@ -134,12 +134,17 @@ def test_refusals_are_sentences(reference, tmp_path):
         compare_claims(reference, other)
     with pytest.raises(InputError, match="does not exist"):
         compare_claims(reference, tmp_path)
-    shutil.copy(other / "claims.csv", reference)
+    mixed = write_run(tmp_path / "mixed")
+    shutil.copy(other / "claims.csv", mixed)
     with pytest.raises(InputError, match=r"judges mnist, which .* lacks"):
-        compare_claims(reference, other)
+        compare_claims(mixed, other)
     twice = write_run(tmp_path / "twice", pd.concat([CLAIMS, CLAIMS]))
     with pytest.raises(InputError, match="holds a claim twice"):
         compare_claims(twice, twice)
+    for k, change in enumerate(({"verdict": ""}, {"verdict": "maybe"}, {"estimate": np.nan})):
+        broken = write_run(tmp_path / f"broken{k}", changed("fewer", **change))
+        with pytest.raises(InputError, match="lacks verdict or estimate of fewer"):
+            compare_claims(reference, broken)
 
 
 def test_honest_runs_are_within_tolerance():

@@ -10,12 +10,14 @@ their verdicts alone: their estimates are rounding errors, which the claims' own
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 from scipy import special
 
 from kahlervae.errors import InputError
+from kahlervae.judge.claims import LEFT_OUT
+from kahlervae.judge.statistics import Verdict
 from kahlervae.storage import read_table
 
 if TYPE_CHECKING:
@@ -140,6 +142,12 @@ def _read_claims(folder: Path) -> tuple[pd.DataFrame, dict[str, int]]:
     key = ["dataset", "claim"]
     if claims.duplicated(key).any():
         raise InputError(f"{path} holds a claim twice: delete it and run again.")
+    decided = claims["verdict"].isin(OPPOSITE)
+    broken = ~claims["verdict"].isin([*get_args(Verdict), LEFT_OUT])
+    broken |= decided & claims["estimate"].isna()
+    if broken.any():
+        claim = claims.loc[broken, "claim"].iloc[0]
+        raise InputError(f"{path} lacks verdict or estimate of {claim}: delete it and run again.")
     return claims.set_index(key), dict(runs.values()) | dict(judged.values())
 
 
