@@ -131,6 +131,19 @@ def with_another(results, name, dataset):
     return inputs
 
 
+def test_every_run_has_a_file_and_every_file_a_run(results):
+    results = results(variants=("complex",), seeds=[0])
+    inputs, right = results.inputs("training"), results.root / "digits/pixels/t.png"
+    for outputs, runs, lost in (
+        ([results.root / "t.png"], ["digits/pixels"], "digits/pixels"),
+        ([right], ["digits/pixels", "digits/kspace"], "digits/kspace"),
+        ([right, results.root / "t.png"], ["digits/pixels"], ".*/t.png"),
+    ):
+        with pytest.raises(InputError, match=f"Nothing is written of {lost}: every --of needs"):
+            draw("training", inputs, outputs, runs)
+        assert not right.exists()
+
+
 def test_a_figure_of_everything_has_no_runs(results):
     with pytest.raises(InputError, match="one figure 'cost' of all data sets: leave --of away"):
         draw("cost", results().inputs("cost"), [], ["digits/pixels"])

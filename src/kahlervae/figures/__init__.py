@@ -69,21 +69,29 @@ def draw(
 
     Raises:
         InputError: the name is unknown, or an input is missing, unreadable or lacks a column or a
-            run.
+            run, or a run has no file to be written to, or the other way round.
     """
     if name not in FIGURES:
         raise InputError(f"There is no figure {name!r}: choose one of {', '.join(FIGURES)}.")
     if runs and name in WHOLE:
         raise InputError(f"There is one figure {name!r} of all data sets: leave --of away.")
+    placed = {run: [path for path in outputs if path.parent.match(run)] for run in runs}
+    lost = [run for run, paths in placed.items() if outputs and not paths]
+    lost += [str(path) for path in outputs if runs and not any(path in p for p in placed.values())]
+    if lost:
+        raise InputError(
+            f"Nothing is written of {lost[0]}: every --of needs an --out in a folder of that name, "
+            "and every --out lies in one of these."
+        )
     from kahlervae.figures.style import style
 
     with style():
         if not runs:
             _write(FIGURES[name](inputs), outputs)
-        for run in runs:
+        for run, paths in placed.items():
             figure = FIGURES[name](inputs, tuple(run.split("/")))
             figure.suptitle(run.replace("/", ", "))
-            _write(figure, [path for path in outputs if path.parent.match(run)])
+            _write(figure, paths)
 
 
 def _write(figure: "Figure", paths: Sequence[Path]) -> None:
