@@ -451,6 +451,87 @@ def test_places_that_nobody_asks_for_need_no_value():
     assert fisher_metric(steep, Z.to(torch.complex64)).isfinite().all()
 
 
+class Cube(torch.autograd.Function):
+    """Keeps its argument beside what torch is told to save, so that it is taken for a constant."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x**3
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.x = inputs[0].detach()
+        ctx.save_for_forward(inputs[0])
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 3 * gradient * ctx.x**2
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return 3 * tangent * ctx.saved_tensors[0] ** 2
+
+
+def test_residuals_of_wrong_second_derivatives_are_refused():
+    """Of a decoder without parameters, where nothing else asks for second derivatives: 0 before."""
+    assert (kahler_residual(lambda z: dist.Bernoulli(logits=hidden(z) ** 3), Z) > 0.1).all()
+    with pytest.raises(InputError, match="two different second derivatives"):
+        kahler_residual(lambda z: dist.Bernoulli(logits=Cube.apply(hidden(z))), Z)
+
+
+def test_the_relative_entropy_has_the_hessian_of_its_values():
+    """Its gradient is 0, where the backward of logcumsumexp is not linear."""
+
+    def by_hand(z):
+        parts = [hidden(z)[:, : k + 1].logsumexp(1) for k in range(8)]
+        return dist.Gumbel(torch.stack(parts, dim=1), 1.0)
+
+    def fused(z):
+        return dist.Gumbel(hidden(z).logcumsumexp(1), 1.0)
+
+    for measure in (fisher_metric, relative_entropy_metric, hermitian_defect):
+        torch.testing.assert_close(measure(fused, Z), measure(by_hand, Z))
+    for kind in (dist.Gumbel, dist.Normal):
+        aten = lambda z, kind=kind: kind(torch.ops.aten.logcumsumexp(hidden(z), 1), 1.0)  # noqa: E731
+        with pytest.raises(InputError, match="two different Hessians"):
+            relative_entropy_metric(aten, Z)
+
+
+def test_a_decoder_may_write_into_its_latents():
+    def doubling(z):
+        z *= 2
+        return dist.Normal(hidden(z).sin(), 1.0)
+
+    z = Z.clone()
+    for measure in (fisher_metric, relative_entropy_metric):
+        found = measure(doubling, z)
+        expected = measure(lambda z: dist.Normal(hidden(2 * z).sin(), 1.0), Z)
+        torch.testing.assert_close(found, expected)
+    assert check_decoder(doubling, z).passed
+    assert torch.equal(z, Z)
+
+
+def test_logits_of_probabilities_need_no_graph():
+    decoder = lambda z: dist.Normal(torch.logit(hidden(z).sigmoid()), 1.0)  # noqa: E731
+    with torch.no_grad():
+        found = closedness_defect(lambda z: fisher_metric(decoder, z), Z)
+    torch.testing.assert_close(found, torch.zeros_like(found))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_frozen_scripts_are_decoders():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh()).double().eval()
+    frozen = torch.jit.freeze(torch.jit.script(net))
+    found, expected = (
+        fisher_metric(lambda z, f=f: dist.Normal(f(torch.cat([z.real, z.imag], 1)), 1.0), Z)
+        for f in (frozen, net)
+    )
+    torch.testing.assert_close(found, expected.detach())
+
+
 class _Linear(nn.Module):
     def __init__(self):
         super().__init__()
@@ -473,7 +554,26 @@ def _through_numpy(z):
     return dist.Normal(torch.from_numpy(z.real.numpy()), 1.0)
 
 
+def _hooked(z):
+    layer = nn.Tanh()
+    layer.register_full_backward_hook(lambda *_: None)
+    return dist.Normal(layer(hidden(z)), 1.0)
+
+
+@torch.inference_mode()
+def _for_inference(z):
+    return dist.Normal(hidden(z), 1.0)
+
+
+def _sparse(z):
+    x = torch.cat([z.real, z.imag], dim=1)
+    return dist.Normal((WEIGHT.T.to_sparse_csr() @ x.T).T, 1.0)
+
+
 SENTENCES = {
+    "a backward hook": (_hooked, "a backward hook of a module is one, too"),
+    "inference mode": (_for_inference, "inference_mode have no derivative"),
+    "sparse matrices": (_sparse, "on dense tensors"),
     "complex scale": (lambda z: dist.Normal(z.real, z), "are float32 or float64"),
     "complex parameters": (
         lambda z: dist.Normal(z**2, torch.ones(len(z), 2).double()),

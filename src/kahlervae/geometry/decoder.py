@@ -39,8 +39,11 @@ def ask(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Any:
 
 
 def ask_plainly(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Any:
-    """What :func:`ask` gives, by torch's own functions and with their errors."""
-    return _broadcast(decoder(z), len(z))
+    """What :func:`ask` gives, by torch's own functions and with their errors.
+
+    Of a copy of the latents, so that a decoder may write into what it is given.
+    """
+    return _broadcast(decoder(z.clone()), len(z))
 
 
 def _broadcast(likelihood: Any, count: int) -> Any:
@@ -128,6 +131,7 @@ uses, in the way that is needed here: write it out in elementary operations.
 CANNOT = re.compile(
     r"forward AD with (?:the )?(\S+) that does not support"
     r"|derivative for '?([\w:]+)'? is not implemented"
+    r"|HigherOrderOperator (\w+)"
 )
 
 
@@ -137,8 +141,11 @@ HINTS = {
     "BatchedTensor": "these functions take batches, so give all latents at once in place of vmap",
     "same dtype|expected scalar type|must match.*dtype|dtype.*must match": "give latents and "
     "decoder the same precision, as by decoder.double()",
-    "storage|data pointer": "what numpy, sparse tensors or other libraries compute has no "
-    "derivative, so write it in functions of torch on dense tensors",
+    "storage|data pointer|[Ss]parse": "what numpy, sparse tensors or other libraries compute has "
+    "no derivative, so write it in functions of torch on dense tensors",
+    "[Ii]nference tensor": "tensors of torch.inference_mode have no derivative, so take it out of "
+    "the decoder",
+    "saved tensor hooks": "take them out, since they only save memory",
 }
 """What helps, by what torch says."""
 
@@ -147,9 +154,9 @@ def _sentence(error: Exception, decoder: Decoder, z: Tensor) -> str:
     text = str(error).strip() or type(error).__name__
     first = text.partition("\n")[0]
     if found := CANNOT.search(text):
-        operation = found[1] or found[2]
+        operation = found[1] or found[2] or found[3]
     elif "autograd.Function" in text:
-        operation = "a custom autograd.Function"
+        operation = "a custom autograd.Function (a backward hook of a module is one, too)"
     else:
         name = getattr(decoder, "__name__", type(decoder).__name__)
         hint = next(

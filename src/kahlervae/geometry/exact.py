@@ -111,7 +111,7 @@ def exactly(f: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
 
 
 def _refuse_training(module: nn.Module, inputs: Any) -> None:
-    if not module.training:
+    if not getattr(module, "training", False):  # frozen scripts have no mode
         return
     name = type(module).__name__
     if isinstance(module, _NormBase) and module.track_running_stats:
@@ -426,6 +426,24 @@ def _cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Te
         product = torch.cat([product[..., :step], ahead], dim=-1)
         step *= 2
     return product.movedim(-1, dim)
+
+
+@_stands_in_for(torch.logcumsumexp, Tensor.logcumsumexp)
+def _logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """By doubling steps; torch's own backward is not linear where the gradient is 0."""
+    total = input.movedim(dim, -1)
+    step = 1
+    while step < total.shape[-1]:
+        ahead = torch.logaddexp(total[..., step:], total[..., :-step])
+        total = torch.cat([total[..., :step], ahead], dim=-1)
+        step *= 2
+    return total.movedim(-1, dim)
+
+
+@_stands_in_for(torch.logit, Tensor.logit, torch.special.logit)
+def _logit(input: Tensor, eps: float | None = None) -> Tensor:
+    p = input if eps is None else input.clamp(eps, 1 - eps)
+    return p.log() - torch.log1p(-p)
 
 
 @_stands_in_for(torch.polar)

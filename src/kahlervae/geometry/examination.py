@@ -21,11 +21,12 @@ from torch.utils._pytree import tree_leaves
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, ask, ask_plainly, explained
+from kahlervae.geometry.exact import exact
 from kahlervae.geometry.information import Information, information, kl, revision, unwrapped
 from kahlervae.geometry.interception import Interception
 from kahlervae.geometry.latents import COMPLEX
 from kahlervae.geometry.memory import MEMORY, allocated
-from kahlervae.geometry.modes import check_modes, draw, largest, real, tolerance
+from kahlervae.geometry.modes import check_modes, differs, draw, largest, real, tolerance
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian
 
 __all__ = ["Facts", "examine"]
@@ -53,14 +54,22 @@ class Facts(NamedTuple):
 _EXAMINED: weakref.WeakKeyDictionary[Any, dict[Any, Facts]] = weakref.WeakKeyDictionary()
 
 
-def examine(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Facts:
+def examine(
+    decoder: Decoder, z: Complex[Tensor, "n d"], twice: bool = False, entropy: bool = False
+) -> Facts:
     """What has to be known of a decoder before a derivative of it is believed; once for each.
 
     At the first row: what it returns; whether rows depend on each other, on chance or on a state;
     whether forward differentiation agrees with finite differences and with reverse differentiation,
-    and if z is being differentiated itself, whether second derivatives by forward over forward and
-    by reverse over forward agree with those by reverse over reverse, the composition that torch
-    holds against finite differences.
+    if z is being differentiated itself, whether second derivatives by all compositions agree with
+    those by reverse over reverse, the one that torch holds against finite differences; and where
+    the Fisher information is the Hessian of the relative entropy, whether that is one.
+
+    Args:
+        decoder: what is to be one.
+        z: latents, of which the first row is taken.
+        twice: whether second derivatives are needed, whether or not z is being differentiated.
+        entropy: whether the Hessian of the relative entropy is needed, whatever else is known.
 
     Raises:
         InputError: one of these is wrong; names the operation where it is known.
@@ -73,17 +82,20 @@ def examine(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Facts:
         kept = _EXAMINED.setdefault(owner, kept)
     # What the decoder is may have changed since: which method, its modules' modes, the registry.
     modules = owner.modules() if isinstance(owner, torch.nn.Module) else ()
-    state = (getattr(decoder, "__func__", None), tuple(m.training for m in modules), revision())
+    modes = tuple(getattr(module, "training", False) for module in modules)
+    state = (getattr(decoder, "__func__", None), modes, revision())
     key = (*state, z.dtype, z.device, z.shape[-1])
     if key not in kept:
         with _undisturbed():
             kept[key] = _examined(decoder, row)
     facts = kept[key]
-    twice = differentiated or (torch.is_grad_enabled() and facts.learned)
-    if twice and (*key, "twice") not in kept:
-        with _undisturbed():
-            _examine_twice(decoder, row, facts)
-        kept[(*key, "twice")] = facts
+    twice = twice or differentiated or (torch.is_grad_enabled() and facts.learned)
+    entropy = entropy or facts.information is None
+    for look, wanted in ((_examine_twice, twice), (_examine_entropy, entropy)):
+        if wanted and (*key, look) not in kept:
+            with _undisturbed():
+                look(decoder, row, facts)
+            kept[(*key, look)] = facts
     return facts
 
 
@@ -125,8 +137,6 @@ def _examined(decoder: Decoder, row: Tensor) -> Facts:
         _check_rows(parameters, elsewhere, count + 1)  # nothing kept by shape serves both
         check_modes(_in_equal_units(separate, beside), beside, twice=False)
         _check_values(separate, beside)
-        if known is None:
-            _check_minimum(decoder, x)
     return Facts(type(likelihood), known, names, memory, learned)
 
 
@@ -149,6 +159,34 @@ def _examine_twice(decoder: Decoder, row: Tensor, facts: Facts) -> None:
     with torch.enable_grad(), explained(decoder, row):
         separate = functools.partial(_separate, decoder, facts.parameters)
         check_modes(_in_equal_units(separate, beside), beside, twice=True)
+
+
+def _examine_entropy(decoder: Decoder, row: Tensor, facts: Facts) -> None:
+    x, beside = _places(row)
+    with torch.enable_grad(), explained(decoder, row), exact():
+        _check_minimum(_entropy_from(decoder, x), x, facts.kind)
+        entropy, v = _entropy_from(decoder, beside), torch.ones_like(beside)
+        # A gradient of 0, as that of the entropy is here, hides what a backward makes of others.
+        change = jvp(grad(entropy), (beside,), (v,))[1] * v
+        expected = jvp(lambda x: jvp(entropy, (x,), (v,))[1], (beside,), (v,))[1]
+        if differs(change, expected):
+            raise InputError(
+                "torch gives two different Hessians of the decoder's relative entropy, forward "
+                f"over reverse ({change.sum():.4g}) and forward over forward ({expected:.4g}): "
+                "write scripted and custom functions out in elementary operations."
+            )
+
+
+def _entropy_from(decoder: Decoder, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """The relative entropy from the distribution at x, as a function of real coordinates.
+
+    Which is asked for anew, since distributions keep what they compute, of whatever level.
+    """
+
+    def at(x: Tensor) -> Any:
+        return ask(decoder, torch.complex(*x.chunk(2, dim=-1)))
+
+    return lambda moved: kl(at(x), at(moved)).sum()
 
 
 def _places(row: Tensor) -> tuple[Tensor, Tensor]:
@@ -275,14 +313,8 @@ def _check_rows(parameters: Callable[[Tensor], Tensor], x: Tensor, count: int) -
         )
 
 
-def _check_minimum(decoder: Decoder, x: Tensor) -> None:
+def _check_minimum(entropy: Callable[[Tensor], Tensor], x: Tensor, kind: type) -> None:
     """The relative entropy of a regular family is stationary at its base point."""
-
-    def entropy(x: Tensor) -> Tensor:
-        z = torch.complex(*x.chunk(2, dim=-1))
-        return kl(likelihood, ask(decoder, z)).sum()
-
-    likelihood = ask(decoder, torch.complex(*x.chunk(2, dim=-1)))
     slope = grad(entropy)(x)
     curvature = jvp(grad(entropy), (x,), (torch.ones_like(x),))[1]
     v = draw(x, torch.Generator().manual_seed(4)) * (1 + x.abs())
@@ -291,7 +323,7 @@ def _check_minimum(decoder: Decoder, x: Tensor) -> None:
     sizes = largest(slope), largest(curvature)
     if infinite or not sizes[0] ** 2 <= tolerance(x) * (sizes[1] + sizes[0]):
         raise InputError(
-            f"the relative entropy of {type(unwrapped(likelihood)).__name__} has no minimum at "
+            f"the relative entropy of {kind.__name__} has no minimum at "
             "its base point, since its support depends on the latent: it has no Fisher information."
         )
 

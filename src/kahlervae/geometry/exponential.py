@@ -194,7 +194,7 @@ def kahler_residual(
     if not len(z):
         return z.real.new_zeros(0)
     if not has_pushforward(decoder):
-        examine(decoder, z)
+        examine(decoder, z, twice=True)
     # Forward over reverse along one direction holds a few times what a call makes.
     rows = fitting(memory, 4 * allocated(lambda: _natural(decoder, z[:1])))
     return gathered(lambda part: _residual(decoder, part, memory), z.split(rows), len(z))

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_u
 from kahlervae.errors import InputError
 from kahlervae.geometry.interception import Interception
 
-__all__ = ["check_modes", "draw", "largest", "real", "tolerance"]
+__all__ = ["check_modes", "differs", "draw", "largest", "real", "tolerance"]
 
 
 def check_modes(parameters: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> None:
@@ -44,19 +44,22 @@ def _disagreement(f: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> str 
             return grad(lambda x: (f(x) * c).sum())(x)
 
         first, change = gradient(x), c * along(x)
-        if _differs(change, (first * v).sum()):
+        if differs(change, (first * v).sum()):
             sums = _sum(change), _sum(first * v)
             return f"first derivatives, forward ({sums[0]}) and reverse ({sums[1]}),"
         if twice:
             second = grad(lambda x, v=v: (gradient(x) * v).sum())(x) * w
             forward = c * jvp(along, (x,), (w,))[1]
             mixed = grad(lambda x, c=c: (along(x) * c).sum())(x) * w
+            hessian = jvp(gradient, (x,), (w,))[1] * v
             # Of a linear f, written as a curve and its inverse, all that is left is rounding.
             rounding = torch.finfo(x.dtype).eps ** 0.5 * float(change.detach().norm())
-            if any(_differs(terms, second.sum(), rounding) for terms in (forward, mixed)):
+            compositions = (forward, mixed, hessian)
+            if any(differs(terms, second.sum(), rounding) for terms in compositions):
                 return (
                     f"second derivatives, forward over forward ({_sum(forward)}), reverse over "
-                    f"forward ({_sum(mixed)}) and reverse over reverse ({_sum(second)}),"
+                    f"forward ({_sum(mixed)}), forward over reverse ({_sum(hessian)}) and reverse "
+                    f"over reverse ({_sum(second)}),"
                 )
     return None
 
@@ -65,7 +68,8 @@ PROBES = 3
 """Random directions along which derivatives by different modes are compared."""
 
 
-def _differs(terms: Tensor, expected: Tensor, rounding: float = 0.0) -> bool:
+def differs(terms: Tensor, expected: Tensor, rounding: float = 0.0) -> bool:
+    """Whether the sum of terms is another number, for all that rounding can do."""
     scale = torch.linalg.vector_norm(terms) + expected.abs()
     return not bool((terms.sum() - expected).abs() <= tolerance(terms) * scale + rounding)
 

@@ -90,5 +90,5 @@ def relative_entropy_form(
 ) -> Float[Tensor, "n 2*d 2*d"]:
     """Real Hessian of the relative entropy at its base point, in the coordinates (a, b)."""
     if not has_pushforward(decoder):
-        examine(decoder, z)
+        examine(decoder, z, entropy=True)
     return real_hessian(lambda point: _relative_entropy(decoder, z, point), z)
