@@ -18,8 +18,10 @@ from kahlervae.geometry import (
     fisher_metric,
     fisher_norm,
     fit_potential,
+    geodesics,
     hermitian_defect,
     kahler_residual,
+    polish_potential,
     register_fisher,
     relative_entropy,
     relative_entropy_metric,
@@ -518,6 +520,30 @@ def test_logits_of_probabilities_need_no_graph():
     with torch.no_grad():
         found = closedness_defect(lambda z: fisher_metric(decoder, z), Z)
     torch.testing.assert_close(found, torch.zeros_like(found))
+
+
+def test_what_goes_by_gradients_takes_them_where_it_can():
+    metric = lambda z: fisher_metric(_through_real, z)  # noqa: E731
+    values = torch.eye(2).to(Z.dtype).expand(4, 2, 2)
+    size = {"groups": 1, "components": 2}
+
+    def fit():
+        stream = torch.Generator().manual_seed(0)
+        start = fit_potential(Z, values, "mixture", size, 2, 0.1, stream)
+        return polish_potential(start, Z, values, 2).metric(Z)
+
+    expected = fit()
+    with torch.no_grad():
+        torch.testing.assert_close(fit(), expected)
+    with torch.inference_mode():
+        for call in (fit, lambda: geodesics(metric, Z, Z.flip(0), 4, 3)):
+            with pytest.raises(InputError, match="outside of it"):
+                call()
+
+
+def test_sparse_latents_are_refused():
+    with pytest.raises(InputError, match="z is sparse"):
+        fisher_metric(_through_real, Z.to_sparse())
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -13,7 +13,7 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.holomorphic import HolomorphicPotential
-from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.latents import check_gradients, check_latents
 from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.geometry.potential import Potential, inverse_and_log_det
 from kahlervae.nn.optimiser import Adam
@@ -93,6 +93,7 @@ def fit_potential(
     return continue_fit(start, z, metrics, steps, learning_rate, generator, batch)
 
 
+@torch.enable_grad()
 def continue_fit(
     potential: Potential,
     z: Complex[Tensor, "n d"],
@@ -122,6 +123,7 @@ def continue_fit(
         >>> potential_error(potential, z, metrics) < potential_error(start, z, metrics)
         True
     """
+    check_gradients("a potential")
     z, metrics = _check_probes(z, metrics)
     if min(steps, batch) < 1 or not 0 < learning_rate < math.inf:
         raise InputError(
@@ -245,6 +247,7 @@ def random_potential(
     return potential
 
 
+@torch.enable_grad()
 def polish_potential(
     potential: Potential,
     z: Complex[Tensor, "n d"],
@@ -276,6 +279,7 @@ def polish_potential(
     """
     from scipy.optimize import minimize  # takes a while to load
 
+    check_gradients("a potential")
     z, metrics = _check_probes(z, metrics)
     scale = _scale(metrics)
     metrics = metrics / scale

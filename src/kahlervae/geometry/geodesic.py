@@ -8,7 +8,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.latents import check_latents
+from kahlervae.geometry.latents import check_gradients, check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, chunks, fitting, gathered
 from kahlervae.geometry.metric import Metric, check_metric
 from kahlervae.geometry.potential import Potential
@@ -133,6 +133,7 @@ def geodesics(
             f"{points} free points do not fit between the ends of {steps} steps: take 1 or more, "
             "and more steps than points."
         )
+    check_gradients("a geodesic")
     start, end = check_ends(start, end, ("start", "end"))
     if not len(start):
         return start.new_zeros(0, steps + 1, start.shape[1])

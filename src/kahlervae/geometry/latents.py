@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 
-__all__ = ["check_latents", "complexify", "latent_unit", "to_complex", "to_real"]
+__all__ = ["check_gradients", "check_latents", "complexify", "latent_unit", "to_complex", "to_real"]
 
 COMPLEX = (torch.complex64, torch.complex128)
 
@@ -51,6 +51,8 @@ of real latents u as complexify(decoder) and give to_complex(u).
         )
     if z.dtype not in COMPLEX:
         raise InputError(f"{name} is {dtype}: give complex64 or complex128.")
+    if z.layout != torch.strided:
+        raise InputError(f"{name} is sparse: give it dense, as by to_dense().")
     if z.dim() != 2 or z.shape[1] == 0:
         raise InputError(
             f"{name} has the shape {tuple(z.shape)}, but latents are a batch of shape (n, d), "
@@ -62,6 +64,27 @@ of real latents u as complexify(decoder) and give to_complex(u).
             "them diverge."
         )
     return z.resolve_conj().resolve_neg().contiguous()
+
+
+def check_gradients(what: str) -> None:
+    """Refuse what goes by gradients where torch has none, not even if they are asked for.
+
+    Raises:
+        InputError: it is called in torch.inference_mode.
+
+    Example:
+        >>> with torch.inference_mode():
+        ...     check_gradients("a geodesic")
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: a geodesic is found by gradients, which torch.inference_mode \
+does not have: call this outside of it.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            f"{what} is found by gradients, which torch.inference_mode does not have: call this "
+            "outside of it."
+        )
 
 
 def latent_unit(z: Complex[Tensor, "n d"]) -> float:
