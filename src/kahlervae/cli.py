@@ -319,14 +319,16 @@ def score(
     device: Device = "cpu",
 ) -> None:
     """Score samples, decoded paths and reconstructions by every oracle, and flatness by none."""
-    from kahlervae.device import resolve_device
-    from kahlervae.evaluate.flatness import make_flatness
+    from kahlervae.evaluate.flatness import score_flatness
     from kahlervae.evaluate.score import score_model
+    from kahlervae.storage import write_table
+    from kahlervae.trained import Trained
 
-    where = resolve_device(device)
+    trained = Trained(model, data, device=device)
     outputs = (out, agreement, sheet, flagged, paths, reconstruction, gallery)
-    score_model(data, model, samples, oracle, settings, *outputs, where)
-    make_flatness(data, model, settings["paths"], flatness, where)
+    score_model(data, trained, samples, oracle, settings, *outputs)
+    test = trained.samples("test")
+    write_table(flatness, score_flatness(trained.vae, test, settings["paths"]))
 
 
 @app.command()
@@ -402,7 +404,7 @@ def atlas(
 
     trained = Trained(model, data, potential, device)
     vae, where = trained.vae, trained.device
-    latents = load_samples(samples, vae.latent_dim, settings["sampling"], where)["test"]
+    latents = load_samples(samples, vae, settings["sampling"], where)["test"]
     references = load_references(data, oracle, settings, where)
     fitted, test = trained.potentials["fitted"], trained.samples("test")
     write_tensors(out, map_latents(vae, fitted, test, latents, references, settings), vae.identity)
@@ -417,7 +419,7 @@ def sounds(data: Data, model: Model, samples: Samples, settings: Settings, out: 
     from kahlervae.trained import Trained
 
     trained = Trained(model, data)
-    latents = load_samples(samples, trained.vae.latent_dim, settings["sampling"])["test"]
+    latents = load_samples(samples, trained.vae, settings["sampling"])["test"]
     sounds = make_sounds(trained.vae, trained.samples("test"), latents)
     write_tensors(out, sounds, trained.vae.identity)
 

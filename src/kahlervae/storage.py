@@ -206,6 +206,36 @@ def write_table(path: Path | str, frame: "pd.DataFrame") -> None:
         frame.to_csv(temporary, index=False)
 
 
+def check_identity(
+    path: Path | str, metadata: Mapping[str, str], identity: Mapping[str, Any], what: str
+) -> None:
+    """Refuse a file of another model than the one that it is used with.
+
+    Args:
+        path: the file.
+        metadata: its own, which names the model.
+        identity: of the model.
+        what: the file holds.
+
+    Raises:
+        InputError: they differ.
+
+    Example:
+        >>> check_identity("samples", {"seed": "1"}, {"seed": 0}, "samples")
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: samples holds samples of the model 1, not of 0: pass those of \
+this model.
+    """
+    wanted = [str(value) for value in identity.values()]
+    found = [metadata.get(key, "") for key in identity]
+    if found != wanted:
+        raise InputError(
+            f"{path} holds {what} of the model {'/'.join(found)}, not of {'/'.join(wanted)}: pass "
+            "those of this model."
+        )
+
+
 def identified(frame: "pd.DataFrame", identity: Mapping[str, Any]) -> "pd.DataFrame":
     """The table with the identity of a model as its first columns."""
     columns = [column for column in frame.columns if column not in identity]

@@ -10,7 +10,7 @@ from kahlervae.device import resolve_device
 from kahlervae.errors import InputError
 from kahlervae.geometry.potential import Potential
 from kahlervae.models import load_model
-from kahlervae.storage import read_tensors
+from kahlervae.storage import check_identity, read_tensors
 from kahlervae.train.potentials import load_potentials
 
 __all__ = ["Trained"]
@@ -36,9 +36,9 @@ class Trained:
 
     def __init__(
         self,
-        model: Path,
-        data: Path | None = None,
-        potential: Path | None = None,
+        model: Path | str,
+        data: Path | str | None = None,
+        potential: Path | str | None = None,
         device: str = "cpu",
     ) -> None:
         self.device = resolve_device(device)
@@ -65,11 +65,5 @@ class Trained:
         """By their names."""
         assert self._potential is not None
         _, metadata = read_tensors(self._potential)
-        wanted = {key: str(value) for key, value in self.vae.identity.items()}
-        of = {key: metadata.get(key, "") for key in wanted}
-        if of != wanted:
-            raise InputError(
-                f"{self._potential} holds potentials of {'/'.join(of.values())}, and {self._model} "
-                f"is {'/'.join(wanted.values())}: pass those that were fitted to it."
-            )
+        check_identity(self._potential, metadata, self.vae.identity, "potentials")
         return load_potentials(self._potential, self.vae.latent_dim, self.device)

@@ -6,12 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from kahlervae.config.registry import data_sources
-from kahlervae.data import Form, prepare
-from kahlervae.evaluate.flatness import flatness, make_flatness, score_flatness
+from kahlervae.data import Form
+from kahlervae.evaluate.flatness import flatness, score_flatness
 from kahlervae.geometry import fisher_metric
-from kahlervae.models import build_model, save_model
-from kahlervae.storage import write_tensors
+from kahlervae.models import build_model
 
 IDENTITY = {"dataset": "digits", "representation": "pixels", "variant": "complex", "seed": 3}
 
@@ -57,15 +55,3 @@ def test_rows_are_of_posteriors_and_midpoints(kind):
     assert table["logdet_sd"][0] == pytest.approx(flatness(metric)["logdet_sd"], rel=1e-5)
     assert (table[["logdet_sd", "log_condition"]] > 0).all(axis=None)
     pd.testing.assert_frame_equal(table, score_flatness(model, images, {"count": 30}))
-
-
-def test_stage(tmp_path):
-    data, model = tmp_path / "data.safetensors", tmp_path / "model.safetensors"
-    split = {"oracle": 100, "validation": 200, "test": 300, "seed": 0}
-    write_tensors(data, prepare("digits", data_sources({})["digits"], split)[0])
-    torch.manual_seed(0)
-    save_model(model, build_model(IDENTITY, Form((8, 8)), "complex", 2, 8, 2))
-    make_flatness(data, model, {"count": 9}, tmp_path / "flatness.csv")
-    table = pd.read_csv(tmp_path / "flatness.csv")
-    assert table["points"].tolist() == ["posterior", "midpoint"]
-    assert set(table["variant"]) == {"complex"}

@@ -17,6 +17,7 @@ from kahlervae.evaluate.reconstruction import reconstruction_scores
 from kahlervae.evaluate.reference import Reference
 from kahlervae.models import build_model, save_model
 from kahlervae.storage import read_tensors, write_tensors
+from kahlervae.trained import Trained
 
 IDENTITY = {"dataset": "digits", "representation": "pixels", "variant": "complex", "seed": 3}
 FORM = Form((8, 8))
@@ -264,7 +265,7 @@ def test_collapsed_latents_are_not_active(model, data, monkeypatch):
 def test_stage(tmp_path, data, model, latents):
     write_tensors(tmp_path / "data.safetensors", data)
     save_model(tmp_path / "model.safetensors", model)
-    write_tensors(tmp_path / "samples.safetensors", latents)
+    write_tensors(tmp_path / "samples.safetensors", latents, model.identity)
     oracles = [tmp_path / "mlp.safetensors", tmp_path / "cnn.safetensors"]
     oracle_settings = {"epochs": 2, "noise": 0.1, "minimum_accuracy": 0.0, "seed": 0}
     score.make_oracle(
@@ -277,9 +278,11 @@ def test_stage(tmp_path, data, model, latents):
         tmp_path / "reference.csv",
     )
     save_oracle(oracles[1], Oracle("cnn", (8, 8), 10))
-    inputs = [tmp_path / f"{name}.safetensors" for name in ("data", "model", "samples")]
+    files = [tmp_path / f"{name}.safetensors" for name in ("data", "model", "samples")]
     score.score_model(
-        *inputs,
+        files[0],
+        Trained(files[1], files[0]),
+        files[2],
         oracles,
         SETTINGS,
         tmp_path / "samples.csv",
@@ -313,16 +316,21 @@ def test_stage(tmp_path, data, model, latents):
     torch.testing.assert_close(gallery["paths"][:, 0], gallery["reconstructions"][0:12:2])
 
 
-def test_files_hold_validation_draws_first(tmp_path, latents, samples):
+def test_files_hold_validation_draws_first(tmp_path, model, latents, samples):
     path = tmp_path / "samples.safetensors"
-    write_tensors(path, latents)
-    loaded = score.load_samples(path, 2, COUNTS)
+    write_tensors(path, latents, model.identity)
+    loaded = score.load_samples(path, model, COUNTS)
     assert loaded.keys() == samples.keys()
     for split, expected in samples.items():
         assert loaded[split].keys() == expected.keys()
         assert all(torch.equal(z, expected[key]) for key, z in loaded[split].items())
     with pytest.raises(InputError, match=r"of \(100, 2\), not as .* of \(101, 2\)"):
-        score.load_samples(path, 2, COUNTS | {"count": 71})
+        score.load_samples(path, model, COUNTS | {"count": 71})
+    write_tensors(path, latents, model.identity | {"seed": 7})
+    with pytest.raises(
+        InputError, match=r"holds samples of the model digits/pixels/complex/7, not"
+    ):
+        score.load_samples(path, model, COUNTS)
 
 
 def test_bad_latents(model, samples, reference, data):

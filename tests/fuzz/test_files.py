@@ -99,7 +99,10 @@ KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], list[torch.Tensor
         write_potential,
         lambda p: [t for k in load_potentials(p, 2).values() for t in parameters(k)],
     ),
-    "samples": (write_samples, lambda p: list(load_samples(p, 2, COUNTS)["test"].values())),
+    "samples": (
+        write_samples,
+        lambda p: list(load_samples(p, make_model(), COUNTS)["test"].values()),
+    ),
     "oracle": (
         lambda p: save_oracle(p, Oracle("mlp", (4, 4), 3, 0.5)),
         lambda p: parameters(load_oracle(p)),

@@ -5,21 +5,18 @@ own Fisher metric at posteriors of test data and midway between two of them.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
 import torch
 from jaxtyping import Complex, Float, Num
 from torch import Tensor
 
-from kahlervae.data import load_split
 from kahlervae.evaluate.smoothness import pairs
 from kahlervae.geometry.fisher import fisher_metric
-from kahlervae.models import VAE, load_model
+from kahlervae.models import VAE
 from kahlervae.seeding import generator
-from kahlervae.storage import write_table
 
-__all__ = ["flatness", "make_flatness", "score_flatness"]
+__all__ = ["flatness", "score_flatness"]
 
 
 def flatness(metric: Complex[Tensor, "n d d"]) -> dict[str, float]:
@@ -47,29 +44,6 @@ def _eigenvalues(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, "n d"]:
     values = torch.linalg.eigvalsh(metric.to(torch.complex128))
     rounding = torch.finfo(metric.dtype).eps * values[:, -1:]
     return torch.maximum(values, rounding)
-
-
-def make_flatness(
-    data: Path | str,
-    model: Path | str,
-    settings: Mapping[str, int],
-    out: Path | str,
-    device: torch.device | None = None,
-) -> None:
-    """Measure the flatness of a model and write the table.
-
-    Args:
-        data: What the data stage wrote.
-        model: What the train stage wrote.
-        settings: See :func:`score_flatness`.
-        out: Where to write.
-        device: Where tensors are computed.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    vae, test = load_model(model).to(device), load_split(data, "test").samples.to(device)
-    write_table(out, score_flatness(vae, test, settings))
 
 
 @torch.no_grad()

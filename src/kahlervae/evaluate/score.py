@@ -16,9 +16,17 @@ from kahlervae.evaluate.flagged import flagged_images, score_agreement, shown_ke
 from kahlervae.evaluate.oracle import load_oracle, save_oracle, train_oracle
 from kahlervae.evaluate.reconstruction import reconstruction_scores
 from kahlervae.evaluate.reference import HELD_OUT, LARGEST, Reference, Unjudged
-from kahlervae.models import VAE, load_model
+from kahlervae.models import VAE
 from kahlervae.seeding import generator
-from kahlervae.storage import check_tensors, identified, read_tensors, write_table, write_tensors
+from kahlervae.storage import (
+    check_identity,
+    check_tensors,
+    identified,
+    read_tensors,
+    write_table,
+    write_tensors,
+)
+from kahlervae.trained import Trained
 
 __all__ = [
     "Scored",
@@ -76,7 +84,7 @@ def make_oracle(
 
 def score_model(
     data: Path | str,
-    model: Path | str,
+    trained: Trained,
     samples: Path | str,
     oracles: Sequence[Path | str],
     settings: Mapping[str, Any],
@@ -87,13 +95,12 @@ def score_model(
     paths: Path | str,
     reconstruction: Path | str,
     gallery_out: Path | str,
-    device: torch.device | None = None,
 ) -> None:
     """Score the samples, the paths and the reconstructions of a model, and keep pictures of each.
 
     Args:
         data: What the data stage wrote.
-        model: What the train stage wrote.
+        trained: The model, with the same data.
         samples: What the sample stage wrote.
         oracles: What the oracle stage wrote; none for samples without labels, of which everything
             that an oracle tells is left out.
@@ -106,14 +113,13 @@ def score_model(
         paths: Table of the scores of decoded lines.
         reconstruction: Table of the scores of reconstructions.
         gallery_out: Reconstructions and decoded lines.
-        device: Where tensors are computed.
 
     Raises:
         InputError: a file cannot be read, or decoded images are not finite.
     """
-    vae = load_model(model).to(device)
-    latents = load_samples(samples, vae.latent_dim, settings["sampling"], device)
-    references = load_references(data, oracles, settings, device)
+    vae, where = trained.vae, trained.device
+    latents = load_samples(samples, vae, settings["sampling"], where)
+    references = load_references(data, oracles, settings, where)
     scored = score_samples(vae, latents, references, settings["flagged"])
     write_table(out, scored.scores)
     write_table(agreement, scored.agreement)
@@ -122,7 +128,7 @@ def score_model(
         sheets = {key: vae.decode(z[:SHEET]) for key, z in latents["test"].items()}
     write_tensors(sheet, sheets, vae.identity)
 
-    test = load_split(data, "test").samples.to(device)
+    test = trained.samples("test")
     write_table(paths, score_paths(vae, latents["test"], test, references, settings["paths"]))
     random = generator(vae.identity["seed"], "reconstruction")
     scores = reconstruction_scores(vae, test, random)
@@ -132,7 +138,7 @@ def score_model(
 
 def load_samples(
     path: Path | str,
-    latent_dim: int,
+    model: VAE,
     counts: Mapping[str, int],
     device: torch.device | None = None,
 ) -> dict[str, dict[str, Complex[Tensor, "n d"]]]:
@@ -141,19 +147,19 @@ def load_samples(
     Args:
         path: The file; every tensor holds the draws of the validation split, then those of the
             test split.
-        latent_dim: Of the model.
+        model: The one that they were drawn from.
         counts: ``validation_count`` and ``count``, draws of the two splits.
         device: Where the latents go.
 
     Raises:
-        InputError: the file is missing, damaged or does not hold so many latents in that
-            dimension.
+        InputError: the file is missing, damaged or does not hold so many latents of that model.
     """
-    latents, _ = read_tensors(path)
+    latents, metadata = read_tensors(path)
     if not all(":" in key and z.dim() == 2 for key, z in latents.items()):
         raise InputError(f"{path} does not hold samples: draw them again.")
     sizes = [counts["validation_count"], counts["count"]]
-    expected = torch.empty(sum(sizes), latent_dim, dtype=torch.complex64, device="meta")
+    check_identity(path, metadata, model.identity, "samples")
+    expected = torch.empty(sum(sizes), model.latent_dim, dtype=torch.complex64, device="meta")
     check_tensors(path, latents, dict.fromkeys(latents, expected))
     parts = {key: z.to(device).split(sizes) for key, z in latents.items()}
     return {

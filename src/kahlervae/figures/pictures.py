@@ -40,9 +40,7 @@ def pictures(views: Num[np.ndarray, "n *view"]) -> Float[np.ndarray, "n height w
     if len(shape) == 1:
         return _line(views) if not np.iscomplexobj(views) else _complex_line(views)
     if len(shape) > 3:
-        kept = (
-            2 if shape[-1] in (1, 3, 4) else 1
-        )  # with grey or colours as channels, or without any
+        kept = 2 if shape[-1] in (1, 3, 4) else 1  # the width, with grey or colours as channels
         views = views.reshape(len(views), math.prod(shape[:-kept]), *shape[-kept:])
     if views.ndim > 3:
         if np.iscomplexobj(views):

@@ -52,14 +52,14 @@ def score_setting(
     # Imported here, for the choice itself reads tables alone.
     import torch
 
-    from kahlervae.data import load_split
     from kahlervae.evaluate.reconstruction import reconstruction_scores
     from kahlervae.evaluate.score import load_references, score_paths
-    from kahlervae.models import load_model
     from kahlervae.sample import prior_sampler
     from kahlervae.seeding import generator
+    from kahlervae.trained import Trained
 
-    vae, validation = load_model(model), load_split(data, "validation").samples
+    trained = Trained(model, data)
+    vae, validation = trained.vae, trained.samples("validation")
     seed, keys = vae.identity["seed"], list(vae.identity)
     references = load_references(data, oracles, settings)
     reconstruction = reconstruction_scores(vae, validation, generator(seed, "reconstruction"))
