@@ -273,7 +273,7 @@ REFUSED = {
         lambda z: dist.TransformedDistribution(
             dist.Normal(z.real, 1.0), [dist.AffineTransform(z.imag, 2.0)]
         ),
-        "neither the Fisher information nor the relative entropy",
+        "cannot be told whether the tensors that they hold depend on the latents",
     ),
     "transform with parameters of its own": (
         lambda z: dist.Weibull(z.real.exp(), z.imag.exp()),

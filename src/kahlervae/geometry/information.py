@@ -221,9 +221,16 @@ def kl(p: Any, q: Any) -> Float[Tensor, " n *shape"]:
 
 
 def _unknown(kind: type) -> str:
+    cure = "register the former with kahlervae.geometry.register_fisher."
+    if kind is dist.TransformedDistribution:
+        cure = (
+            "of its transforms it cannot be told whether the tensors that they hold depend on the "
+            "latents. If they do not, return base_dist, or give them numbers, since a fixed "
+            "bijection changes neither."
+        )
     return (
         f"neither the Fisher information nor the relative entropy of {kind.__name__} is known: "
-        "register the former with kahlervae.geometry.register_fisher."
+        f"{cure}"
     )
 
 
