@@ -325,9 +325,9 @@ def score(
     from kahlervae.trained import Trained
 
     trained = Trained(model, data, device=device)
-    outputs = (out, agreement, sheet, flagged, paths, reconstruction, gallery)
-    score_model(data, trained, samples, oracle, settings, *outputs)
     test = trained.samples("test")
+    outputs = (out, agreement, sheet, flagged, paths, reconstruction, gallery)
+    score_model(data, trained.vae, test, samples, oracle, settings, *outputs)
     write_table(flatness, score_flatness(trained.vae, test, settings["paths"]))
 
 

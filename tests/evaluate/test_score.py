@@ -279,9 +279,11 @@ def test_stage(tmp_path, data, model, latents):
     )
     save_oracle(oracles[1], Oracle("cnn", (8, 8), 10))
     files = [tmp_path / f"{name}.safetensors" for name in ("data", "model", "samples")]
+    trained = Trained(files[1], files[0])
     score.score_model(
         files[0],
-        Trained(files[1], files[0]),
+        trained.vae,
+        trained.samples("test"),
         files[2],
         oracles,
         SETTINGS,

@@ -64,6 +64,14 @@ def test_table_sorts_by_a_click(tmp_path):
         assert page.evaluate(names) == ["<b>", "a", "c"]
 
 
+def test_table_without_rows_has_its_columns(tmp_path):
+    write_table(tmp_path / "t.csv", pd.DataFrame({"name": [], "value": []}))
+    write_table_page(tmp_path / "t.csv", tmp_path / "t.html")
+    page = (tmp_path / "t.html").read_text()
+    assert "0 rows" in page
+    assert "<button>value</button>" in page
+
+
 FIGURES = ("smoothness", "pareto", "agreement_summary", "latent_slice")
 
 

@@ -26,7 +26,6 @@ from kahlervae.storage import (
     write_table,
     write_tensors,
 )
-from kahlervae.trained import Trained
 
 __all__ = [
     "Scored",
@@ -84,7 +83,8 @@ def make_oracle(
 
 def score_model(
     data: Path | str,
-    trained: Trained,
+    vae: VAE,
+    test: Num[Tensor, "n *shape"],
     samples: Path | str,
     oracles: Sequence[Path | str],
     settings: Mapping[str, Any],
@@ -100,7 +100,8 @@ def score_model(
 
     Args:
         data: What the data stage wrote.
-        trained: The model, with the same data.
+        vae: The model.
+        test: Samples of the test split, where the model is.
         samples: What the sample stage wrote.
         oracles: What the oracle stage wrote; none for samples without labels, of which everything
             that an oracle tells is left out.
@@ -117,9 +118,8 @@ def score_model(
     Raises:
         InputError: a file cannot be read, or decoded images are not finite.
     """
-    vae, where = trained.vae, trained.device
-    latents = load_samples(samples, vae, settings["sampling"], where)
-    references = load_references(data, oracles, settings, where)
+    latents = load_samples(samples, vae, settings["sampling"], test.device)
+    references = load_references(data, oracles, settings, test.device)
     scored = score_samples(vae, latents, references, settings["flagged"])
     write_table(out, scored.scores)
     write_table(agreement, scored.agreement)
@@ -128,7 +128,6 @@ def score_model(
         sheets = {key: vae.decode(z[:SHEET]) for key, z in latents["test"].items()}
     write_tensors(sheet, sheets, vae.identity)
 
-    test = trained.samples("test")
     write_table(paths, score_paths(vae, latents["test"], test, references, settings["paths"]))
     random = generator(vae.identity["seed"], "reconstruction")
     scores = reconstruction_scores(vae, test, random)

@@ -1,7 +1,7 @@
 """Pages of the report beside the figures: tables that sort, and the summary on one page."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -66,15 +66,15 @@ def write_table_page(path: Path, out: Path) -> None:
         for row in frame.itertuples(index=False)
     ]
     columns = [
-        (column, "number" if pd.api.types.is_numeric_dtype(frame[column]) else _width(cells))
-        for column, cells in zip(frame, zip(*rows, strict=True), strict=True)
+        (name, "number" if pd.api.types.is_numeric_dtype(kind) else _width(row[i] for row in rows))
+        for i, (name, kind) in enumerate(frame.dtypes.items())
     ]
     render(out, "table", name=path.stem, columns=columns, rows=rows)
 
 
-def _width(cells: Sequence[str]) -> str:
+def _width(cells: Iterable[str]) -> str:
     """How texts are set: words in one line, sentences in several."""
-    return "words" if max(map(len, cells)) <= LINE else "sentence"
+    return "words" if max(map(len, cells), default=0) <= LINE else "sentence"
 
 
 def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
