@@ -47,6 +47,7 @@ from kahlervae.data.datasets import Split
 from kahlervae.errors import InputError
 from kahlervae.evaluate.reference import Reference
 from kahlervae.evaluate.score import load_references
+from kahlervae.geometry import to_real
 from kahlervae.models import VAE as ProjectVAE
 from kahlervae.models.likelihoods import RealGaussian
 from kahlervae.models.posteriors import Posterior, RealPosterior
@@ -337,15 +338,13 @@ def score_reconstruction(model: nn.Module, budget: Budget) -> dict[str, float]:
     def decode(z: Tensor) -> Tensor:
         if isinstance(model, ProjectVAE):
             return model.decoder(z).mean
-        real = 2**0.5 * torch.cat([z.real, z.imag], dim=-1)
-        return model.decoder(real).reconstruction.flatten(1)
+        return model.decoder(to_real(z)).reconstruction.flatten(1)
 
     def kl(posterior: Posterior, z: Tensor) -> Tensor:
         if isinstance(model, ProjectVAE):
             return model.prior.kl(posterior, z)
         if isinstance(model, LearnedVarianceVAMP):
-            real = 2**0.5 * torch.cat([z.real, z.imag], dim=-1)
-            return model.kl(posterior.real_mean, posterior.real_log_var, real)
+            return model.kl(posterior.real_mean, posterior.real_log_var, to_real(z))
         return posterior.kl()
 
     return scores_at_best_variance(
