@@ -85,6 +85,12 @@ def test_missing_and_damaged_files_are_refused_in_a_sentence(tmp_path, name, rea
     assert "\n" not in str(refusal.value)
 
 
+def test_a_table_that_ends_within_a_row_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,45")
+    with pytest.raises(InputError, match="it is cut off"):
+        storage.read_table(tmp_path / "t.csv")
+
+
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):

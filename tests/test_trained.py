@@ -29,6 +29,10 @@ def test_what_belongs_to_another_model_is_refused(tmp_path):
             continue
         with pytest.raises(InputError, match=r"data\.safetensors holds other samples than .*model"):
             trained.samples("test")
+    same = {"test_samples": torch.rand(5, 4, 4)}
+    write_tensors(data, same, {"dataset": "other", "form": json.dumps(Form((4, 4)).dump())})
+    with pytest.raises(InputError, match="holds samples of other: pass those of mine"):
+        Trained(model, data).samples("test")
     save_potentials(potential, fitted, IDENTITY)
     assert set(Trained(model, potential=potential).potentials) == set(POTENTIALS)
     for change in ({"seed": 1}, {"variant": "kahler"}, {"dataset": "digits"}):

@@ -81,7 +81,7 @@ def data(dataset: Dataset, settings: Settings, out: Out, record: Out) -> None:
     tensors, form, description = prepare(
         dataset, settings["source"], settings["split"], settings.get("stft")
     )
-    write_tensors(out, tensors, {"form": json.dumps(form.dump())})
+    write_tensors(out, tensors, {"dataset": dataset, "form": json.dumps(form.dump())})
     write_json(record, description)
 
 
@@ -162,7 +162,7 @@ def train(
         raise typer.BadParameter("give one --seed, one --out and one --history for every model.")
     model = {"dataset": dataset, "representation": representation, "variant": variant}
     where = resolve_device(device)
-    splits = {name: load_split(data, name).to(where) for name in ("train", "validation")}
+    splits = {name: load_split(data, name, dataset).to(where) for name in ("train", "validation")}
     identities = [model | {"seed": own} for own in seed]
     trained = train_together(splits, identities, settings, checkpoint)
     for (own, table), file, rows in zip(trained, out, history, strict=True):

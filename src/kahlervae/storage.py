@@ -7,6 +7,7 @@ that exists is whole. Every failed read is one :class:`~kahlervae.errors.InputEr
 import fcntl
 import glob
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -186,12 +187,15 @@ def read_table(
         numbers: columns that there have to be and that hold numbers, or nothing.
 
     Raises:
-        InputError: the file is missing, empty or not a table, or lacks a column.
+        InputError: the file is missing, empty, cut off or not a table, or lacks a column.
     """
     import pandas as pd
 
     with _reading(path, "CSV") as path:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"))
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            raise ValueError("it is cut off")
+        frame = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(texts, "str"))
     for column in [*texts, *numbers]:
         if column not in frame.columns:
             raise InputError(f"{path} has no column {column!r}: delete it and run again.")

@@ -48,7 +48,7 @@ class Trained:
     def split(self, name: str) -> Split:
         """One of ``train``, ``validation``, ``test`` and ``oracle``, with its labels."""
         assert self._data is not None
-        split = load_split(self._data, name)
+        split = load_split(self._data, name, self.vae.identity["dataset"])
         if split.form != self.vae.form:
             raise InputError(
                 f"{self._data} holds other samples than {self._model} was trained on: pass those "

@@ -126,6 +126,10 @@ def test_loading_checks_the_file(tmp_path):
     write_tensors(path, {"train_samples": images / 0, "train_labels": labels})
     with pytest.raises(InputError, match="not finite"):
         load_split(path, "train")
+    write_tensors(path, {"train_samples": images, "train_labels": labels}, {"dataset": "digits"})
+    assert load_split(path, "train", "digits").samples.shape == images.shape
+    with pytest.raises(InputError, match="holds samples of digits: pass those of mnist"):
+        load_split(path, "train", "mnist")
 
 
 SHAPES = {

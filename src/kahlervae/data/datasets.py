@@ -368,13 +368,15 @@ def _form(path: Path | str, samples: Tensor, metadata: Mapping[str, str]) -> For
         raise InputError(f"{path} holds no samples: make it again with the data stage.") from error
 
 
-def load_split(path: Path | str, name: str) -> Split:
-    """One split of a file that the data stage wrote.
+def load_split(path: Path | str, name: str, dataset: str | None = None) -> Split:
+    """One split of a file that the data stage wrote, which is of that data set where one is named.
 
     Raises:
-        InputError: the file is missing or damaged, or holds no such split.
+        InputError: the file is missing or damaged, is of another data set, or holds no such split.
     """
     tensors, metadata = storage.read_tensors(path)
+    if dataset is not None and (found := metadata.get("dataset", dataset)) != dataset:
+        raise InputError(f"{path} holds samples of {found}: pass those of {dataset}.")
     again = "make it again with the data stage."
     if f"{name}_samples" not in tensors:
         raise InputError(f"{path} holds no split {name!r}: {again}")

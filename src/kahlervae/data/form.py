@@ -112,17 +112,19 @@ def _spectrogram(length: int, *settings: tuple[str, int]) -> Spectrogram:
 def planes(views: Num[Tensor, "n *shape"]) -> Float[Tensor, "n channels *space"]:
     """Views as channels over one or two axes, as convolutions read them.
 
-    Vectors and series have one axis, pictures two, and a third axis are channels; further axes are
-    laid one after the other along the first. Of complex values both parts are channels.
+    Vectors and series have one axis, pictures two; of three or more axes the last are channels, and
+    all before the last two are laid one after the other. Of complex values both parts are channels.
 
     Example:
         >>> [planes(torch.zeros(5, *shape)).shape[1:] for shape in ((7,), (8, 6), (8, 6, 3))]
         [torch.Size([1, 7]), torch.Size([1, 8, 6]), torch.Size([3, 8, 6])]
+        >>> planes(torch.zeros(5, 2, 8, 6, 3)).shape[1:]  # two pictures, one below the other
+        torch.Size([3, 16, 6])
         >>> planes(torch.zeros(5, 7, dtype=torch.complex64)).shape[1:]
         torch.Size([2, 7])
     """
     shape = views.shape[1:]
     if len(shape) > 3:
-        views = views.reshape(len(views), math.prod(shape[:-1]), shape[-1])
-    apart = views.movedim(-1, 1) if len(shape) == 3 else views.unsqueeze(1)
+        views = views.reshape(len(views), math.prod(shape[:-2]), *shape[-2:])
+    apart = views.movedim(-1, 1) if len(shape) >= 3 else views.unsqueeze(1)
     return torch.cat([apart.real, apart.imag], dim=1) if apart.is_complex() else apart

@@ -198,7 +198,10 @@ def decode_wav(content: bytes, name: str) -> tuple[int, Float[np.ndarray, " valu
     if cut_off:
         raise InputError(f"{name} ends before its header says: it is truncated, get it anew.")
     if not 1000 <= rate <= 1_000_000:
-        raise InputError(f"{name} says that it has {rate} values a second: it is damaged.")
+        raise InputError(
+            f"{name} says that it has {rate} values a second, and 1,000 to 1,000,000 are read: "
+            "it is damaged, or to be resampled."
+        )
     scaled = _scaled(values)
     if not np.isfinite(scaled).all():
         raise InputError(f"{name} holds values that are not finite: leave it out.")

@@ -65,9 +65,9 @@ def make_oracle(
     set covers itself.
 
     Raises:
-        InputError: the data cannot be read, or the oracle misses the gate.
+        InputError: data cannot be read or are of another set, or the oracle misses the gate.
     """
-    split, test = (load_split(data, name).to(device) for name in ("oracle", "test"))
+    split, test = (load_split(data, name, dataset).to(device) for name in ("oracle", "test"))
     if split.labels is None or test.labels is None:
         raise InputError(f"{dataset} has no labels, which an oracle needs: name them in its entry.")
     oracle = train_oracle(
