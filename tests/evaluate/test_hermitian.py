@@ -4,7 +4,7 @@ from geometry.decoders import points
 
 from kahlervae.errors import InputError
 from kahlervae.evaluate.hermitian import HermitianRegression
-from kahlervae.geometry import closedness_defect, relative_error
+from kahlervae.geometry import closedness_defect, log_det, relative_error
 from kahlervae.nn import to_double
 
 
@@ -46,3 +46,27 @@ def test_a_fit_that_diverges_is_refused():
     z = points(50, 2).to(torch.complex64)
     with pytest.raises(InputError, match=r"on 50 metrics diverged: lower the learning rate"):
         HermitianRegression.fit(z, not_closed(z), 4, 30, 1e30, torch.Generator().manual_seed(0))
+
+
+def test_metrics_that_single_precision_hardly_inverts_are_regressed_in_it():
+    z = points(4000, 4).to(torch.complex64)
+    turned = torch.einsum("ijk,nk->nij", points(16, 4).to(z).unflatten(0, (4, 4)), z)
+    directions = torch.linalg.qr(turned)[0]
+    values = torch.logspace(0, 3, 4) * (1 + z.abs().square())
+    metrics = directions @ torch.diag_embed(values).to(z) @ directions.mH
+    stream = torch.Generator().manual_seed(0)
+    fit = to_double(HermitianRegression.fit(z, metrics, 64, 300, 3e-3, stream))
+    exact = metrics.to(torch.complex128)
+    found = fit.metric(z.to(exact))
+    constant = exact.mean(0).expand_as(exact)
+    assert relative_error(found, exact).median() < relative_error(constant, exact).median()
+    assert (log_det(found) - log_det(exact)).abs().median() < 1
+
+
+def test_the_volume_that_is_fitted_is_that_of_the_metric():
+    z = points(50, 3).to(torch.complex64)
+    metrics = torch.diag_embed(1 + z.abs().square()).to(z)
+    stream = torch.Generator().manual_seed(0)
+    fit = to_double(HermitianRegression.fit(z, metrics, 8, 20, 1e-2, stream))
+    root, volume = fit._root(z.to(torch.complex128))
+    torch.testing.assert_close(volume, log_det(root @ root.mH))

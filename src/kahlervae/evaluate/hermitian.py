@@ -3,11 +3,13 @@
 from typing import Self
 
 import torch
-from jaxtyping import Complex
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.fit import regress
+from kahlervae.geometry import log_det
+from kahlervae.geometry.fit import VOLUME_WEIGHT
+from kahlervae.nn.optimiser import Adam
 
 __all__ = ["HermitianRegression"]
 
@@ -63,7 +65,9 @@ class HermitianRegression(nn.Module):
     ) -> Self:
         """By Adam under a one-cycle rate, on the objective of a potential's fit.
 
-        It starts at the typical metric, everywhere.
+        It starts at the typical metric, everywhere. The volume and its gradient are those of L's
+        diagonal: on the way a matrix may have eigenvalues 1e7 times apart, and single precision has
+        no inverse of that.
 
         Args:
             z: probes.
@@ -85,7 +89,19 @@ class HermitianRegression(nn.Module):
             layer.bias.data.zero_()
         linear[-1].weight.data.zero_()
         model = model.to(z.device)
-        regress(model, z, metrics, steps, learning_rate, generator, batch)
+        optimiser = Adam(model.parameters(), lr=learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
+        squares, log_dets = _squared_norm(metrics), log_det(metrics)
+        for _ in range(steps):
+            rows = torch.randint(len(z), (batch,), generator=generator, device=generator.device)
+            root, volume = model._root(z[rows])
+            change = root @ root.mH - metrics[rows]
+            loss = _squared_norm(change) / squares[rows]
+            loss = loss + VOLUME_WEIGHT * (volume - log_dets[rows]).square()
+            optimiser.zero_grad()
+            loss.mean().backward()
+            optimiser.step()
+            schedule.step()
         if not all(parameter.isfinite().all() for parameter in model.parameters()):
             raise InputError(
                 f"the regression of any Hermitian metric on {len(z)} metrics diverged: lower the "
@@ -95,11 +111,23 @@ class HermitianRegression(nn.Module):
 
     def metric(self, z: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d d"]:
         """The matrix at every z."""
+        root, _ = self._root(z)
+        return root @ root.mH
+
+    def _root(
+        self, z: Complex[Tensor, "n d"]
+    ) -> tuple[Complex[Tensor, "n d d"], Float[Tensor, " n"]]:
+        """C L, and log det g."""
         output = self.layers(torch.view_as_real(z.resolve_conj()).flatten(1))
         square = torch.complex(*output.unflatten(1, (2, len(self.root), -1)).unbind(1))
-        diagonal = (square.diagonal(dim1=-2, dim2=-1).real / 2).asinh().exp()
-        lower = self.root @ (square.tril(-1) + torch.diag_embed(diagonal).to(square))
-        return lower @ lower.mH
+        logs = (square.diagonal(dim1=-2, dim2=-1).real / 2).asinh()
+        lower = square.tril(-1) + torch.diag_embed(logs.exp()).to(square)
+        volume = 2 * (logs.sum(-1) + self.root.diagonal().real.log().sum())
+        return self.root @ lower, volume
+
+
+def _squared_norm(matrices: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:
+    return torch.view_as_real(matrices).square().sum((-3, -2, -1))
 
 
 def _typical(metrics: Complex[Tensor, "n d d"]) -> Complex[Tensor, "d d"]:
