@@ -45,3 +45,9 @@ def test_a_singular_metric_is_infinitely_far():
     found = affine_invariant_distance(flat.expand(3, 2, 2), tiny)
     assert found.isinf().tolist() == [True, False, False]
     assert not found.isnan().any()
+
+
+def test_relative_errors_of_tiny_and_huge_metrics():
+    flat = torch.eye(2, dtype=torch.complex64).expand(3, 2, 2)
+    for size in (1e-30, 1e30):
+        assert torch.allclose(relative_error(1.5 * size * flat, size * flat), torch.tensor(0.5))

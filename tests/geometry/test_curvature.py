@@ -92,3 +92,19 @@ def test_log_det_of_an_indefinite_matrix_is_not_a_number_and_spares_its_neighbou
 def test_log_det_adds_epsilon():
     g = torch.diag(torch.tensor([1.0, 2.0])).to(torch.complex128)
     assert log_det(g, 0.5).item() == pytest.approx(math.log(1.5 * 2.5))
+
+
+def test_where_there_is_no_metric_there_is_no_curvature():
+    z = points(3, 2)
+
+    def elsewhere(z):  # at the last row minus a metric, which the first two do not tell
+        return torch.where((z == points(3, 2)[2]).all(-1)[:, None, None], -1, 1) * fubini_study(z)
+
+    assert ricci(elsewhere, z).isnan().all(-1).all(-1).tolist() == [False, False, True]
+    assert scalar_curvature(elsewhere, z).isnan().tolist() == [False, False, True]
+
+    def zero(z):
+        return 0 * fubini_study(z).detach()
+
+    assert ricci(zero, z).isnan().all()
+    assert scalar_curvature(zero, z).isnan().all()

@@ -146,7 +146,12 @@ def test_an_unknown_kind_is_refused():
         ({"steps": 0}, "0 steps of 16 probes"),
         ({"batch": 0}, "5 steps of 0 probes"),
         ({"learning_rate": -1.0}, "positive rate"),
-        ({"size": {"groups": 0, "components": 2}}, "needs 1 or more of groups"),
+        ({"steps": 2.5}, "2.5 steps of 16 probes"),
+        (
+            {"size": {"groups": 2.0, "components": 2}},
+            "a whole number, 1 or more, of groups, not 2.0",
+        ),
+        ({"size": {"groups": 0, "components": 2}}, "needs a whole number, 1 or more, of groups"),
     ],
 )
 def test_what_fits_nothing_is_refused(changes, words):

@@ -1,5 +1,7 @@
 """The potential of decoders that are Kähler by construction."""
 
+import pickle
+
 import pytest
 import torch
 from geometry.decoders import points
@@ -21,7 +23,7 @@ from kahlervae.geometry import (
 )
 from kahlervae.geometry import potential as module
 from kahlervae.models.decoders import BornDecoder, HolomorphicDecoder, PluriharmonicDecoder
-from kahlervae.nn import to_double
+from kahlervae.nn import HolomorphicNetwork, to_double
 
 ALL = [*LIKELIHOODS, "holomorphic"]
 
@@ -174,3 +176,47 @@ def test_fubini_study_does_not_depend_on_the_phase_or_the_scale_of_the_amplitude
         decoder.amplitudes.weight.mul_(3j)
         decoder.amplitudes.bias.mul_(3j)
     torch.testing.assert_close(LogPartitionPotential(decoder).metric(z), metric)
+
+
+def test_it_moves_and_changes_precision_as_any_module():
+    potential = LogPartitionPotential(PluriharmonicDecoder(5, 3, 6, 2, "bernoulli"))
+    z = points(5, 3)
+    single = potential.metric(z.to(torch.complex64))
+    double = to_double(potential).metric(z)
+    torch.testing.assert_close(potential.double().to("cpu").metric(z), double)
+    torch.testing.assert_close(potential.float().metric(z.to(torch.complex64)), single)
+
+
+class Tripled(HolomorphicNetwork):
+    """With the parameters of a network, and another map."""
+
+    def forward(self, z):
+        return 3 * super().forward(z)
+
+
+def test_a_decoder_with_parts_of_ones_own_is_not_saved_as_another(tmp_path):
+    decoder = PluriharmonicDecoder(5, 2, 6, 2, "bernoulli")
+    decoder.body.__class__ = Tripled
+    with pytest.raises(InputError, match="with parts of your own: save its state_dict"):
+        LogPartitionPotential(decoder).save(tmp_path / "potential.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("inf"), float("nan")])
+def test_strengths_are_positive_and_finite(strength):
+    with pytest.raises(InputError, match="take a positive, finite one"):
+        LogPartitionPotential(decoder_of("bernoulli"), strength)
+
+
+def test_decoders_and_potentials_are_pickled():
+    decoder = PluriharmonicDecoder(5, 3, 6, 2, "bernoulli")
+    again = pickle.loads(pickle.dumps(decoder))
+    z = points(3, 3).to(torch.complex64)
+    torch.testing.assert_close(fisher_metric(again, z), fisher_metric(decoder, z))
+
+
+def test_its_gradient_is_not_asked_for_in_inference_mode():
+    potential = LogPartitionPotential(decoder_of("bernoulli"))
+    z = points(3, potential.latent_dim)
+    with torch.inference_mode(), pytest.raises(InputError, match="outside of it"):
+        potential.log_det_and_gradient(z)

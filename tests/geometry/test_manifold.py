@@ -154,3 +154,44 @@ def test_bad_input():
         manifold.transport(z, z)
     with pytest.raises(InputError, match="v is real"):
         manifold.transport(z[:, None], z.real)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "step"),
+    [(torch.complex64, 1e-4), (torch.complex128, 1e-10), (torch.complex128, 1e-3)],
+)
+def test_ends_that_are_close_have_a_logarithm(dtype, step):
+    z = points(20, 2).to(dtype)
+
+    def flat(z):
+        return torch.eye(2, dtype=z.dtype).expand(len(z), 2, 2)
+
+    found = Manifold(flat, 8).log(z, z + step)
+    rounding = 32 * torch.finfo(dtype).eps * z.abs().max()
+    assert (found - step).abs().max() <= rounding + 1e-7 * step
+
+
+def test_vectors_that_a_decoder_does_not_see_have_no_length():
+    seen = points(1, 3)
+    unseen = torch.linalg.svd(seen)[2][1:].conj()  # v with seen · v = 0
+
+    def metric(z):
+        return (seen.mT @ seen.conj()).expand(len(z), 3, 3)
+
+    z, v = points(10, 3), points(10, 2) @ unseen
+    assert Manifold(metric).norm(z, v).max() < 1e-7
+    assert curve_length(metric, torch.stack([z, z + v], 1)).max() < 1e-7
+    assert Manifold(lambda z: -metric(z)).norm(z[:0], v[:0]).shape == (0,)
+
+
+def test_where_a_metric_is_singular_is_said_in_words():
+    z = points(4, 2)
+
+    def singular(z):
+        return torch.diag_embed(torch.stack([1 + z[:, 0].abs() ** 2, 0 * z[:, 0].abs()], 1)).to(z)
+
+    with pytest.raises(InputError, match="meet where it is singular"):
+        Manifold(singular, 4).exp(z, z)
+    with pytest.raises(InputError, match="singular or not finite along 4 of 4 curves"):
+        Manifold(singular, 4).transport(torch.stack([z, 2 * z], 1), z)
+    assert christoffel(singular, z).isnan().all()

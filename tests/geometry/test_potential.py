@@ -275,3 +275,28 @@ def test_only_positive_multiples_are_potentials(factor):
 def test_a_constant_metric_has_to_be_definite():
     with pytest.raises(InputError, match="not positive definite"):
         MixturePotential.constant(-torch.eye(2) + 0j)
+
+
+def test_what_overflows_is_not_certified():
+    parts = {
+        "background": torch.eye(2, dtype=torch.complex64),
+        "log_strength": torch.zeros(1),
+        "offset": torch.zeros(1, 3),
+        "slope": points(3, 2).to(torch.complex64)[None],
+    }
+    assert MixturePotential(**parts).certificate().valid
+    for name, large in {"log_strength": torch.full((1,), 200.0), "background": 1e30}.items():
+        changed = parts | {name: large if name == "log_strength" else large * parts[name]}
+        assert not MixturePotential(**changed).certificate().valid
+
+
+def test_a_file_of_no_components_is_refused(tmp_path):
+    potential = MixturePotential.random(1, 1, 2, 1.0, torch.Generator())
+    tensors = potential.state_dict() | {
+        "offset": torch.zeros(1, 0),
+        "slope": torch.zeros(1, 0, 1, dtype=torch.complex64),
+    }
+    path = tmp_path / "potential.safetensors"
+    write_tensors(path, tensors, {"kind": "MixturePotential"})
+    with pytest.raises(InputError, match="holds nothing in"):
+        Potential.load(path)

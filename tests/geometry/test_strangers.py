@@ -1,5 +1,8 @@
 """Decoders that are not what they seem: the right number, or one sentence; never a wrong one."""
 
+import pickle
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +12,7 @@ from torch import nn
 
 from kahlervae.errors import InputError
 from kahlervae.geometry import (
+    MixturePotential,
     check_decoder,
     closedness_defect,
     complexify,
@@ -29,7 +33,9 @@ from kahlervae.geometry import (
     scalar_curvature,
 )
 from kahlervae.geometry.information import _REGISTRY
+from kahlervae.models.decoders import ComplexDecoder, HolomorphicDecoder, PluriharmonicDecoder
 from kahlervae.models.likelihoods import DenseComplexGaussian
+from kahlervae.nn import to_double
 
 WEIGHT = torch.randn(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 Z = points(4, 2)
@@ -657,3 +663,69 @@ def test_another_default_device_changes_nothing():
         found = everything()
     for one, other in zip(expected, found, strict=True):
         assert torch.equal(one, other)
+
+
+def test_parts_of_sums_of_columns_have_second_derivatives():
+    def decoder(part):
+        def likelihood(z):
+            first, second = part(z[:, 0] + 2 * z[:, 1])
+            more = torch.stack([torch.sinh(first), second, z.real[:, 1], z.imag[:, 1]], 1)
+            return dist.Independent(dist.Normal(more, 0.5), 1)
+
+        return likelihood
+
+    z = points(3, 2)
+    metrics = [
+        partial(fisher_metric, decoder(part))
+        for part in (
+            lambda w: (w.real, w.imag),
+            lambda w: (torch.real(w), torch.imag(w)),
+            lambda w: torch.view_as_real(w).unbind(-1),
+            lambda w: (w.clone().real, w.clone().imag),
+        )
+    ]
+    expected = ricci(metrics[-1], z)
+    for metric in metrics:
+        torch.testing.assert_close(ricci(metric, z), expected)
+        assert closedness_defect(metric, z).isfinite().all()
+
+
+def test_overflow_is_not_taken_for_a_fault_of_torch():
+    def decoder(z):
+        return dist.Independent(dist.Normal(torch.exp(z.real**2), 1.0), 1)
+
+    with pytest.raises(InputError, match="not finite at the first of these latents"):
+        fisher_metric(decoder, 20 + points(3, 2).to(torch.complex64))
+
+
+def test_half_precision_of_autocast_is_refused():
+    z = points(3, 2).to(torch.complex64)
+    potential = MixturePotential.constant(torch.eye(2, dtype=torch.complex64))
+    for compute in (potential.metric, lambda z: fisher_metric(complexify(normal), z)):
+        compute(z)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            with pytest.raises(
+                InputError, match=r"within torch\.autocast\(device, enabled=False\)"
+            ):
+                compute(z)
+            with torch.autocast("cpu", enabled=False):
+                compute(z)
+
+
+def normal(u):
+    return dist.Independent(dist.Normal(3 * u, 1.0), 1)
+
+
+def test_complexified_decoders_are_pickled():
+    z = points(3, 2)
+    again = pickle.loads(pickle.dumps(complexify(normal)))
+    torch.testing.assert_close(fisher_metric(again, z), fisher_metric(complexify(normal), z))
+
+
+@pytest.mark.parametrize("kind", [ComplexDecoder, HolomorphicDecoder, PluriharmonicDecoder])
+def test_our_own_decoders_change_precision_as_any_module(kind):
+    decoder, z = kind(6, 2, 4, 1), points(3, 2)
+    with pytest.raises(InputError, match=r"the same precision, as by decoder\.double\(\)"):
+        fisher_metric(decoder, z)
+    expected = fisher_metric(to_double(decoder), z)
+    torch.testing.assert_close(fisher_metric(decoder.double(), z), expected)

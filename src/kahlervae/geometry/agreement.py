@@ -10,14 +10,16 @@ __all__ = ["affine_invariant_distance", "best_constant_metric", "relative_error"
 def relative_error(
     metric: Complex[Tensor, "n d d"], reference: Complex[Tensor, "n d d"]
 ) -> Float[Tensor, " n"]:
-    r""":math:`\|G - G_0\|_F / \|G_0\|_F` at every point.
+    r""":math:`\|G - G_0\|_F / \|G_0\|_F` at every point, in double precision.
 
     Example:
         >>> flat = torch.eye(2, dtype=torch.complex64).expand(3, 2, 2)
         >>> relative_error(1.5 * flat, flat)
         tensor([0.5000, 0.5000, 0.5000])
     """
-    return torch.linalg.matrix_norm(metric - reference) / torch.linalg.matrix_norm(reference)
+    double, exact = metric.to(torch.complex128), reference.to(torch.complex128)
+    error = torch.linalg.matrix_norm(double - exact) / torch.linalg.matrix_norm(exact)
+    return error.to(metric.real.dtype)
 
 
 def affine_invariant_distance(

@@ -30,6 +30,12 @@ def log_det(metric: Complex[Tensor, "*batch d d"], epsilon: float = 0.0) -> Floa
     return log_dets.masked_fill(failed > 0, torch.nan)
 
 
+def solved(metric: Complex[Tensor, "n d d"], right: Complex[Tensor, "n d k"]) -> Tensor:
+    """G⁻¹ times the right side; NaN where G is singular."""
+    solution, failed = torch.linalg.solve_ex(metric, right)
+    return solution.masked_fill((failed > 0)[:, None, None], torch.nan)
+
+
 def volume_element(metric: Complex[Tensor, "*batch d d"]) -> Float[Tensor, "*batch"]:
     r"""Density of the Riemannian volume in the real coordinates (a, b): :math:`2^d \det G`.
 
@@ -49,7 +55,7 @@ def ricci(
     r"""Ricci form of a Kähler metric, :math:`R_{i\bar j} = -\partial_i\bar\partial_j \log\det g`.
 
     Fubini–Study, ``K = log(1 + |z|²)``, has R = (d + 1) g; the ball, ``K = −log(1 − |z|²)``, has
-    R = −(d + 1) g.
+    R = −(d + 1) g. NaN where the metric is not positive definite.
 
     Args:
         metric: maps (n, d) to Hermitian positive definite matrices (n, d, d), row by row.
@@ -72,8 +78,14 @@ def ricci(
         return z.new_zeros(0, z.shape[1], z.shape[1])
     check_metric(metric, z)
     rows, _ = chunks(metric, z, memory // 4)  # of which the Hessian keeps what the value makes
-    parts = z.split(rows)
-    return -gathered(lambda part: mixed_hessian(lambda p: log_det(metric(p)), part), parts, len(z))
+    return gathered(lambda part: _ricci(metric, part), z.split(rows), len(z))
+
+
+def _ricci(metric: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    # Of a log det that is no number, derivatives are those of a constant, 0.
+    without = ~log_det(metric(z)).isfinite()
+    curvature = -mixed_hessian(lambda p: log_det(metric(p)), z)
+    return curvature.masked_fill(without[:, None, None], torch.nan)
 
 
 def scalar_curvature(
@@ -81,11 +93,12 @@ def scalar_curvature(
 ) -> Float[Tensor, " n"]:
     r""":math:`\mathrm{tr}(G^{-1} R)`, the Kähler scalar curvature: half the Riemannian one.
 
+    NaN where the metric is not positive definite.
+
     Args: see :func:`ricci`.
 
     Raises:
         InputError: see :func:`~kahlervae.geometry.latents.check_latents`.
-        torch.linalg.LinAlgError: the metric is singular.
 
     Example:
         The sphere, Fubini–Study at d = 1, has d(d + 1) = 2 everywhere:
@@ -97,5 +110,5 @@ def scalar_curvature(
     """
     z = check_latents(z)
     curvature = ricci(metric, z, memory)
-    ratio = torch.linalg.solve(metric(z), curvature)
+    ratio = solved(metric(z), curvature)
     return ratio.diagonal(dim1=-2, dim2=-1).sum(-1).real

@@ -49,7 +49,8 @@ def derivatives(
         InputError: as :func:`ask` and :func:`examine` do.
     """
     if has_pushforward(decoder):
-        likelihood, change = decoder.pushforward(z, tangents)  # type: ignore[attr-defined]
+        with explained(decoder, z):
+            likelihood, change = decoder.pushforward(z, tangents)  # type: ignore[attr-defined]
         known = information(likelihood)
         assert known is not None
         return Derivatives(likelihood, change, known.whiten)

@@ -96,8 +96,11 @@ def distances(
     symmetric = b is None
     a = check_latents(a, "a", finite=True)
     b = a if b is None else check_latents(b, "b", finite=True)
-    if a.shape[1] != b.shape[1]:
-        raise InputError(f"a has {a.shape[1]} dimensions and b has {b.shape[1]}: give equal ones.")
+    if a.shape[1] != b.shape[1] or a.dtype != b.dtype:
+        raise InputError(
+            f"a has {a.shape[1]} dimensions of {a.dtype} and b has {b.shape[1]} of {b.dtype}: give "
+            "equal ones."
+        )
     found = a.real.new_zeros(len(a), len(b))
     if not found.numel():
         return found
@@ -150,7 +153,7 @@ def nearest(
     """
     a, b = check_latents(a, "a", finite=True), check_latents(b, "b", finite=True)
     if not 1 <= k <= len(b):
-        raise InputError(f"there are no {k} nearest of {len(b)} points: take 1 to {len(b)}.")
+        raise InputError(f"there are no {k} nearest of {len(b)} points: take 1 or more of them.")
     # A row of distances, the same sorted, and their order; distances have the other half.
     rows = fitting(memory // 2, len(b) * (2 * a.real.element_size() + 8))
     values, indices = [a.real.new_zeros(0, k)], [torch.zeros(0, k, dtype=torch.long).to(a.device)]

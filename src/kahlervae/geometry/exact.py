@@ -457,6 +457,22 @@ def _conj(input: Tensor) -> Tensor:
     return torch.complex(input.real, -input.imag) if input.is_complex() else input
 
 
+# Parts of a sum of columns have no forward derivative in a batch of tangents; those of a copy have.
+@_stands_in_for(torch.real, Tensor.real.__get__)  # type: ignore[attr-defined]
+def _real(input: Tensor) -> Tensor:
+    return input.clone().real if input.is_complex() else input
+
+
+@_stands_in_for(torch.imag, Tensor.imag.__get__)  # type: ignore[attr-defined]
+def _imag(input: Tensor) -> Tensor:
+    return input.clone().imag
+
+
+@_stands_in_for(torch.view_as_real)
+def _view_as_real(input: Tensor) -> Tensor:
+    return torch.view_as_real(input.clone())
+
+
 @_stands_in_for(torch.adjoint, Tensor.adjoint, Tensor.mH.__get__)  # type: ignore[attr-defined]
 def _adjoint(input: Tensor) -> Tensor:
     return _conj(input.mT)

@@ -7,7 +7,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.decoder import Decoder, explained
 from kahlervae.geometry.derivatives import derivatives
 from kahlervae.geometry.examination import examine
 from kahlervae.geometry.latents import check_latents
@@ -187,10 +187,11 @@ def fisher_form(
     if not has_pushforward(decoder):
         return _foreign_form(decoder, z, memory)
     parts = z.split(max(1, CHUNK // (2 * z.shape[1])))
-    if _has_constant_variance(decoder) and _has_wide_output(decoder, z):
-        gram = _output_gram(decoder)
-        return gathered(lambda part: _form_of_features(decoder, part, gram), parts, len(z))
-    return gathered(lambda part: _form(decoder, part), parts, len(z))
+    with explained(decoder, z):
+        if _has_constant_variance(decoder) and _has_wide_output(decoder, z):
+            gram = _output_gram(decoder)
+            return gathered(lambda part: _form_of_features(decoder, part, gram), parts, len(z))
+        return gathered(lambda part: _form(decoder, part), parts, len(z))
 
 
 def restricted_form(

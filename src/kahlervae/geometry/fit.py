@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -125,10 +126,11 @@ def continue_fit(
     """
     check_gradients("a potential")
     z, metrics = _check_probes(z, metrics)
-    if min(steps, batch) < 1 or not 0 < learning_rate < math.inf:
+    counted = all(isinstance(count, Integral) and count >= 1 for count in (steps, batch))
+    if not counted or not 0 < learning_rate < math.inf:
         raise InputError(
-            f"{steps} steps of {batch} probes at the rate {learning_rate} fit nothing: take 1 or "
-            "more of each, and a positive rate."
+            f"{steps} steps of {batch} probes at the rate {learning_rate} fit nothing: take whole "
+            "numbers from 1, and a positive rate."
         )
     scale = _scale(metrics)
     fitted = potential.scaled(1 / scale).requires_grad_(True)
@@ -237,9 +239,14 @@ def random_potential(
             f"{' and '.join(map(repr, sorted(needed)))} are needed, not of "
             f"{', '.join(map(repr, size)) or 'nothing'}."
         )
-    if wrong := [name for name, count in size.items() if count < (name != "rank")]:
+    counted = {
+        name: isinstance(count, Integral) and count >= (name != "rank")
+        for name, count in size.items()
+    }
+    if wrong := [name for name in size if not counted[name]]:
         raise InputError(
-            f"a {kind} potential needs 1 or more of {', '.join(wrong)}, not {size[wrong[0]]}."
+            f"a {kind} potential needs a whole number, 1 or more, of {', '.join(wrong)}, not "
+            f"{size[wrong[0]]}."
         )
     potential: Potential = KINDS[kind].random(
         latent_dim, **size, scale=scale, generator=generator, dtype=dtype
@@ -422,8 +429,9 @@ def _check_probes(z: Tensor, metrics: Tensor) -> tuple[Tensor, Tensor]:
             f"tensor of shape {expected}."
         )
     metrics = metrics.detach().to(z)
-    size = torch.linalg.matrix_norm(metrics)
-    skew = torch.linalg.matrix_norm(metrics - metrics.mH) > 1e-3 * size
+    double = metrics.to(torch.complex128)  # in which no square overflows
+    size = torch.linalg.matrix_norm(double)
+    skew = torch.linalg.matrix_norm(double - double.mH) > 1e-3 * size
     for fault, rows in {
         "not finite": ~size.isfinite(),
         "not Hermitian": skew,

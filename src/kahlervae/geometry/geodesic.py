@@ -8,10 +8,11 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.curvature import solved
 from kahlervae.geometry.latents import check_gradients, check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, chunks, fitting, gathered
 from kahlervae.geometry.metric import Metric, check_metric
-from kahlervae.geometry.potential import Potential
+from kahlervae.geometry.potential import Potential, square_modulus
 from kahlervae.geometry.wirtinger import wirtinger
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "curve_energy",
     "curve_length",
     "geodesics",
+    "vector_length",
 ]
 
 
@@ -43,7 +45,9 @@ def curve_energy(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float
         >>> curve_energy(flat, line), curve_length(flat, line)
         (tensor([2.]), tensor([2.]))
     """
-    return 0.5 * (curves.shape[1] - 1) * _squares(metric, curves).sum(1)
+    middle, change = _steps(curves)
+    squares, _ = _squared_norm(metric, middle.flatten(0, 1), change.flatten(0, 1))
+    return 0.5 * change.shape[1] * squares.view(change.shape[:2]).sum(1)
 
 
 def curve_length(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float[Tensor, " n"]:
@@ -57,9 +61,27 @@ def curve_length(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float
         >>> curve_length(flat, torch.tensor([[[0j], [1j], [3j]]]))
         tensor([6.])
     """
-    squares = _squares(metric, curves)
-    rounding = torch.finfo(squares.dtype).eps ** 0.5 * squares.abs().amax(1, keepdim=True)
-    return squares.clamp(min=0).sqrt().masked_fill(squares < -rounding, torch.nan).sum(1)
+    middle, change = _steps(curves)
+    lengths = vector_length(metric, middle.flatten(0, 1), change.flatten(0, 1))
+    return lengths.view(change.shape[:2]).sum(1)
+
+
+def vector_length(
+    metric: Metric, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]
+) -> Float[Tensor, " n"]:
+    r"""Length :math:`\sqrt{v^T G(z) \bar v}` of tangent vectors; NaN where that is no length.
+
+    Less than 0 by no more than rounding, in units of the metric and the vector, is 0.
+
+    Example:
+        >>> flat = lambda z: 4 * torch.eye(1, dtype=z.dtype).expand(len(z), 1, 1)
+        >>> z, v = torch.tensor([[0j], [1j]]), torch.tensor([[3j], [1 + 0j]])
+        >>> vector_length(flat, z, v), vector_length(lambda z: -flat(z), z, v)
+        (tensor([6., 2.]), tensor([nan, nan]))
+    """
+    squares, sizes = _squared_norm(metric, z, v)
+    rounding = torch.finfo(squares.dtype).eps ** 0.5 * sizes
+    return squares.clamp(min=0).sqrt().masked_fill(squares < -rounding, torch.nan)
 
 
 def check_ends(
@@ -202,7 +224,7 @@ def christoffel(
         memory: bytes beyond the result that may be taken, by and large.
 
     Returns:
-        [n, k, i, j].
+        [n, k, i, j]; NaN where the metric is singular.
     """
     z = check_latents(z)
     if not len(z):
@@ -215,22 +237,25 @@ def christoffel(
 def _christoffel(metric: Metric, z: Tensor, directions: int) -> Tensor:
     value, derivative, _ = wirtinger(metric, z, directions)  # [n, j, l, i] = ∂_i g_jl̄
     # Σ_l g^{kl̄} g_jl̄ = δ: the inverse is that of the transpose.
-    raised = torch.linalg.solve(value.mT.unsqueeze(1), derivative.movedim(1, 1))
-    return raised.permute(0, 2, 3, 1)
+    right = derivative.movedim(2, 1)
+    return solved(value.mT, right.flatten(2)).unflatten(2, right.shape[2:]).mT
 
 
-def _squares(metric: Metric, curves: Tensor) -> Tensor:
-    """g(Δ, Δ) of every step, (n, T)."""
-    change = curves.diff(dim=1)
-    middle = (curves[:, 1:] + curves[:, :-1]) / 2
-    values = _squared_norm(metric, middle.flatten(0, 1), change.flatten(0, 1))
-    return values.view(change.shape[:2])
+def _steps(curves: Tensor) -> tuple[Tensor, Tensor]:
+    """The middle of every step and the step, (n, T, d) each."""
+    return (curves[:, 1:] + curves[:, :-1]) / 2, curves.diff(dim=1)
 
 
-def _squared_norm(metric: Metric, z: Tensor, v: Tensor) -> Tensor:
-    """g(v, v), (n,); by the potential itself where the metric is one's own."""
+def _squared_norm(metric: Metric, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor | float]:
+    """g(v, v), (n,), and ‖G‖ |v|², in whose units its rounding is.
+
+    By the potential itself where the metric is one's own, which is never less than 0 but by
+    rounding.
+    """
     owner = getattr(metric, "__self__", None)
     if isinstance(owner, Potential) and metric == owner.metric:
-        return owner.squared_norm(z, v)
+        return owner.squared_norm(z, v), math.inf
+    value = metric(z)
+    sizes = torch.linalg.matrix_norm(value.detach()) * square_modulus(v.detach()).sum(-1)
     # A row times a matrix times a column: einsum would spend more time than the products.
-    return (v.unsqueeze(1) @ metric(z) @ v.conj().unsqueeze(2)).real.flatten()
+    return (v.unsqueeze(1) @ value @ v.conj().unsqueeze(2)).real.flatten(), sizes

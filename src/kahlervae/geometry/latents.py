@@ -27,7 +27,8 @@ def check_latents(z: Tensor, name: str = "z", finite: bool = False) -> Complex[T
             metric, since its proposals may run away and are rejected then.
 
     Raises:
-        InputError: z is not a tensor of shape (n, d) with d ≥ 1 of complex64 or complex128 numbers.
+        InputError: z is not a tensor of shape (n, d) with d ≥ 1 of complex64 or complex128 numbers,
+            or torch.autocast lowers the precision of what is done with it.
 
     Example:
         >>> check_latents(torch.tensor([[1 + 2j]]).conj()).is_conj()
@@ -57,6 +58,11 @@ of real latents u as complexify(decoder) and give to_complex(u).
         raise InputError(
             f"{name} has the shape {tuple(z.shape)}, but latents are a batch of shape (n, d), "
             "d ≥ 1: give a single latent as z[None]."
+        )
+    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps")):
+        raise InputError(
+            "torch.autocast computes in half precision, too coarse for a metric: call this within "
+            "torch.autocast(device, enabled=False)."
         )
     if finite and (wrong := int((~z.isfinite()).any(1).sum())):
         raise InputError(
@@ -163,7 +169,14 @@ def complexify(decoder: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
         9.0
     """
 
-    def complexified(z: Tensor) -> Any:
-        return decoder(to_real(z))
+    return Complexified(decoder)
 
-    return complexified
+
+class Complexified:
+    """A class, for functions within functions cannot be pickled."""
+
+    def __init__(self, decoder: Callable[[Tensor], Any]) -> None:
+        self.decoder = decoder
+
+    def __call__(self, z: Tensor) -> Any:
+        return self.decoder(to_real(z))

@@ -1,17 +1,19 @@
 """The potential that a decoder brings which is Kähler by construction."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kahlervae import storage
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.latents import check_gradients
 from kahlervae.geometry.potential import Certificate, Potential, TotalCovariance
 from kahlervae.models.decoders import BornDecoder, HolomorphicDecoder, PluriharmonicDecoder
 from kahlervae.nn.skeleton import skeleton
@@ -44,7 +46,7 @@ class LogPartitionPotential(Potential):
         strength: s.
 
     Raises:
-        InputError: the decoder is none of these.
+        InputError: the decoder is none of these, or the strength is not positive and finite.
 
     Example:
         >>> from kahlervae.geometry import fisher_metric
@@ -67,8 +69,12 @@ class LogPartitionPotential(Potential):
                 f"a {type(decoder).__name__} is not known to be Kähler, so that it brings no "
                 f"potential: use one of {', '.join(KINDS)}, or fit one (fit_potential)."
             )
+        if not 0 < strength < math.inf:
+            raise InputError(
+                f"a potential of strength {strength} is none: take a positive, finite one."
+            )
         self.decoder = decoder
-        self.register_buffer("strength", torch.tensor(strength, dtype=torch.float64))
+        self.register_buffer("strength", torch.tensor(strength, dtype=self.dtype.to_real()))
 
     @property
     def latent_dim(self) -> int:
@@ -84,11 +90,19 @@ class LogPartitionPotential(Potential):
         """Write the decoder, with what it is made of, as one safetensors file.
 
         Raises:
-            InputError: the path cannot be written to, or the decoder is in double precision, for
-                whose complex numbers the format has no type.
+            InputError: the path cannot be written to, the decoder is in double precision, for whose
+                complex numbers the format has no type, or it has parts that its settings do not
+                make.
         """
         if any(parameter.dtype == torch.complex128 for parameter in self.parameters()):
             raise InputError(f"{path} cannot hold double precision: save it in single precision.")
+        with skeleton():
+            made = type(self.decoder)(**self.decoder.settings)
+        if _parts(made) != _parts(self.decoder):
+            raise InputError(
+                f"{path} cannot hold a {type(self.decoder).__name__} with parts of your own: save "
+                "its state_dict, and make the potential anew of the decoder."
+            )
         metadata = {
             "kind": type(self).__name__,
             "decoder": type(self.decoder).__name__,
@@ -156,6 +170,7 @@ class LogPartitionPotential(Potential):
 
     def _log_det_and_gradient(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         """By one reverse pass through the closed form of the metric."""
+        check_gradients("the gradient of log det")
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             value = log_det(self._metric(leaf), epsilon)
@@ -184,6 +199,10 @@ def exact_potential(decoder: Decoder) -> LogPartitionPotential | None:
     if isinstance(decoder, KahlerDecoder) and type(decoder) in KINDS.values():
         return LogPartitionPotential(decoder)
     return None
+
+
+def _parts(decoder: nn.Module) -> list[tuple[str, type]]:
+    return [(name, type(module)) for name, module in decoder.named_modules()]
 
 
 LARGEST = 1 << 20

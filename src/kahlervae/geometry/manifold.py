@@ -7,8 +7,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.curvature import solved
 from kahlervae.geometry.distance import distance
-from kahlervae.geometry.geodesic import check_ends, geodesics
+from kahlervae.geometry.geodesic import check_ends, geodesics, vector_length
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, chunks, gathered
 from kahlervae.geometry.metric import Metric, check_metric
@@ -57,10 +58,10 @@ class Manifold(NamedTuple):
     memory: int = MEMORY
 
     def norm(self, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        r"""Length :math:`\sqrt{v^T G(z) \bar v}` of tangent vectors."""
+        """:func:`~kahlervae.geometry.geodesic.vector_length` of tangent vectors."""
         z, v = check_ends(z, v, ("z", "v"))
         check_metric(self.metric, z)
-        return torch.einsum("ni,nij,nj->n", v, self.metric(z), v.conj()).real.sqrt()
+        return vector_length(self.metric, z, v)
 
     def exp(self, z: Complex[Tensor, "n d"], v: Complex[Tensor, "n d"]) -> Complex[Tensor, "n d"]:
         """Where the geodesic from z with velocity v is at time 1.
@@ -69,7 +70,7 @@ class Manifold(NamedTuple):
 
         Raises:
             InputError: z and v are not finite or differ in shape, or the curve leaves the domain
-                of the metric.
+                of the metric, or meets where it is singular.
         """
         z, v = check_ends(z, v, ("z", "v"))
         if self.steps < 1:
@@ -90,8 +91,8 @@ class Manifold(NamedTuple):
             z, v = z + h / 6 * (a + 2 * c + 2 * e + k), v + h / 6 * (b + 2 * d + 2 * f + m)
         if wrong := int((~z.isfinite()).any(1).sum()):
             raise InputError(
-                f"{wrong} of {len(z)} geodesics leave the domain of the metric: take shorter "
-                "velocities or more steps."
+                f"{wrong} of {len(z)} geodesics leave the domain of the metric, or meet where it "
+                "is singular: take shorter velocities or more steps."
             )
         return z
 
@@ -99,7 +100,7 @@ class Manifold(NamedTuple):
         """The velocity with which the geodesic next to the straight line from z is at w at time 1.
 
         Shooting from the :meth:`geodesic`, corrected by Broyden's method until :meth:`exp` hits w
-        to half of the digits of the precision.
+        to half of the digits of the precision, or to the rounding of the ends where they are close.
 
         Raises:
             InputError: z and w are not finite or differ in shape, or no shot hits.
@@ -110,7 +111,8 @@ class Manifold(NamedTuple):
         curve = self.geodesic(z, w)
         # One-sided difference of second order.
         v = self.steps * (-1.5 * curve[:, 0] + 2 * curve[:, 1] - 0.5 * curve[:, 2])
-        goal = torch.finfo(z.real.dtype).eps ** 0.5 * (w - z).abs().amax(1)
+        eps = torch.finfo(z.real.dtype).eps
+        goal = eps**0.5 * (w - z).abs().amax(1) + 8 * eps * w.abs().amax(1)
         size = 2 * z.shape[1]
         inverse = torch.eye(size, dtype=z.real.dtype, device=z.device).repeat(len(z), 1, 1)
         miss = self._miss(z, v, w)
@@ -153,8 +155,8 @@ class Manifold(NamedTuple):
         By the midpoint rule, of second order in the length of a step.
 
         Raises:
-            InputError: there are not as many curves as vectors, of one dimension and precision, or
-                they are not finite.
+            InputError: there are not as many curves as vectors, of one dimension and precision,
+                they are not finite, or the metric is singular or not finite along them.
         """
         if not isinstance(curves, Tensor) or curves.dim() != 3 or not curves.shape[1]:
             raise InputError("curves have to be a tensor of shape (n, points, d), points ≥ 1.")
@@ -169,6 +171,11 @@ class Manifold(NamedTuple):
             middle, change = (before + after) / 2, after - before
             half = v - 0.5 * self._connection(middle, change, v, at_once)
             v = v - self._connection(middle, change, half, at_once)
+        if wrong := int((~v.isfinite()).any(1).sum()):
+            raise InputError(
+                f"the metric is singular or not finite along {wrong} of {len(v)} curves: choose "
+                "curves along which it is positive definite."
+            )
         return v
 
     def _miss(self, z: Tensor, v: Tensor, w: Tensor) -> Tensor:
@@ -192,4 +199,4 @@ def _connection(metric: Metric, z: Tensor, u: Tensor, v: Tensor, directions: int
     mixed = torch.einsum("ni,nk->nik", u, v.conj()) + torch.einsum("ni,nk->nik", v, u.conj())
     lowered = lowered + torch.einsum("nilk,nik->nl", other, mixed) / 2
     lowered = lowered - torch.einsum("nikl,nik->nl", other, mixed) / 2
-    return torch.linalg.solve(value.mT, lowered)
+    return solved(value.mT, lowered.unsqueeze(2)).squeeze(2)

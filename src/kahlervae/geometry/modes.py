@@ -23,11 +23,20 @@ def check_modes(parameters: Callable[[Tensor], Tensor], x: Tensor, twice: bool) 
                 f"the decoder computes in {low}, too coarse for its derivatives to be told from "
                 "rounding: let it compute in float32 or float64."
             )
+        if not _finite(parameters, x):
+            raise InputError(
+                "the decoder or its derivative is not finite at the first of these latents: leave "
+                "such latents out, or bound what it computes."
+            )
         name = _culprit(parameters, x, twice) or "a custom or scripted function"
         raise InputError(
             f"torch gives two different {found} of the decoder, since it differentiates {name} "
             "wrong: write that out in elementary operations."
         )
+
+
+def _finite(f: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    return all(bool(part.isfinite().all()) for part in jvp(f, (x,), (torch.ones_like(x),)))
 
 
 def _disagreement(f: Callable[[Tensor], Tensor], x: Tensor, twice: bool) -> str | None:

@@ -3,7 +3,7 @@
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from kahlervae import storage
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.latents import COMPLEX, check_latents
+from kahlervae.nn.precision import OnePrecision
 
 __all__ = ["Certificate", "Potential", "TotalCovariance"]
 
@@ -46,10 +47,10 @@ class Certificate(NamedTuple):
     @property
     def valid(self) -> bool:
         """Whether the certificate proves plurisubharmonicity."""
-        return self.lower_bound >= 0 and self.smallest_strength > 0
+        return 0 <= self.lower_bound < math.inf and 0 < self.smallest_strength < math.inf
 
 
-class Potential(nn.Module, ABC):
+class Potential(OnePrecision, ABC):
     r"""A plurisubharmonic function K on C^d with its metric :math:`g = \partial\bar\partial K`.
 
     Every class of potentials has these verbs, and samplers, geodesics and regularisers know no
@@ -90,19 +91,6 @@ class Potential(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """That of the latents, complex64 or complex128."""
         return self.background.dtype
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """As of any module, but in one precision throughout: double(), float() and to(dtype) are
-        for all parameters, real ones stay real and complex ones complex."""
-        real = self.dtype.to_real()
-        asked = fn(self.background.new_zeros((), dtype=real)).dtype.to_real()
-
-        def moved(t: Tensor) -> Tensor:
-            if asked == real or not (t.is_floating_point() or t.is_complex()):
-                return fn(t)
-            return t.to(fn(t).device, asked.to_complex() if t.is_complex() else asked)
-
-        return super()._apply(moved, recurse)
 
     def potential(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """K(z)."""
@@ -252,6 +240,8 @@ class Potential(nn.Module, ABC):
             for name, shape in of._shapes(tensors).items()
         }
         storage.check_tensors(path, tensors, expected)
+        if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:
+            raise InputError(f"{path} holds nothing in {empty[0]!r}: fit the potential again.")
         return of(**tensors).requires_grad_(False)
 
     @classmethod

@@ -371,11 +371,15 @@ class PluriharmonicDecoder(nn.Module):
         self.settings = _settings(
             output_dim, latent_dim, width, depth, likelihood=likelihood, categories=categories
         )
-        self.kind = _natural(likelihood, categories)
         self.body = HolomorphicNetwork(latent_dim, width, depth)
         self.natural = RealOutput(width, self.kind.numbers * output_dim)
         gaussian = likelihood in ("gaussian", "complex_gaussian")
         self.log_var = ConstantVariance(output_dim) if gaussian else None
+
+    @property
+    def kind(self) -> "_Natural":
+        """Asked for anew: what is kept in a module is pickled with it, and functions cannot be."""
+        return _natural(self.settings["likelihood"], self.settings["categories"])
 
     def forward(self, z: Complex[Tensor, "*batch d"]) -> Any:
         features = self.body(z)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kahlervae.errors import InputError
 from kahlervae.models.posteriors import Posterior
+from kahlervae.nn import OnePrecision
 from kahlervae.seeding import standard_normal
 
 __all__ = ["MixturePrior", "StandardPrior", "build_prior"]
@@ -43,7 +44,7 @@ class StandardPrior(nn.Module):
         return posterior.kl()
 
 
-class MixturePrior(nn.Module):
+class MixturePrior(OnePrecision):
     r"""A mixture of complex Gaussians, learned along with the model.
 
     .. math:: p(z) = \sum_{k=1}^K \pi_k\, CN(z;\, m_k, \mathrm{diag}\,\gamma_k)

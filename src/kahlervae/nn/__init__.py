@@ -9,13 +9,14 @@ from kahlervae.nn.layers import (
     SmoothCardioid,
     hidden,
 )
-from kahlervae.nn.precision import to_double
+from kahlervae.nn.precision import OnePrecision, to_double
 from kahlervae.nn.skeleton import skeleton
 
 __all__ = [
     "ComplexLinear",
     "HolomorphicNetwork",
     "HolomorphicQuadratic",
+    "OnePrecision",
     "RealInput",
     "RealOutput",
     "SmoothCardioid",

@@ -13,6 +13,8 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kahlervae.nn.precision import OnePrecision
+
 __all__ = [
     "ComplexLinear",
     "HolomorphicNetwork",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 
-class ComplexLinear(nn.Module):
+class ComplexLinear(OnePrecision):
     r"""Complex affine map.
 
     .. math:: z \mapsto W z + b, \qquad W_{ij} \sim CN(0, 2 / n_{\mathrm{in}}), \quad b = 0

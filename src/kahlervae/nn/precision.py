@@ -1,14 +1,42 @@
 """Double precision for modules with complex parameters."""
 
 import copy
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Self, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["to_double"]
+__all__ = ["OnePrecision", "to_double"]
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class OnePrecision(nn.Module):
+    """A module of one precision: double(), float() and to(dtype) are for all its numbers.
+
+    Real ones stay real and complex ones, which torch leaves as they are, complex.
+
+    Example:
+        >>> from kahlervae.nn import ComplexLinear
+        >>> ComplexLinear(3, 2).double().weight.dtype
+        torch.complex128
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        tensors = [*self.parameters(), *self.buffers()]
+        numbers = [t for t in tensors if t.is_floating_point() or t.is_complex()]
+        if not numbers:
+            return super()._apply(fn, recurse)
+        present = numbers[0].dtype.to_real()
+        asked = fn(numbers[0].new_zeros((), dtype=present)).dtype.to_real()
+
+        def moved(t: Tensor) -> Tensor:
+            if asked == present or not (t.is_floating_point() or t.is_complex()):
+                return fn(t)
+            return t.to(fn(t).device, asked.to_complex() if t.is_complex() else asked)
+
+        return super()._apply(moved, recurse)
 
 
 def to_double(module: Module) -> Module:
