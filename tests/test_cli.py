@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr
@@ -33,10 +34,11 @@ TRAINING = {
 }
 
 
-def kahlervae(*arguments, cwd):
+def kahlervae(*arguments, cwd, **streams):
     """A command as a process of its own."""
     command = [sys.executable, "-m", "kahlervae.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
+    return subprocess.run(command, cwd=cwd, text=True, check=False, **streams)
 
 
 def called(*arguments, cwd):
@@ -237,6 +239,80 @@ def test_the_code_of_a_check_is_no_other_ending_of_it(folder, capsys):
             assert called(*same, cwd=folder).returncode == 1
         with mock.patch(f"{module}.print_comparison", side_effect=UnicodeError("a letter")):
             assert called(*same, cwd=folder).returncode == 2
+
+
+@pytest.fixture
+def closed():
+    """A pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+CHECK = ("check", "--reference", ROOT / "reference", "--results", ROOT / "reference")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("describe", "w.npz"), CHECK])
+def test_what_cannot_be_said_is_not_done(arguments, tmp_path, closed):
+    """The code 1 would be that of a run that is not as the reference."""
+    assert (
+        called("example", "waves", "--out", "w.npz", "--count", 200, cwd=tmp_path).returncode == 0
+    )
+    assert_refused(kahlervae(*arguments, cwd=tmp_path, stdout=closed), "Broken pipe")
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("w") as full:
+            result = kahlervae(*arguments, cwd=tmp_path, stdout=full)
+        assert_refused(result, "No space left on device")
+
+
+@pytest.mark.parametrize("arguments", [("--nonsense",), ("describe", "none.npz"), CHECK])
+def test_the_code_tells_where_nobody_reads(arguments, tmp_path, closed):
+    run = kahlervae(*arguments, cwd=tmp_path, stdout=closed, stderr=closed)
+    assert run.returncode == 2
+
+
+def test_what_says_nothing_needs_no_output(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    command = f"'{sys.executable}' -m kahlervae.cli {{}} >&-"
+    shell = {"shell": True, "cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+    assert subprocess.run(command.format("table t.csv --out u.csv"), **shell).returncode == 0
+    assert_refused(subprocess.run(command.format("--help"), **shell), "not writable")
+
+
+COUNTS = {
+    "train": (
+        *("--dataset", "digits", "--representation", "pixels", "--variant", "complex"),
+        *("--data", "d", "--settings", "{}", "--checkpoint", "c"),
+        *("--seed", 0, "--seed", 1, "--out", "a", "--history", "b"),
+    ),
+    "sampler-cost": (
+        *("--model", "m", "--model", "m", "--potential", "p", "--settings", "{}", "--out", "a"),
+    ),
+    "distances": (
+        *("--data", "d", "--model", "m", "--potential", "p", "--potential", "p"),
+        *("--settings", "{}", "--out", "a"),
+    ),
+    "browse": ("t.csv", "t.csv", "--out", "a"),
+}
+
+
+@pytest.mark.parametrize("command", COUNTS)
+def test_what_belongs_together_is_given_equally_often(command, tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    result = called(command, *COUNTS[command], cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "Invalid value: give one --" in result.stderr
+    assert files(tmp_path) == {"t.csv"}
+
+
+def test_figures_need_no_window(tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "no-such-window")
+    tables = [ROOT / f"reference/tables/{name}.csv" for name in ("runtime", "efficiency")]
+    result = kahlervae("figure", "runtime", *tables, "--out", "f.png", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert files(tmp_path) == {"f.png"}
 
 
 def test_names_cannot_break_a_sentence(tmp_path):

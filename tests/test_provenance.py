@@ -57,6 +57,14 @@ def test_settings_have_a_digest_that_does_not_depend_on_their_order(results):
     assert first == second != other
 
 
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_pins_that_cannot_be_read_are_named(results, content):
+    pins = results / "requirements.txt"
+    pins.unlink() if content is None else pins.write_bytes(content)
+    with pytest.raises(InputError, match="is no readable list of packages"):
+        record(results)
+
+
 def test_published_record_has_the_form_of_a_run(results):
     def form(value):
         return {key: form(item) for key, item in value.items()} if isinstance(value, dict) else None

@@ -1,6 +1,8 @@
 """The transformer in scikit-learn's own checks, and before its estimators."""
 
 import re
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,11 @@ from sklearn.datasets import make_blobs
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
+from torch.distributions import Normal
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.latents import to_complex
+from kahlervae.geometry import MixturePotential, fisher_metric
+from kahlervae.geometry.latents import complexify, to_complex
 from kahlervae.sklearn import DistanceTransformer, to_rows
 
 PAGE = Path(__file__).parents[1] / "docs/distances.md"
@@ -58,6 +62,35 @@ def test_clusters():
     kept = found >= 0
     assert kept.mean() > 0.8
     assert len({*zip(found[kept], classes[kept], strict=True)}) == 2
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: x[::2], np.asfortranarray]
+)
+def test_rows_lie_in_memory_as_they_will(view):
+    rows = np.random.default_rng(0).normal(size=(6, 4))
+    rows.flags.writeable = False
+    flat = DistanceTransformer(lambda z: torch.eye(2, dtype=z.dtype).expand(len(z), 2, 2), steps=1)
+    expected = DistanceTransformer().fit(rows).transform(view(rows)) / 2**0.5
+    np.testing.assert_allclose(flat.fit(rows).transform(view(rows)), expected)
+    flat.fit_transform(view(rows))
+
+
+@pytest.mark.parametrize("own", [torch.complex64, torch.complex128])
+def test_rows_have_the_precision_of_the_metric(own):
+    potential = MixturePotential.constant(2 * torch.eye(2, dtype=own))
+    decoder = torch.nn.Linear(4, 3, dtype=own.to_real())
+    metrics = (
+        potential.metric,
+        partial(fisher_metric, complexify(lambda u: Normal(decoder(u), 1.0))),
+    )
+    rows = np.random.default_rng(0).normal(size=(6, 4))
+    for metric, dtype in product(metrics, (np.float32, np.float64)):
+        transformer = DistanceTransformer(metric)
+        together = transformer.fit_transform(rows.astype(dtype))
+        assert torch.from_numpy(together).dtype == own.to_real()
+        apart = transformer.transform(rows[:3].astype(dtype))
+        np.testing.assert_allclose(apart, together[:3], rtol=1e-3, atol=1e-5)
 
 
 def test_odd_rows():

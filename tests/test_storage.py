@@ -97,6 +97,38 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
         storage.write_json(tmp_path / "file" / "t.json", 1)
 
 
+def test_a_link_leads_to_what_is_written(tmp_path):
+    (tmp_path / "store").mkdir()
+    for name, target in (("a.json", "b.json"), ("b.json", "store/c"), ("d.png", "store/e")):
+        (tmp_path / name).symlink_to(target)
+    storage.write_json(tmp_path / "a.json", "new")
+    assert storage.read_json(tmp_path / "store/c") == "new"
+    storage.write_figure(tmp_path / "d.png", Figure())
+    assert (tmp_path / "store/e").read_bytes().startswith(b"\x89PNG")
+    assert all((tmp_path / name).is_symlink() for name in ("a.json", "b.json", "d.png"))
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {"c", "e"}
+
+
+@pytest.mark.parametrize("name", ["pipe", "link", "circle", "folder", "", ".", "..", "/"])
+def test_what_is_no_file_is_not_replaced(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    Path("link").symlink_to("pipe")
+    Path("circle").symlink_to("circle")
+    with pytest.raises(InputError, match=r"cannot be written .*: give the name of a file"):
+        storage.write_json(name, 1)
+    assert Path("pipe").is_fifo()
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("name", ["f", "f.", "f.svg", ".png"])
+def test_a_figure_says_its_format(tmp_path, name):
+    with pytest.raises(InputError, match=r"let it end in \.pdf or \.png"):
+        storage.write_figure(tmp_path / name, Figure())
+    assert not list(tmp_path.iterdir())
+
+
 def test_identity_comes_first():
     table = storage.identified(pd.DataFrame({"a": [1, 2]}), {"variant": "beta", "seed": 3})
     assert list(table.columns) == ["variant", "seed", "a"]

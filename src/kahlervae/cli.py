@@ -9,8 +9,10 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 try:
     import typer
@@ -48,6 +50,12 @@ def _parse(settings: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise typer.BadParameter("not a mapping: pass a part of config.yaml.")
     return parsed
+
+
+def _equally_often(sentence: str, *options: Sequence[Any]) -> None:
+    """Refuse options that belong together and are not given equally often, with a sentence."""
+    if len({len(values) for values in options}) > 1:
+        raise typer.BadParameter(sentence)
 
 
 Settings = Annotated[
@@ -158,8 +166,9 @@ def train(
     from kahlervae.storage import write_table
     from kahlervae.train import train_together
 
-    if not len(seed) == len(out) == len(history):
-        raise typer.BadParameter("give one --seed, one --out and one --history for every model.")
+    _equally_often(
+        "give one --seed, one --out and one --history for every model.", seed, out, history
+    )
     model = {"dataset": dataset, "representation": representation, "variant": variant}
     where = resolve_device(device)
     splits = {name: load_split(data, name, dataset).to(where) for name in ("train", "validation")}
@@ -296,6 +305,7 @@ def sampler_cost(
     from kahlervae.storage import write_table
     from kahlervae.trained import Trained
 
+    _equally_often("give one --potential for every --model.", model, potential)
     models = [Trained(a, potential=b) for a, b in zip(model, potential, strict=True)]
     tables = [measure_samplers(it.vae, it.potentials["fitted"], settings) for it in models]
     write_table(out, pd.concat(tables, ignore_index=True))
@@ -367,6 +377,7 @@ def distances(
     from kahlervae.storage import write_table
     from kahlervae.trained import Trained
 
+    _equally_often("give one --potential for every --model.", model, potential)
     trained = [Trained(m, data, p) for m, p in zip(model, potential, strict=True)]
     models, potentials = [t.vae for t in trained], [t.potentials for t in trained]
     train, test = trained[0].split("train"), trained[0].split("test")
@@ -586,6 +597,7 @@ def browse(tables: list[Path], out: Annotated[list[Path], typer.Option(help="Pag
     """Write tables as pages whose columns sort."""
     from kahlervae.figures.pages import write_table_page
 
+    _equally_often("give one --out for every table.", tables, out)
     for path, page in zip(tables, out, strict=True):
         write_table_page(path, page)
 
@@ -637,35 +649,78 @@ def _set_log_level() -> None:
     logging.getLogger("kahlervae").setLevel(level)
 
 
+class _Output:
+    """A standard stream whose failures are bad input.
+
+    Left alone, rich and click take a closed pipe for the end of a command, with the code 1, and the
+    interpreter finds a full disk after it.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        # Where the stream is closed, one for reading, which refuses to be written to.
+        self._stream = stream or open(os.devnull)  # noqa: PTH123, SIM115
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._sure(self._stream.write, text)
+
+    def flush(self) -> None:
+        self._sure(self._stream.flush)
+
+    def _sure(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return action(*arguments)
+        except OSError as error:
+            # What could not be written fails but once, not at the end of the interpreter again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            raise InputError(
+                f"what a command says cannot be written ({error.strerror or error}): have it read "
+                "to its end, or free space on the disk."
+            ) from error
+
+
 def main() -> None:
     """Run the command line.
 
     It exits with 0 if all went well; with 1 if `check` finds that a run is not as the reference;
-    with 2 if a command could not do its work: bad input and too little memory, which end it with
-    one sentence on standard error, and whatever else is raised.
+    with 2 if a command could not do its work: bad input, too little memory and nobody to read what
+    it says, which end it with one sentence on standard error, and whatever else is raised.
     """
     startup.begin()
     # Thread counts change floating-point results: one thread a job, parallelism is over jobs.
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Figures go into files, whichever window the environment asks for.
+    os.environ.pop("MPLBACKEND", None)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # terminals without Greek show a question mark
-    try:
-        _set_log_level()
-        app()
-    except InputError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-    except Exception as error:
-        if out_of_memory(error):
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            print(
-                f"error: out of memory ({reason}): run fewer jobs at once (snakemake --cores 1), "
-                "or lower the sizes in the configuration.",
-                file=sys.stderr,
-            )
-        else:
-            traceback.print_exc()
-    sys.exit(2)
+    out, err = _Output(sys.stdout), _Output(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            _set_log_level()
+            try:
+                app()
+            finally:
+                out.flush()
+        except Exception as error:
+            with suppress(InputError):  # nobody reads it, and the code is left to tell
+                print(_told(error), file=err)
+            sys.exit(2)
+
+
+def _told(error: Exception) -> str:
+    """What is said of an error: a sentence, or a traceback of what is not foreseen."""
+    if isinstance(error, InputError):
+        return f"error: {one_line(str(error))}"
+    if out_of_memory(error):
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return (
+            f"error: out of memory ({reason}): run fewer jobs at once (snakemake --cores 1), "
+            "or lower the sizes in the configuration."
+        )
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 if __name__ == "__main__":

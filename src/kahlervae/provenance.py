@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from kahlervae.errors import InputError
 from kahlervae.storage import checksum
 
 __all__ = ["collect", "revision"]
@@ -34,7 +35,7 @@ def collect(
         config: all settings that determine numbers, with overlays and overrides merged in.
 
     Raises:
-        InputError: a file is missing.
+        InputError: a file is missing, or the list of packages cannot be read.
     """
     return {
         "kahlervae": _version("kahlervae"),
@@ -81,7 +82,13 @@ def _config_digest(config: Mapping[str, Any]) -> str:
 
 
 def _names(requirements: Path) -> list[str]:
-    return re.findall(r"^([\w.-]+)==", requirements.read_text(encoding="utf-8"), re.MULTILINE)
+    try:
+        text = requirements.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{requirements} is no readable list of packages ({error}): give requirements.txt."
+        ) from error
+    return re.findall(r"^([\w.-]+)==", text, re.MULTILINE)
 
 
 def _version(name: str) -> str | None:

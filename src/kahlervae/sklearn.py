@@ -1,5 +1,6 @@
 """Distances of a decoder's geometry for scikit-learn, and for what takes its precomputed ones."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from kahlervae.geometry.distance import Along, distances
-from kahlervae.geometry.latents import to_complex, to_real
+from kahlervae.geometry.latents import COMPLEX, to_complex, to_real
 from kahlervae.geometry.memory import MEMORY
 from kahlervae.geometry.metric import Metric
 
@@ -38,7 +39,7 @@ class DistanceTransformer(TransformerMixin, BaseEstimator):
     Args:
         metric: maps complex latents (n, d) to Hermitian matrices (n, d, d), row by row:
             ``potential.metric``, or ``partial(fisher_metric, decoder)``; None is the Euclidean
-            one of rows.
+            one of rows. One that computes in a single precision has rows converted to it.
         along: ``line`` or ``geodesic``, see :func:`~kahlervae.geometry.distance.distance`.
         steps: T of the curves.
         points: of a geodesic that are free.
@@ -96,7 +97,21 @@ class DistanceTransformer(TransformerMixin, BaseEstimator):
             # Of differences: products of rows, as in sklearn's own, leave 1e-8 on the diagonal.
             found: np.ndarray = cdist(a, a if b is None else b).astype(a.dtype, copy=False)
             return found
-        z = [None if rows is None else to_complex(torch.from_numpy(rows)) for rows in (a, b)]
+        # Copies: torch takes no rows in reverse order, and warns of those that are not writeable.
+        z = [to_complex(torch.from_numpy(x.copy())) for x in (a, b) if x is not None]
+        dtype = _precision(self.metric, z[0])
+        first, second = z[0].to(dtype), None if b is None else z[1].to(dtype)
         settings = (self.along, self.steps, self.points, self.memory)
-        assert z[0] is not None
-        return distances(self.metric, z[0], z[1], *settings).cpu().numpy()
+        return distances(self.metric, first, second, *settings).cpu().numpy()
+
+
+def _precision(metric: Metric, z: torch.Tensor) -> torch.dtype:
+    """That of the latents, or the other one if a metric computes only in that.
+
+    Rows have mostly double precision, and trained models single.
+    """
+    for dtype in (z.dtype, *COMPLEX):
+        with suppress(Exception), torch.no_grad():  # distances refuse it in a sentence
+            if metric(z[:1].to(dtype)).dtype == dtype:
+                return dtype
+    return z.dtype

@@ -27,6 +27,7 @@ __all__ = [
     "atomic",
     "check_tensors",
     "checksum",
+    "figure_suffix",
     "identified",
     "read_arrays",
     "read_json",
@@ -44,21 +45,24 @@ __all__ = [
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and rename it to ``path`` when the block succeeds.
 
+    A link stays one: what it leads to is written.
+
     Raises:
-        InputError: the folder cannot be written to, or the disk is full.
+        InputError: the folder cannot be written to, the disk is full, or ``path`` is there and no
+            regular file.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    target = _target(Path(path))
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path, temporary)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target, temporary)
         with temporary.open("ab") as file:
             with suppress(OSError):  # a file system without locks: leftovers stay
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror or error}): "
@@ -67,6 +71,17 @@ def atomic(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _target(path: Path) -> Path:
+    """Where the links of ``path`` lead: renaming would replace a link, a device or a pipe."""
+    target = Path(os.path.realpath(path))  # of links in a circle the path itself
+    if os.path.lexists(target) and not target.is_file():
+        raise InputError(
+            f"{path} cannot be written (there is a folder, a device or the like): give the name "
+            "of a file."
+        )
+    return target
 
 
 def _remove_leftovers(path: Path, own: Path) -> None:
@@ -272,11 +287,31 @@ def checksum(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_UNDATED: dict[str, Any] = {
+    ".pdf": {"CreationDate": None},
+    ".png": {"Software": None},
+}
+"""Suffixes of figures, and what leaves the date out of them."""
+
+
+def figure_suffix(path: Path | str) -> str:
+    """The suffix of a figure's file, which says its format.
+
+    Raises:
+        InputError: it is neither of a PDF nor of a PNG.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _UNDATED:
+        raise InputError(f"{path} is no name of a figure: let it end in {' or '.join(_UNDATED)}.")
+    return suffix
+
+
 def write_figure(path: Path | str, figure: "Figure") -> None:
-    """Write a matplotlib figure in the format of the suffix, without a creation date."""
-    undated: dict[str, Any] = {
-        ".pdf": {"CreationDate": None},
-        ".png": {"Software": None},
-    }
-    with atomic(path) as temporary:
-        figure.savefig(temporary, metadata=undated.get(Path(path).suffix))
+    """Write a matplotlib figure in the format of the suffix, without a creation date.
+
+    Raises:
+        InputError: see :func:`figure_suffix`.
+    """
+    suffix = figure_suffix(path)
+    with atomic(path) as temporary:  # which has the suffix of what a link leads to
+        figure.savefig(temporary, format=suffix[1:], metadata=_UNDATED[suffix])

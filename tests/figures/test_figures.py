@@ -352,7 +352,7 @@ def test_unknown_figure_is_refused(tmp_path):
 @pytest.mark.parametrize("name", TABLES)
 def test_missing_column_is_named(results, name):
     results = results()
-    frame = results.frame(TABLES[name])
+    inputs, frame = results.inputs(name), results.frame(TABLES[name])
     required = {
         "agreement": "fisher",
         "cost": "method",
@@ -363,16 +363,17 @@ def test_missing_column_is_named(results, name):
     path = results.table(TABLES[name], frame.drop(columns=required))
     output = results.root / "figure.png"
     with pytest.raises(InputError, match=rf"{re.escape(str(path))} has no column '{required}'"):
-        draw(name, [path], [output])
+        draw(name, inputs, [output])
     assert not output.exists()
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_table_without_rows_is_refused(results, name):
     results = results()
-    path = results.table(TABLES[name], results.frame(TABLES[name]).head(0))
+    inputs = results.inputs(name)
+    results.table(TABLES[name], results.frame(TABLES[name]).head(0))
     with pytest.raises(InputError, match="has no rows"):
-        draw(name, [path], [])
+        draw(name, inputs, [])
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -390,9 +391,26 @@ def test_missing_array_is_named(results):
         draw("paths", [path], [])
 
 
-def test_no_model_is_refused():
-    with pytest.raises(InputError, match="at least one model"):
-        draw("paths", [], [])
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_of_nothing_is_refused(name):
+    with pytest.raises(InputError, match=r"at least one model|not from 0 tables: give .*\.csv"):
+        draw(name, [], [])
+
+
+@pytest.mark.parametrize("name", ["runtime", "pareto", "geodesics", "construction"])
+def test_too_few_files_are_refused(results, name):
+    inputs = results(seeds=[0]).inputs(name)
+    fewer = inputs[:1] if name == "pareto" else inputs[:-1]
+    with pytest.raises(InputError, match=r"not from [01] tables: give|no gallery of tie:"):
+        draw(name, fewer, [])
+
+
+def test_a_name_without_format_is_refused_before_anything_is_drawn(results):
+    results = results(variants=("complex",), seeds=[0])
+    outputs = [results.root / name for name in ("a.png", "b")]
+    with pytest.raises(InputError, match=r"b is no name of a figure: let it end in"):
+        draw("training", results.inputs("training"), outputs)
+    assert not outputs[0].exists()
 
 
 def test_a_variant_of_ones_own_comes_last_by_its_name(results):

@@ -76,6 +76,17 @@ def test_a_job_that_tells_nothing_makes_its_rule_unknown(tmp_path):
     assert table[["cpu_seconds", "start_up_share"]].isna().all(axis=None)
 
 
+def test_a_job_lies_in_the_folder_of_all(tmp_path):
+    job = write_job(tmp_path, "data/a", 10.0, 1.0)
+    with pytest.raises(InputError, match=r"a\.tsv does not lie in .*logs: name the folder"):
+        read_jobs([job], tmp_path / "logs", tmp_path / "logs")
+
+
+def test_a_folder_is_no_job(tmp_path):
+    with pytest.raises(InputError, match="is not a benchmark file"):
+        read_jobs([tmp_path], tmp_path.parent, tmp_path)
+
+
 def test_busy_seconds_is_the_measure_of_the_union():
     random = np.random.default_rng(0)
     starts = random.integers(0, 300, 40)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kahlervae.errors import InputError
-from kahlervae.storage import write_figure
+from kahlervae.storage import figure_suffix, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,7 +69,8 @@ def draw(
 
     Raises:
         InputError: the name is unknown, or an input is missing, unreadable or lacks a column or a
-            run, or a run has no file to be written to, or the other way round.
+            run, or a run has no file to be written to, or the other way round, or a file has
+            neither suffix.
     """
     if name not in FIGURES:
         raise InputError(f"There is no figure {name!r}: choose one of {', '.join(FIGURES)}.")
@@ -83,6 +84,8 @@ def draw(
             f"Nothing is written of {lost[0]}: every --of needs an --out in a folder of that name, "
             "and every --out lies in one of these."
         )
+    for path in outputs:
+        figure_suffix(path)  # refused before anything is drawn
     from kahlervae.figures.style import style
 
     with style():

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kahlervae.figures.looks import VERDICTS, Look, ordered
-from kahlervae.figures.sources import EFFECT, primary
+from kahlervae.figures.sources import EFFECT, given, primary
 from kahlervae.figures.style import canvas, drawn, handle, legend, quartiles
 from kahlervae.judge.claims import LEFT_OUT
 
@@ -30,7 +30,7 @@ def claims(inputs: Sequence[Path]) -> Figure:
     bound for claims that have one; identities have neither, and show their value. Hollow: a verdict
     that does not stand after Holm's correction.
     """
-    (path,) = inputs
+    (path,) = given(inputs, "claims.csv")
     frame = primary(path)
     # The paper's words, and below them the claims that ask for them: a row each.
     labels = {

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from kahlervae.errors import InputError
 from kahlervae.figures.looks import SAMPLERS, VARIANTS, ordered
 from kahlervae.figures.pictures import pictures
-from kahlervae.figures.sources import GROUP, MODEL, Run, arrays, only, rows, table
+from kahlervae.figures.sources import GROUP, MODEL, Run, arrays, given, only, rows, table
 from kahlervae.figures.style import (
     PAGE,
     WIDTH,
@@ -354,7 +354,7 @@ def geodesics(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """
     names = ["straight", "geodesic"]
     held = models([path for path in inputs if path.suffix != ".csv"], names, run)
-    (path,) = (path for path in inputs if path.suffix == ".csv")
+    (path,) = given([path for path in inputs if path.suffix == ".csv"], "geodesics.csv")
     frame = rows(path, [*MODEL, "curve", "oracle", *DIFFERENCES], run)
     means = frame.groupby([*MODEL, "curve"], sort=False)[list(DIFFERENCES)].mean()
     differences = _differences(means)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from kahlervae.errors import InputError
 from kahlervae.figures.images import models, show
 from kahlervae.figures.looks import POTENTIALS, VARIANTS, Look, ordered
-from kahlervae.figures.sources import MODEL, Run, rows, table
+from kahlervae.figures.sources import MODEL, Run, given, rows, table
 from kahlervae.figures.style import (
     WIDTH,
     canvas,
@@ -142,6 +142,8 @@ def construction(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         models([path for path in inputs if path.stem == stem], names, run)
         for stem, names in (("slice", ["axis", "log_det_fisher", "means"]), ("gallery", ["paths"]))
     )
+    if lost := slices.keys() - galleries.keys():
+        raise InputError(f"There is no gallery of {min(lost)}: give that of every slice.")
     shown = 5
     figure, axes = canvas(len(slices), 2, height=1.9 * len(slices) + 0.3, width_ratios=[1, 2.2])
     figure.set_layout_engine("compressed")
@@ -177,7 +179,7 @@ def agreement(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     ``inputs``: the gathered ``probes.csv``. Points are those of the lowest seed; ρ is Spearman's
     correlation within a model, median (smallest to largest) over all models.
     """
-    (path,) = inputs
+    (path,) = given(inputs, "probes.csv")
     columns = [*MODEL, "probe_set", "potential", "probe", "quantity", "fisher", "value"]
     frame = rows(path, columns, run)
     frame = frame[frame["potential"] != "constant"]
@@ -258,7 +260,7 @@ def agreement_summary(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     ``inputs``: the gathered ``agreement.csv``; its rows with potential ``fisher`` hold the defects
     of the Fisher metric itself. Dots are seeds; markers and bars their mean and its 95 % interval.
     """
-    (path,) = inputs
+    (path,) = given(inputs, "agreement.csv")
     frame = rows(path, [*MODEL, "probe_set", "potential", "relative_error_median", *DEFECTS], run)
     compared, own = (frame[(frame["potential"] == "fisher") == is_own] for is_own in (False, True))
     potentials = ordered(compared["potential"], POTENTIALS)
@@ -316,7 +318,7 @@ def cost(inputs: Sequence[Path]) -> Figure:
     are slopes of least squares through the logarithms of the medians of the metric, with their
     standard errors where there are more than two points.
     """
-    (path,) = inputs
+    (path,) = given(inputs, "cost.csv")
     columns = ["sweep", *FACTORS, "quantity", "method", *TIMES]
     frame = table(path, columns)[columns]
     frame = frame[~frame["sweep"].isin(WITH_ERRORS)]
@@ -404,7 +406,7 @@ def tradeoff(inputs: Sequence[Path]) -> Figure:
     is that of a decoder of the same size that is Kähler by construction. Points are medians, of the
     error over fresh points and of the time over repetitions, bars the quartiles of the time.
     """
-    (path,) = inputs
+    (path,) = given(inputs, "cost.csv")
     columns = ["sweep", "method", "relative_error", *TIMES]
     frame = table(path, columns)[columns]
     own = (frame["sweep"] == "construction") & (frame["method"] == "log_partition")

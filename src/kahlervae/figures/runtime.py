@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from kahlervae.figures.looks import Look
-from kahlervae.figures.sources import table
+from kahlervae.figures.sources import given, table
 from kahlervae.figures.style import canvas, counted, handle, legend
 
 __all__ = ["runtime"]
@@ -26,12 +26,13 @@ def runtime(inputs: Sequence[Path]) -> Figure:
 
     ``inputs``: ``runtime.csv`` and ``efficiency.csv``.
     """
+    rules, whole = given(inputs, "runtime.csv", "efficiency.csv")
     frame = table(
-        inputs[0],
+        rules,
         ["rule", "jobs", *(f"wall_seconds_{x}" for x in ("total", "median", "max")), *CPU],
     )
     run = table(
-        inputs[1], ["cores", "jobs", "busy_seconds", "occupancy", "efficiency", "start_up_share"]
+        whole, ["cores", "jobs", "busy_seconds", "occupancy", "efficiency", "start_up_share"]
     ).iloc[0]
     frame["rule"] = [f"{row.rule} ({row.jobs:,})" for row in frame.itertuples()]
     frame["start"] = (frame["start_up_share"] * frame["cpu_seconds"]).fillna(0)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kahlervae.figures.looks import VARIANTS, Look, ordered
-from kahlervae.figures.sources import GROUP, MODEL, Run, rows, table
+from kahlervae.figures.sources import GROUP, MODEL, Run, given, rows, table
 from kahlervae.figures.style import (
     canvas,
     counted,
@@ -41,7 +41,7 @@ def training(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         "tie": "tie M of the potential",
         "gradient_norm": "gradient norm",
     }
-    (path,) = inputs
+    (path,) = given(inputs, "history.csv")
     frame = rows(path, [*MODEL, "epoch", *panels], run)
     variants = ordered(frame["variant"], VARIANTS)
     figure, axes = canvas(2, 3, height=3.9)
@@ -110,7 +110,7 @@ def smoothness(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         "label_flips": "label flips per line",
     }
     real = {"sharpness": 1.0, "midpoint_outliers": 0.05}
-    (path,) = inputs
+    (path,) = given(inputs, "paths.csv")
     frame = rows(path, [*MODEL, "endpoints", "oracle", *panels], run)
     means = frame.groupby([*MODEL, "endpoints"], sort=False)[list(panels)].mean().reset_index()
     count = means["seed"].nunique()
@@ -143,7 +143,7 @@ def strengths(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         "knn_outliers": "outliers among prior samples",
         "midpoint_outliers": "outliers among midpoints",
     }
-    path, *choices = inputs
+    (path,), choices = given(inputs[:1], "sweep.csv"), inputs[1:]
     keys = [*MODEL, "setting"]
     frame = rows(path, [*keys, "oracle", "elbo", *panels], run)
     means = frame.groupby(keys, sort=False)[["elbo", *panels]].mean().reset_index()
@@ -215,10 +215,9 @@ def pareto(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     chosen on validation rows. The vertical scale is that of the square root. Variants of which only
     the prior was sampled are left out, unless there are no others.
     """
-    path, *others = inputs
+    path, chosen_path = given(inputs[:2], "samples.csv", "chosen.csv")
     scores = [*SCORES, "recall"]
     frame = rows(path, [*MODEL, "split", "sampler", "setting", "oracle", *scores], run)
-    chosen_path, *references = others
     columns = [*GROUP, "variant", "family", "setting"]
     chosen = read_table(chosen_path, columns)[columns]
     frame = frame[frame["split"] == "test"]
@@ -233,7 +232,7 @@ def pareto(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     variants = [name for name in variants if (means["variant"] == name).any()]
     keys = [*MODEL, "family", "curve", "knob", "setting"]
     means = means.groupby(keys, sort=False, dropna=False)[scores].mean().reset_index()
-    real = pd.concat([table(each, ["dataset", *scores]) for each in references] or [means[:0]])
+    real = pd.concat([table(each, ["dataset", *scores]) for each in inputs[2:]] or [means[:0]])
     real = real[real["dataset"].isin(means["dataset"])]
     count = frame["seed"].nunique()
     families = ordered(means["family"], FAMILIES)

@@ -1,6 +1,6 @@
 """What figures are drawn from: the rows and the arrays of one experiment."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from kahlervae.errors import InputError
 from kahlervae.storage import read_arrays, read_table
 
-__all__ = ["EFFECT", "GROUP", "MODEL", "Run", "arrays", "only", "primary", "rows", "table"]
+__all__ = ["EFFECT", "GROUP", "MODEL", "Run", "arrays", "given", "only", "primary", "rows", "table"]
 
 GROUP = ["dataset", "representation"]
 """Columns that tell one experiment from another."""
@@ -21,6 +21,20 @@ EFFECT = ["effect", "low", "high"]
 
 Run = tuple[str, ...]
 """Data set and representation: one experiment, which has its own figures."""
+
+
+def given(inputs: Sequence[Path], *names: str) -> Sequence[Path]:
+    """The inputs of a figure, one table for every name.
+
+    Raises:
+        InputError: there are more or fewer.
+    """
+    if len(inputs) != len(names):
+        raise InputError(
+            f"The figure is drawn from {len(names)} and not from {len(inputs)} tables: give "
+            f"{' and '.join(names)}, in this order."
+        )
+    return inputs
 
 
 def table(path: Path, columns: Iterable[str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from kahlervae.figures.looks import POTENTIALS, Look, ordered
-from kahlervae.figures.sources import MODEL, Run, rows
+from kahlervae.figures.sources import MODEL, Run, given, rows
 from kahlervae.figures.style import canvas, counted, from_zero, handle, legend, seeds, summary
 
 __all__ = ["states"]
@@ -34,7 +34,7 @@ def states(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     ``inputs``: the gathered ``states.csv``. Dots are seeds; markers and bars their mean and its
     95 % interval.
     """
-    (path,) = inputs
+    (path,) = given(inputs, "states.csv")
     frame = rows(path, [*MODEL, "metric", *ERRORS, *DEFECTS], run)
     metrics = ordered(frame["metric"], METRICS)
     count = frame["seed"].nunique()

@@ -38,17 +38,19 @@ def read_jobs(benchmarks: Iterable[Path], root: Path, logs: Path) -> pd.DataFram
         logs: the folder of the logs, whose names are those of the benchmark files.
 
     Raises:
-        InputError: there is no benchmark file, or one cannot be read.
+        InputError: there is no benchmark file, or one cannot be read or lies elsewhere.
     """
     rows = []
     for path in filter(Path.exists, benchmarks):
+        if not path.is_relative_to(root):
+            raise InputError(f"{path} does not lie in {root}: name the folder of all of them.")
         name = path.relative_to(root).with_suffix("")
         log = logs / f"{name}.log"
-        cpu, start_up = read_startup(log.read_text(errors="replace") if log.exists() else "")
+        cpu, start_up = read_startup(log.read_text(errors="replace") if log.is_file() else "")
         try:
             measured = pd.read_csv(path, sep="\t", na_values=["-", "NA"]).iloc[0]
             wall, memory = float(measured["s"]), float(measured["max_rss"])
-        except (ValueError, KeyError, IndexError) as error:
+        except (OSError, ValueError, KeyError, IndexError) as error:
             raise InputError(f"{path} is not a benchmark file: delete it and run again.") from error
         rows.append((name.parts[0], path.stat().st_mtime, wall, cpu, start_up, memory))
     if not rows:
