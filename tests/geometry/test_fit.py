@@ -143,15 +143,15 @@ def test_an_unknown_kind_is_refused():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"steps": 0}, "0 steps of 16 probes"),
-        ({"batch": 0}, "5 steps of 0 probes"),
-        ({"learning_rate": -1.0}, "positive rate"),
-        ({"steps": 2.5}, "2.5 steps of 16 probes"),
+        ({"steps": 0}, "the number of steps is 0"),
+        ({"batch": 0}, "probes in a batch is 0"),
+        ({"learning_rate": -1.0}, "the learning rate is -1.0: give a finite number above 0"),
+        ({"steps": 2.5}, "the number of steps is 2.5: give a whole number"),
         (
             {"size": {"groups": 2.0, "components": 2}},
-            "a whole number, 1 or more, of groups, not 2.0",
+            "groups of a mixture potential is 2.0",
         ),
-        ({"size": {"groups": 0, "components": 2}}, "needs a whole number, 1 or more, of groups"),
+        ({"size": {"groups": 0, "components": 2}}, "groups of a mixture potential is 0"),
     ],
 )
 def test_what_fits_nothing_is_refused(changes, words):

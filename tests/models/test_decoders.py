@@ -10,11 +10,15 @@ from kahlervae.errors import InputError
 from kahlervae.geometry.wirtinger import mixed_hessian
 from kahlervae.models.decoders import (
     HALF_LINES,
+    BornDecoder,
     ComplexDecoder,
+    HolomorphicDecoder,
     PluriharmonicDecoder,
+    RealDecoder,
     choose_likelihood,
     refuse_half_line,
 )
+from kahlervae.models.encoders import ComplexEncoder, RealEncoder
 from kahlervae.nn import to_double
 
 
@@ -68,3 +72,37 @@ def test_pushforward_of_a_complex_decoder_with_natural_parameters(likelihood):
     _, change = decoder.pushforward(z, v.unsqueeze(0))
     (expected,) = torch.func.jvp(decoder, (z,), (v,))[1]
     torch.testing.assert_close(change.logits[0], expected)
+
+
+NETWORKS = {
+    ComplexDecoder: {},
+    RealDecoder: {},
+    HolomorphicDecoder: {},
+    PluriharmonicDecoder: {},
+    BornDecoder: {"categories": 3},
+    ComplexEncoder: {},
+    RealEncoder: {},
+}
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, None])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_sizes_of_a_network_are_whole_numbers(network, size):
+    first = "input_dim" if network in (ComplexEncoder, RealEncoder) else "output_dim"
+    sizes = {first: 6, "latent_dim": 2, "width": 4, "depth": 1} | NETWORKS[network]
+    network(**sizes)
+    for name in sizes:
+        with pytest.raises(InputError, match=f"{name} of a.* is {size}: give a whole number of at"):
+            network(**sizes | {name: size})
+
+
+@pytest.mark.parametrize("categories", [1, 2.5])
+def test_categories_are_whole_numbers(categories):
+    with pytest.raises(InputError, match=f"categories, .* is {categories}: .* at least 2"):
+        PluriharmonicDecoder(6, 3, 9, 2, "categorical", categories)
+
+
+@pytest.mark.parametrize("decoder", [ComplexDecoder, RealDecoder])
+def test_an_unknown_variance_is_refused(decoder):
+    with pytest.raises(InputError, match="'Constant' is unknown: choose one of constant, diagonal"):
+        decoder(6, 2, 4, 1, likelihood_variance="Constant")

@@ -1,11 +1,15 @@
 """Exponential families against torch's distributions of the same name."""
 
+import math
+
 import pytest
 import torch
+from scipy import stats
 from torch import distributions as dist
 
 from kahlervae.errors import InputError
 from kahlervae.models.families import (
+    MANY,
     Bernoulli,
     Categorical,
     ContinuousBernoulli,
@@ -89,6 +93,23 @@ def test_continuous_bernoulli_is_stable_everywhere(dtype):
     torch.testing.assert_close(density[some], (eta / torch.expm1(eta))[some])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_means_next_to_zero_keep_their_digits(dtype):
+    """1/s − 1/(eˢ − 1) at η = −s, with its derivative, by numbers of Python."""
+    sizes = torch.tensor([2.001, 5, 12, 30, 80, 200, 1e4, 1e8], dtype=dtype)
+    eta = (-sizes).requires_grad_()
+    mean = continuous_bernoulli_mean(eta)
+    (slope,) = torch.autograd.grad(mean.sum(), eta)
+    decays = [1 / math.expm1(s) if s < 700 else 0.0 for s in sizes.tolist()]
+    pairs = list(zip(sizes.tolist(), decays, strict=True))
+    expected = torch.tensor([1 / s - decay for s, decay in pairs], dtype=dtype)
+    tolerance = {"rtol": 20 * torch.finfo(dtype).eps, "atol": 0}
+    torch.testing.assert_close(mean.detach(), expected, **tolerance)
+    slopes = torch.tensor([s**-2 - decay * (1 + decay) for s, decay in pairs], dtype=dtype)
+    torch.testing.assert_close(slope, slopes, **tolerance)
+    torch.testing.assert_close(continuous_bernoulli_variance(-sizes), slopes, **tolerance)
+
+
 @pytest.mark.parametrize("eta", [-1e4, -30.0, 0.0, 30.0, 1e4])
 def test_draws_of_a_continuous_bernoulli_stay_in_range(eta):
     p = ContinuousBernoulli(torch.full((1000,), eta))
@@ -119,3 +140,31 @@ def test_log_prob_of_grey_values_is_the_mean_over_binary_ones():
 def test_data_outside_the_support_are_counted(kind, data, sentence):
     with pytest.raises(InputError, match=sentence):
         check_support(kind, torch.tensor(data))
+
+
+@pytest.mark.parametrize("rate", [30.0, 0.99 * MANY, 1.01 * MANY, 1e13, 5e21])
+def test_counts_have_their_distribution_however_many(rate):
+    p = LogPoisson(torch.full((4000,), math.log(rate), dtype=torch.float64))
+    x = p.sample(torch.Generator().manual_seed(0))
+    assert not p.outside(x).any()
+    rate = p.mean[0].item()  # the logarithm has lost digits
+    far = rate > 1e12  # where scipy has none
+    deviation, mean = math.sqrt(rate), rate
+    expected = stats.norm(mean, deviation) if far else stats.poisson(rate)
+    found = stats.ecdf(x.numpy()).cdf
+    at = mean + deviation * torch.linspace(-3, 3, 61, dtype=torch.float64).numpy()
+    assert abs(found.evaluate(at) - expected.cdf(at)).max() < 1.63 / math.sqrt(len(x))
+
+
+def test_large_rates_leave_the_draws_of_others_as_they_are():
+    eta = torch.linspace(-3, 20, 50)
+    alone = LogPoisson(eta).sample(torch.Generator().manual_seed(0))
+    assert torch.equal(alone, torch.poisson(eta.exp(), torch.Generator().manual_seed(0)))
+    both = LogPoisson(torch.cat([eta, torch.full((3,), 50.0)]))
+    assert torch.equal(both.sample(torch.Generator().manual_seed(0))[:50], alone)
+
+
+@pytest.mark.parametrize("eta", [100.0, math.nan])
+def test_rates_that_are_not_finite_are_refused(eta):
+    with pytest.raises(InputError, match="1 of 2 rates are not finite"):
+        LogPoisson(torch.tensor([0.0, eta])).sample(torch.Generator())

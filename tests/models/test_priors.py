@@ -138,3 +138,12 @@ def test_a_model_learns_and_keeps_its_prior(networks, tmp_path):
 def test_an_unknown_prior_is_refused():
     with pytest.raises(InputError, match="'flow' is unknown: choose mixture"):
         build_prior(2, {"kind": "flow", "components": 3})
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0, None])
+def test_sizes_of_a_prior_are_whole_numbers(size):
+    with pytest.raises(InputError, match=r"components of a mixture prior is .* whole number"):
+        MixturePrior(2, size)
+    for prior in (StandardPrior, lambda d: MixturePrior(d, 3)):
+        with pytest.raises(InputError, match=r"latent_dim of a .* prior is .* whole number"):
+            prior(size)

@@ -250,3 +250,14 @@ def test_densities_of_posteriors_are_those_of_their_draws():
         excess = (posterior.log_prob(z) - log_prior).detach()
         error = excess.std() / len(z) ** 0.5
         assert (excess.mean() - posterior.kl()[0]).abs() < 4 * error
+
+
+def test_options_of_a_model_are_looked_at():
+    with pytest.raises(InputError, match="the kind of networks 'Real' is unknown: choose one of"):
+        model("Real")
+    for networks in ("complex", "real", "pluriharmonic"):
+        with pytest.raises(InputError, match="'Diagonal' is unknown: choose one of constant, diag"):
+            model(networks, likelihood_variance="Diagonal")
+        for name in ("latent_dim", "width", "depth"):
+            with pytest.raises(InputError, match=f"{name} of an encoder is 0: give a whole number"):
+                model(networks, **{name: 0})

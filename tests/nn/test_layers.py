@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import wirtinger
 from kahlervae.nn import (
     ComplexLinear,
@@ -9,6 +10,7 @@ from kahlervae.nn import (
     RealInput,
     RealOutput,
     SmoothCardioid,
+    hidden,
     to_double,
 )
 
@@ -123,3 +125,16 @@ def test_to_double_copies():
     assert double.weight.dtype == torch.complex128
     assert layer.weight.dtype == torch.complex64
     torch.testing.assert_close(double.weight.to(torch.complex64), layer.weight)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.0])
+def test_sizes_of_layers_are_whole_numbers(size):
+    for layer in (ComplexLinear, RealInput, RealOutput):
+        for sizes in ((size, 3), (3, size)):
+            with pytest.raises(InputError, match=f"of a layer is {size}: give a whole number"):
+                layer(*sizes)
+    for name in ("features_in", "width", "depth"):
+        with pytest.raises(InputError, match=f"{name} of a network is {size}: give a whole number"):
+            HolomorphicNetwork(**{"features_in": 2, "width": 4, "depth": 1} | {name: size})
+    with pytest.raises(InputError, match="count of hidden layers is -1: give a whole number"):
+        hidden(ComplexLinear, SmoothCardioid, 4, -1)

@@ -131,3 +131,29 @@ def test_values_that_are_not_finite_are_rejected_and_reported(bad):
 def test_a_start_without_a_finite_density_is_refused():
     with pytest.raises(InputError, match="not finite at 8 of 8 starts"):
         run(lambda z: z.real[:, 0] * math.nan, chains=8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"leapfrog": 0},
+        {"leapfrog": 1.5},
+        {"draws": 0},
+        {"warmup": -1},
+        {"candidates": -1},
+        {"target_acceptance": 1.0},
+        {"target_acceptance": math.nan},
+        {"scale": torch.tensor([0.0])},
+        {"scale": torch.tensor([math.nan])},
+    ],
+)
+def test_numbers_of_a_run_are_looked_at(wrong):
+    options = {"warmup": 5, "draws": 5, "leapfrog": 2, "generator": generator(0)}
+    start = torch.zeros(4, 1, dtype=torch.complex64)
+    with pytest.raises(InputError, match=": give a"):
+        run_chains(lambda z: -z.abs().square().sum(-1), start, **options | wrong)
+
+
+def test_step_sizes_are_positive():
+    with pytest.raises(InputError, match="the step size is 0: give a finite number above 0"):
+        DualAveraging(0, 0.8)

@@ -134,10 +134,72 @@ def test_reweighting():
     assert torch.equal(mixture.log_weights, gmm().log_weights)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
 def test_temperature_must_be_positive(temperature):
-    with pytest.raises(InputError, match="not positive"):
+    with pytest.raises(InputError, match=r"the temperature .* give a finite number above 0"):
         gmm(temperature)
+
+
+BAD = {
+    "weights that are no shares": ({"weights": torch.tensor([30.0, 70.0])}, "sum to 100"),
+    "a negative weight": ({"weights": torch.tensor([1.5, -0.5])}, "some are negative"),
+    "a weight that is not a number": ({"weights": torch.tensor([1.0, math.nan])}, "sum to nan"),
+    "another number of weights": ({"weights": torch.ones(1)}, r"have the shapes \(1,\)"),
+    "an odd dimension": ({"means": torch.zeros(2, 3)}, "have the shapes"),
+    "a mean that is not finite": ({"means": torch.tensor([[0, math.inf], [0, 0]])}, "1 of 2 means"),
+    "a negative covariance": ({"covariances": -torch.eye(2).expand(2, 2, 2)}, "2 of 2 covariances"),
+    "one that is singular": ({"covariances": torch.ones(2, 2, 2)}, "2 of 2 covariances"),
+    "one that is not symmetric": (
+        {"covariances": torch.tensor([[[1, 0.9], [0, 1]], [[1, 0], [0, 1]]])},
+        "1 of 2 covariances",
+    ),
+    "one that is not a number": (
+        {"covariances": torch.full((2, 2, 2), math.nan)},
+        "2 of 2 covariances",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_mixture_is_refused(name):
+    wrong, sentence = BAD[name]
+    good = {
+        "weights": torch.tensor([0.3, 0.7]),
+        "means": torch.zeros(2, 2),
+        "covariances": torch.eye(2).expand(2, 2, 2),
+    }
+    GaussianMixture(**good)
+    with pytest.raises(InputError, match=sentence):
+        GaussianMixture(**good | wrong)
+
+
+def test_weights_in_single_precision_sum_to_one():
+    """Those of a learned prior of many components do so but for rounding."""
+    weights = torch.randn(5000, generator=generator(0)).softmax(0)
+    means = torch.randn(5000, 2, generator=generator(1))
+    mixture = GaussianMixture(weights, means, 0.1 * torch.eye(2).expand(5000, 2, 2))
+    assert mixture.log_weights.logsumexp(0).abs().item() < 1e-6
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_posteriors_that_are_not_finite_are_refused(bad):
+    log_var = torch.zeros(3, 2)
+    log_var[1, 0] = bad
+    mean = torch.zeros(3, 2, dtype=torch.complex64)
+    for posterior in (ComplexPosterior(mean, log_var), ComplexPosterior(mean + log_var, log_var)):
+        with pytest.raises(InputError, match="1 of 3 posteriors have a mean that is not finite"):
+            PosteriorMixture(posterior)
+    with pytest.raises(InputError, match="there are no posteriors"):
+        PosteriorMixture(ComplexPosterior(mean[:0], log_var[:0]))
+
+
+def test_latents_that_are_not_finite_are_not_fitted():
+    means = torch.randn(30, 2, dtype=torch.complex64)
+    means[3] = math.nan
+    with pytest.raises(InputError, match="means is not finite in 1 of 30 rows"):
+        GaussianMixture.fit(means, 2, 0)
+    with pytest.raises(InputError, match=r"components, .* whole number"):
+        GaussianMixture.fit(means, 2.0, 0)
 
 
 def test_more_components_than_latents_are_refused():

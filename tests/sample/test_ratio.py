@@ -1,5 +1,7 @@
 """A classifier has the ratio of two densities, and resampling by it gives the other one."""
 
+import math
+
 import pytest
 import torch
 
@@ -76,3 +78,12 @@ def test_a_volume_that_is_none_is_named(target):
         InputError, match=r"ratio:base=prior,inputs=latent\+log_det: log det is not"
     ):
         Ratio(Prior(2), target, Broken(), 1e-3, draws=100, pool=2)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"draws": 0}, {"draws": 2.5}, {"pool": 0}, {"epsilon": -1.0}, {"epsilon": math.nan}]
+)
+def test_numbers_are_looked_at(target, growing, wrong):
+    (name,) = wrong
+    with pytest.raises(InputError, match=f"{name}.* is .*: give a"):
+        Ratio(Prior(2), target, growing, **{"epsilon": 1e-3} | wrong)

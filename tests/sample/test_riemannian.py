@@ -102,7 +102,10 @@ def test_anchors_are_next_to_the_centres_of_clusters():
     assert choose_anchors(posterior, 90, 0) is posterior
 
 
-@pytest.mark.parametrize(("regularisation", "decay"), [(0.0, 1.0), (1e-3, 0.0), (1e-3, -1.0)])
+@pytest.mark.parametrize(
+    ("regularisation", "decay"),
+    [(0.0, 1.0), (1e-3, 0.0), (1e-3, -1.0), (math.inf, 1.0), (1e-3, math.inf), (math.nan, 1.0)],
+)
 def test_a_density_that_cannot_be_normalised_is_refused(regularisation, decay):
     with pytest.raises(InputError, match="cannot be normalised"):
         Riemannian(anchors(), regularisation, decay)
@@ -111,3 +114,9 @@ def test_a_density_that_cannot_be_normalised_is_refused(regularisation, decay):
 def test_one_anchor_is_refused():
     with pytest.raises(InputError, match="two anchors"):
         Riemannian(anchors(count=1), 1e-3)
+
+
+@pytest.mark.parametrize("count", [0, 2.0])
+def test_anchors_are_counted_in_whole_numbers(count):
+    with pytest.raises(InputError, match=r"the number of anchors is .* whole number"):
+        choose_anchors(anchors(count=9), count, 0)

@@ -177,3 +177,11 @@ def test_an_unknown_sampler_is_named_with_the_allowed_ones(potentials):
     settings = SETTINGS | {"samplers": ["prior", "gibbs"]}
     with pytest.raises(InputError, match=r"'gibbs'.*prior, truncated, .*, volume, riemannian"):
         sample_model(model(), IMAGES, HELD_OUT, potentials, settings)
+
+
+def test_names_of_bases_and_metrics_are_looked_at(potentials):
+    sources = Sources(model(), IMAGES, HELD_OUT, potentials, SETTINGS)
+    with pytest.raises(InputError, match="the base 'Prior' is unknown: choose one of prior, gmm"):
+        sources.base("Prior")
+    with pytest.raises(InputError, match="the metric 'Fisher' is unknown: choose one of fisher, "):
+        sources.element("Fisher")

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,8 +72,10 @@ def test_keys(growing):
 
 @pytest.mark.parametrize("index", range(6))
 def test_no_samples_are_refused(growing, index):
-    with pytest.raises(InputError, match="ask for at least 1"):
+    with pytest.raises(InputError, match="whole number of at least 1"):
         samplers(growing)[index].sample(0, generator(0))
+    with pytest.raises(InputError, match=r"is 2\.5: give a whole number of at least 1"):
+        samplers(growing)[index].sample(2.5, generator(0))
 
 
 @pytest.mark.parametrize("base", [Prior(1), Truncated(1, 0.4)])
@@ -93,10 +96,51 @@ def test_temperature_scales_the_standard_deviation(temperature):
     assert float(z.square().mean(0).abs().max()) < 4 * temperature**2 / math.sqrt(10000)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf, "1"])
 def test_temperature_must_be_positive(temperature):
-    with pytest.raises(InputError, match="not positive"):
+    with pytest.raises(InputError, match=r"the temperature .* give a finite number above 0"):
         Truncated(2, temperature)
+
+
+@pytest.mark.parametrize("latent_dim", [0, -1, 2.0])
+def test_dimensions_are_whole_numbers(latent_dim):
+    for sampler in (Prior, partial(Truncated, temperature=0.5)):
+        with pytest.raises(InputError, match=r"latent_dim of the sampler .* whole number"):
+            sampler(latent_dim)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "chains": (0, -1, 2.0),
+        "warmup": (-1, 2.5),
+        "draws": (0, 2.0),
+        "leapfrog": (0, -1, 1.5),
+        "candidates": (-1, 2.0),
+        "rhat": (0.0, math.nan, math.inf),
+    }.items(),
+)
+def test_options_of_chains_are_looked_at(growing, name, values):
+    for value in values:
+        for build in (
+            lambda **options: Volume(Prior(1), growing, -1.0, 1e-3, **options),
+            lambda **options: Riemannian(posterior(), 1e-3, **options),
+        ):
+            with pytest.raises(InputError, match=f"{name}, .* is {value!r}: give a"):
+                build(**{name: value})
+
+
+def test_chains_by_automatic_differentiation_need_gradients(growing):
+    volume = Volume(Prior(2), growing, -1.0, 1e-3, **FAST)
+    with (
+        torch.inference_mode(),
+        pytest.raises(InputError, match=r"volume:.*: a trajectory is found by gradients, which"),
+    ):
+        volume.sample(10, generator(0))
+    riemannian = Riemannian(posterior(), 1e-3, **FAST)
+    expected = riemannian.sample(10, generator(0)).latents
+    with torch.inference_mode():  # its gradient is known in closed form
+        assert torch.equal(riemannian.sample(10, generator(0)).latents, expected)
 
 
 @pytest.mark.parametrize("q", [posterior(), RealPosterior(torch.randn(9, 4), torch.rand(9, 4) - 2)])

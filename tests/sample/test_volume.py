@@ -5,7 +5,7 @@ import torch
 from arviz_stats.base.array import array_stats
 
 from kahlervae.errors import InputError
-from kahlervae.geometry import MixturePotential
+from kahlervae.geometry import MixturePotential, log_det
 from kahlervae.models import ComplexPosterior
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
@@ -217,6 +217,39 @@ def test_a_metric_that_grows_too_fast_is_refused_for_positive_powers(name):
     with pytest.raises(InputError, match=r"power=1: .* cannot be normalised|power=1 cannot"):
         Volume(base(name), Exploding(), 1.0, 1e-3)
     Volume(base(name), Exploding(), -1.0, 1e-3)
+
+
+def test_a_metric_that_overflows_is_refused_for_positive_powers():
+    """g = exp(2|z|²) A: det(g)^{1/d} p grows, and far out the entries of g are not even numbers."""
+    matrix = torch.tensor([[2, 1], [1, 2]], dtype=torch.complex64)
+
+    class Overflowing:
+        def log_det(self, z, epsilon):
+            growth = torch.exp(2 * (z.real.square() + z.imag.square()).sum(-1))
+            return log_det(growth[:, None, None] * matrix, epsilon)
+
+    assert Overflowing().log_det(torch.full((1, 2), 30 + 0j), 1e-3).isnan().all()
+    with pytest.raises(InputError, match="is not finite far from the base"):
+        Volume(Prior(2), Overflowing(), 2.0, 1e-3)
+
+
+@pytest.mark.parametrize("weight", ["Local", "GLOBAL", "", None])
+@pytest.mark.parametrize("name", BASES)
+def test_an_unknown_weight_is_refused(growing, name, weight):
+    with pytest.raises(InputError, match="is unknown: choose one of global, local"):
+        Volume(base(name), growing, -1.0, 1e-3, weight=weight)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -0.5, math.nan, math.inf, "1e-3"])
+def test_epsilon_must_be_positive(growing, epsilon):
+    with pytest.raises(InputError, match=r"epsilon of a volume sampler is .* number above 0"):
+        Volume(Prior(1), growing, -1.0, epsilon)
+
+
+@pytest.mark.parametrize("power", [math.nan, math.inf, -math.inf, None])
+def test_powers_are_finite(growing, power):
+    with pytest.raises(InputError, match=r"the power of a volume sampler is .* finite number"):
+        Volume(Prior(1), growing, power, 1e-3)
 
 
 def test_fisher_volume_is_that_of_the_metric():

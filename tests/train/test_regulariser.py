@@ -1,10 +1,13 @@
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch.distributions import Independent, Normal
 
 from kahlervae.errors import InputError
-from kahlervae.geometry import MixturePotential, fisher_form, fisher_metric
+from kahlervae.geometry import MixturePotential, complexify, fisher_form, fisher_metric
+from kahlervae.models import ComplexGaussian
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
 from kahlervae.nn.optimiser import Adam
@@ -206,3 +209,96 @@ def test_a_potential_of_any_class_is_tied_to_the_decoder(kind, size):
     assert learned.potential.certificate().valid
     with pytest.raises(InputError, match="size of a mixture potential"):
         build_regulariser(settings | {"kind": "mixture", "width": 6}, 3, stream)
+
+
+def loop(regulariser, sizes, constant):
+    """A plain training loop, whose decoder may start as a constant; the losses and all weights."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.SiLU(), torch.nn.Linear(8, 6, bias=False)
+    )
+    if constant:
+        torch.nn.init.zeros_(network[-1].weight)
+    decoder = complexify(lambda u: Independent(Normal(network(u), 0.3), 1))
+    weights = [*network.parameters(), *regulariser.parameters()]
+    optimiser, losses = Adam(weights, lr=1e-3), []
+    for size in sizes:
+        z, v = torch.randn(2, size, 2, dtype=torch.complex64)
+        terms = regulariser(decoder, z, v)
+        target = torch.ones(size, 6)
+        loss = terms.regulariser + terms.tie - decoder(z).log_prob(target).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses, weights
+
+
+def both(form):
+    potential = MixturePotential.random(2, 2, 4, 30.0, torch.Generator().manual_seed(0))
+    return FisherRegulariser(form, EPSILON), PotentialRegulariser(potential, form, EPSILON)
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+@pytest.mark.parametrize("sizes", [(5, 1, 5), (1, 1)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_one_latent_and_a_constant_decoder_leave_the_weights_finite(form, sizes, constant):
+    for regulariser in both(form):
+        losses, weights = loop(regulariser, sizes, constant)
+        assert all(math.isfinite(loss) for loss in losses)
+        assert all(weight.isfinite().all() for weight in weights)
+
+
+@pytest.mark.parametrize("form", ["flatness", "isometry"])
+def test_one_latent_does_not_vary(form):
+    decoder, potential, z = setting()
+    z = z[:1].requires_grad_()
+    for regulariser in (
+        FisherRegulariser(form, EPSILON),
+        PotentialRegulariser(potential, form, EPSILON),
+    ):
+        value = regulariser(decoder, z, directions(z)).regulariser
+        (gradient,) = torch.autograd.grad(value, z)
+        assert value.item() == pytest.approx(0, abs=1e-20)
+        assert gradient.abs().max().item() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_tie_to_a_metric_that_vanishes_pulls_at_the_potential_alone():
+    _, potential, z = setting()
+    weight = torch.zeros(3, 9, dtype=torch.complex128, requires_grad=True)
+
+    def decoder(z):
+        return ComplexGaussian(z @ weight, torch.zeros(len(z), 9, dtype=torch.float64))
+
+    tie = PotentialRegulariser(potential, "volume", EPSILON)(decoder, z, directions(z)).tie
+    tie.backward()
+    v = directions(z)
+    ours = torch.einsum("ni,nij,nj->n", v, potential.metric(z), v.conj()).real.log()
+    floor = 0.5 * math.log(torch.finfo(torch.float64).tiny)
+    torch.testing.assert_close(tie, (ours - floor).square().mean())
+    assert weight.grad.abs().max() == 0
+    assert 0 < potential.slope.grad.abs().max() < math.inf
+
+
+def test_options_of_a_regulariser_are_looked_at():
+    _, potential, _ = setting()
+    for build in (FisherRegulariser, partial(PotentialRegulariser, potential)):
+        with pytest.raises(InputError, match="'Flatness' is unknown: choose one of volume, flat"):
+            build("Flatness", EPSILON)
+        for epsilon in (-1.0, math.nan, math.inf):
+            with pytest.raises(InputError, match=r"epsilon of a regulariser is .* at least 0"):
+                build("flatness", epsilon)
+    settings = {"form": "volume", "epsilon": EPSILON, "tie": 1.0, "tie_to": "Full"}
+    settings |= {"groups": 1, "components": 2, "scale": 1.0}
+    with pytest.raises(InputError, match="'Full' is unknown: choose one of hermitian, full"):
+        build_regulariser(settings, 3, torch.Generator())
+
+
+def test_no_latents_are_refused():
+    decoder, potential, z = setting()
+    for regulariser in (
+        FisherRegulariser("volume", EPSILON),
+        PotentialRegulariser(potential, "volume", EPSILON),
+    ):
+        with pytest.raises(InputError, match="there are no latents to regularise at"):
+            regulariser(decoder, z[:0], z[:0])

@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -18,6 +17,7 @@ from kahlervae.geometry.latents import check_gradients, check_latents
 from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.geometry.potential import Potential, inverse_and_log_det
 from kahlervae.nn.optimiser import Adam
+from kahlervae.options import check_count, check_number
 
 __all__ = [
     "calibrate_anchor_potential",
@@ -126,12 +126,9 @@ def continue_fit(
     """
     check_gradients("a potential")
     z, metrics = _check_probes(z, metrics)
-    counted = all(isinstance(count, Integral) and count >= 1 for count in (steps, batch))
-    if not counted or not 0 < learning_rate < math.inf:
-        raise InputError(
-            f"{steps} steps of {batch} probes at the rate {learning_rate} fit nothing: take whole "
-            "numbers from 1, and a positive rate."
-        )
+    check_count("the number of steps", steps)
+    check_count("the number of probes in a batch", batch)
+    check_number("the learning rate", learning_rate, positive=True)
     scale = _scale(metrics)
     fitted = potential.scaled(1 / scale).requires_grad_(True)
     regress(fitted, z, metrics / scale, steps, learning_rate, generator, batch)
@@ -239,15 +236,8 @@ def random_potential(
             f"{' and '.join(map(repr, sorted(needed)))} are needed, not of "
             f"{', '.join(map(repr, size)) or 'nothing'}."
         )
-    counted = {
-        name: isinstance(count, Integral) and count >= (name != "rank")
-        for name, count in size.items()
-    }
-    if wrong := [name for name in size if not counted[name]]:
-        raise InputError(
-            f"a {kind} potential needs a whole number, 1 or more, of {', '.join(wrong)}, not "
-            f"{size[wrong[0]]}."
-        )
+    for name, count in size.items():
+        check_count(f"{name} of a {kind} potential", count, least=int(name != "rank"))
     potential: Potential = KINDS[kind].random(
         latent_dim, **size, scale=scale, generator=generator, dtype=dtype
     )

@@ -23,6 +23,7 @@ from kahlervae.nn import (
     SmoothCardioid,
     hidden,
 )
+from kahlervae.options import check_choice, check_count, check_sizes
 
 __all__ = [
     "LIKELIHOODS",
@@ -119,9 +120,14 @@ def choose_likelihood(name: str | None, complex_data: bool) -> type:
     return kind
 
 
+VARIANCES = ("constant", "diagonal")
+"""How a Gaussian likelihood's variance may depend on z."""
+
+
 def _log_variance(
     kind: str, head: type[RealOutput | nn.Linear], width: int, output_dim: int
 ) -> ConstantVariance | DiagonalVariance:
+    check_choice("the variance of a likelihood", kind, VARIANCES)
     if kind == "constant":
         return ConstantVariance(output_dim)
     return DiagonalVariance(head(width, output_dim))
@@ -142,7 +148,8 @@ class ComplexDecoder(nn.Module):
             none is named. Of others the last layer gives the natural parameters.
 
     Raises:
-        InputError: the likelihood is unknown, or not for such data.
+        InputError: the likelihood or its variance is unknown, or not for such data, or a size is no
+            whole number from 1 on.
 
     Example:
         >>> decoder = ComplexDecoder(output_dim=64, latent_dim=2, width=8, depth=1)
@@ -167,6 +174,7 @@ class ComplexDecoder(nn.Module):
         likelihood: str | None = None,
     ) -> None:
         super().__init__()
+        check_sizes("a decoder", **_sizes(output_dim, latent_dim, width, depth))
         self.body = nn.Sequential(
             ComplexLinear(latent_dim, width),
             self.activation(),
@@ -238,7 +246,7 @@ class HolomorphicDecoder(ComplexDecoder):
 
     def __init__(self, output_dim: int, latent_dim: int, width: int, depth: int) -> None:
         super().__init__(output_dim, latent_dim, width, depth, complex_data=True)
-        self.settings = _settings(output_dim, latent_dim, width, depth)
+        self.settings = _sizes(output_dim, latent_dim, width, depth)
 
     def log_partition(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         r""":math:`\|\mu(z)\|^2/\sigma^2`, the Kähler potential of the Fisher metric."""
@@ -251,12 +259,9 @@ class HolomorphicDecoder(ComplexDecoder):
         return (change.mean * torch.exp(-0.5 * at.log_var)).movedim(0, -1)
 
 
-def _settings(
-    output_dim: int, latent_dim: int, width: int, depth: int, **more: Any
-) -> dict[str, Any]:
+def _sizes(output_dim: int, latent_dim: int, width: int, depth: int) -> dict[str, Any]:
     """What makes a decoder of the same sizes again."""
-    sizes = {"output_dim": output_dim, "latent_dim": latent_dim, "width": width, "depth": depth}
-    return sizes | more
+    return {"output_dim": output_dim, "latent_dim": latent_dim, "width": width, "depth": depth}
 
 
 class _Natural(NamedTuple):
@@ -347,7 +352,8 @@ class PluriharmonicDecoder(nn.Module):
         categories: K, where it is categorical.
 
     Raises:
-        InputError: the likelihood is unknown, or its natural parameters are bounded on one side.
+        InputError: the likelihood is unknown, or its natural parameters are bounded on one side, or
+            a size is no whole number from 1 on.
 
     Example:
         >>> from kahlervae.geometry import fisher_metric, mixed_hessian
@@ -368,9 +374,9 @@ class PluriharmonicDecoder(nn.Module):
         categories: int | None = None,
     ) -> None:
         super().__init__()
-        self.settings = _settings(
-            output_dim, latent_dim, width, depth, likelihood=likelihood, categories=categories
-        )
+        sizes = _sizes(output_dim, latent_dim, width, depth)
+        check_sizes("a decoder", **sizes)
+        self.settings = sizes | {"likelihood": likelihood, "categories": categories}
         self.body = HolomorphicNetwork(latent_dim, width, depth)
         self.natural = RealOutput(width, self.kind.numbers * output_dim)
         gaussian = likelihood in ("gaussian", "complex_gaussian")
@@ -420,8 +426,9 @@ class PluriharmonicDecoder(nn.Module):
 def _natural(likelihood: str, categories: int | None) -> _Natural:
     refuse_half_line(likelihood)
     if likelihood == "categorical":
-        if categories is None or categories < 2:
+        if categories is None:
             raise InputError("a categorical likelihood needs categories: at least 2 of them.")
+        check_count("categories, the number of choices,", categories, least=2)
         shape = (-1, categories)
         return _Natural(
             lambda eta, _: Categorical(eta.unflatten(-1, shape)),
@@ -453,6 +460,9 @@ class BornDecoder(nn.Module):
         depth: number of hidden layers.
         categories: K.
 
+    Raises:
+        InputError: a size is no whole number from 1 on.
+
     Example:
         >>> decoder = BornDecoder(output_dim=1, latent_dim=2, width=8, depth=1, categories=10)
         >>> likelihood = decoder(torch.zeros(5, 2, dtype=torch.complex64))
@@ -464,7 +474,8 @@ class BornDecoder(nn.Module):
         self, output_dim: int, latent_dim: int, width: int, depth: int, categories: int
     ) -> None:
         super().__init__()
-        self.settings = _settings(output_dim, latent_dim, width, depth, categories=categories)
+        self.settings = _sizes(output_dim, latent_dim, width, depth) | {"categories": categories}
+        check_sizes("a decoder", **self.settings)
         self.shape = (output_dim, categories)
         self.body = HolomorphicNetwork(latent_dim, width, depth)
         self.amplitudes = ComplexLinear(width, output_dim * categories)
@@ -530,6 +541,7 @@ class RealDecoder(nn.Module):
         likelihood: str | None = None,
     ) -> None:
         super().__init__()
+        check_sizes("a decoder", **_sizes(output_dim, latent_dim, width, depth))
         self.body = nn.Sequential(
             nn.Linear(2 * latent_dim, width),
             nn.SiLU(),

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from kahlervae.models.posteriors import ComplexPosterior, RealPosterior
 from kahlervae.nn import ComplexLinear, RealInput, RealOutput, SmoothCardioid, hidden
+from kahlervae.options import check_sizes
 
 __all__ = ["ComplexEncoder", "RealEncoder"]
 
@@ -31,6 +32,9 @@ class ComplexEncoder(nn.Module):
         self, input_dim: int, latent_dim: int, width: int, depth: int, complex_data: bool = False
     ) -> None:
         super().__init__()
+        check_sizes(
+            "an encoder", input_dim=input_dim, latent_dim=latent_dim, width=width, depth=depth
+        )
         first = ComplexLinear if complex_data else RealInput
         self.body = nn.Sequential(
             first(input_dim, width),
@@ -68,6 +72,9 @@ class RealEncoder(nn.Module):
         self, input_dim: int, latent_dim: int, width: int, depth: int, complex_data: bool = False
     ) -> None:
         super().__init__()
+        check_sizes(
+            "an encoder", input_dim=input_dim, latent_dim=latent_dim, width=width, depth=depth
+        )
         self.complex_data = complex_data
         self.body = nn.Sequential(
             nn.Linear(2 * input_dim if complex_data else input_dim, width),

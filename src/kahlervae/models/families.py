@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from kahlervae.errors import InputError
-from kahlervae.seeding import uniform
+from kahlervae.seeding import standard_normal, uniform
 
 __all__ = [
     "Bernoulli",
@@ -152,6 +152,11 @@ class ContinuousBernoulli(NamedTuple):
         return ~((x >= 0) & (x <= 1))
 
 
+MANY = 1e10
+"""Rates above which a count is drawn as a normal number: its skewness is one by 10⁵, where torch's
+own draws lose digits, and overflow at 2⁶³."""
+
+
 class LogPoisson(NamedTuple):
     r"""Independent counts of rates :math:`e^{\eta_a}`.
 
@@ -196,8 +201,23 @@ class LogPoisson(NamedTuple):
         return torch.exp(0.5 * self.log_rate) * change
 
     def sample(self, generator: torch.Generator) -> Float[Tensor, "*batch D"]:
-        """One draw for every entry of the batch, on the CPU."""
-        return torch.poisson(self.mean.cpu(), generator=generator).to(self.log_rate.device)
+        """One draw for every entry of the batch, drawn on the CPU.
+
+        Raises:
+            InputError: a rate is not finite.
+        """
+        rate = self.mean.cpu()
+        if wrong := int((~rate.isfinite()).sum()):
+            raise InputError(
+                f"{wrong} of {rate.numel()} rates are not finite: lower the log rates (those of "
+                "counts are hardly above 20), or take double precision."
+            )
+        drawn = torch.poisson(rate.clamp_max(MANY), generator=generator)
+        large = rate > MANY
+        if large.any():  # numbers are drawn for them alone
+            normal = rate + rate.sqrt() * standard_normal(rate, generator)
+            drawn = torch.where(large, normal.round(), drawn)
+        return drawn.to(self.log_rate.device)
 
     @staticmethod
     def outside(x: Tensor) -> Bool[Tensor, "*shape"]:
@@ -337,7 +357,9 @@ def continuous_bernoulli_mean(logits: Float[Tensor, "*shape"]) -> Float[Tensor, 
     large = torch.where(near, 2.0, logits)
     size = large.abs()
     upper = -torch.expm1(-size).reciprocal() - size.reciprocal()
-    return torch.where(near, series, torch.where(large > 0, upper, 1 - upper))
+    # 1 − upper, in which the ones are left out: next to 0 they would take the digits.
+    lower = size.reciprocal() + torch.exp(-size) / torch.expm1(-size)
+    return torch.where(near, series, torch.where(large > 0, upper, lower))
 
 
 def continuous_bernoulli_variance(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

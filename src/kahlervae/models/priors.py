@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kahlervae.errors import InputError
 from kahlervae.models.posteriors import Posterior
 from kahlervae.nn import OnePrecision
+from kahlervae.options import check_sizes
 from kahlervae.seeding import standard_normal
 
 __all__ = ["MixturePrior", "StandardPrior", "build_prior"]
@@ -22,6 +23,9 @@ class StandardPrior(nn.Module):
     Args:
         latent_dim: d.
 
+    Raises:
+        InputError: d is no whole number from 1 on.
+
     Example:
         >>> StandardPrior(2).log_prob(torch.zeros(1, 2, dtype=torch.complex64))  # −2 log π
         tensor([-2.2895])
@@ -29,6 +33,7 @@ class StandardPrior(nn.Module):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
+        check_sizes("a standard prior", latent_dim=latent_dim)
         self.latent_dim = latent_dim
 
     def log_prob(self, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
@@ -62,6 +67,9 @@ class MixturePrior(OnePrecision):
         mean: m.
         log_var: log γ.
 
+    Raises:
+        InputError: d or K is no whole number from 1 on.
+
     Example:
         >>> prior = MixturePrior(latent_dim=2, components=8)
         >>> prior.log_prob(torch.zeros(5, 2, dtype=torch.complex64)).shape
@@ -72,6 +80,7 @@ class MixturePrior(OnePrecision):
 
     def __init__(self, latent_dim: int, components: int) -> None:
         super().__init__()
+        check_sizes("a mixture prior", latent_dim=latent_dim, components=components)
         self.latent_dim = latent_dim
         self.logits = nn.Parameter(torch.zeros(components))
         scale = math.sqrt(0.5)

@@ -16,6 +16,7 @@ from kahlervae.data.representations import represent
 from kahlervae.errors import InputError
 from kahlervae.models.decoders import (
     LIKELIHOODS,
+    VARIANCES,
     ComplexDecoder,
     HolomorphicDecoder,
     PluriharmonicDecoder,
@@ -29,6 +30,7 @@ from kahlervae.models.likelihoods import ComplexGaussian, RealGaussian
 from kahlervae.models.posteriors import Posterior
 from kahlervae.models.priors import build_prior
 from kahlervae.nn.skeleton import skeleton
+from kahlervae.options import check_choice
 from kahlervae.seeding import standard_normal, uniform
 
 __all__ = ["VAE", "build_model", "count_parameters", "load_model", "save_model"]
@@ -41,6 +43,7 @@ MATCHED: dict[str, Callable[[int], Iterable[int]]] = {
 }
 """Networks that get as many parameters as complex ones, and the widths that are tried."""
 
+NETWORKS = ("complex", "real", "holomorphic", "pluriharmonic")
 IDENTITY = {"dataset": str, "representation": str, "variant": str, "seed": int}
 
 
@@ -56,7 +59,8 @@ class VAE(nn.Module):
 
     Raises:
         InputError: the representation is not for such samples, the networks are holomorphic and
-            it is real, or the likelihood is not for such data or such networks.
+            it is real, the likelihood is not for such data or such networks, networks or variance
+            are unknown, or a size is no whole number from 1 on.
     """
 
     def __init__(self, identity: Mapping[str, Any], architecture: Mapping[str, Any]) -> None:
@@ -71,6 +75,9 @@ class VAE(nn.Module):
 
     def _networks(self) -> tuple[nn.Module, nn.Module]:
         networks, is_complex = self.architecture["networks"], self.representation.is_complex
+        variance, likelihood = self.architecture["likelihood_variance"], self.likelihood
+        check_choice("the kind of networks", networks, NETWORKS)
+        check_choice("the variance of a likelihood", variance, VARIANCES)
         if networks == "holomorphic" and not is_complex:
             raise InputError(
                 "a holomorphic decoder needs complex data, and "
@@ -80,7 +87,6 @@ class VAE(nn.Module):
         width, depth = self.architecture["width"], self.architecture["depth"]
         sizes = (self.representation.dimension, self.latent_dim, width, depth)
         observes_complex = self.representation.observes_complex
-        variance, likelihood = self.architecture["likelihood_variance"], self.likelihood
         kind = choose_likelihood(likelihood, is_complex)
         if networks == "real":
             decoder = RealDecoder(*sizes, is_complex, variance, likelihood)

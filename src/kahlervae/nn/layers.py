@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kahlervae.nn.precision import OnePrecision
+from kahlervae.options import check_count, check_sizes
 
 __all__ = [
     "ComplexLinear",
@@ -41,6 +42,7 @@ class ComplexLinear(OnePrecision):
 
     def __init__(self, features_in: int, features_out: int) -> None:
         super().__init__()
+        check_sizes("a layer", features_in=features_in, features_out=features_out)
         scale = math.sqrt(2 / features_in)
         self.weight = nn.Parameter(
             torch.empty(features_out, features_in, dtype=torch.complex64).normal_().mul_(scale)
@@ -65,6 +67,7 @@ class RealInput(nn.Module):
 
     def __init__(self, features_in: int, features_out: int) -> None:
         super().__init__()
+        check_sizes("a layer", features_in=features_in, features_out=features_out)
         self.linear = nn.Linear(features_in, 2 * features_out)
 
     def forward(self, x: Float[Tensor, "*batch n"]) -> Complex[Tensor, "*batch m"]:
@@ -81,6 +84,7 @@ class RealOutput(nn.Module):
 
     def __init__(self, features_in: int, features_out: int) -> None:
         super().__init__()
+        check_sizes("a layer", features_in=features_in, features_out=features_out)
         self.linear = nn.Linear(2 * features_in, features_out)
 
     def forward(self, z: Complex[Tensor, "*batch n"]) -> Float[Tensor, "*batch m"]:
@@ -179,6 +183,7 @@ class HolomorphicNetwork(nn.Module):
 
     def __init__(self, features_in: int, width: int, depth: int) -> None:
         super().__init__()
+        check_sizes("a network", features_in=features_in, width=width, depth=depth)
         sizes = [features_in, *[width] * (depth - 1)]
         self.factors = nn.ModuleList(ComplexLinear(size, width) for size in sizes)
         self.gates = nn.ModuleList(ComplexLinear(features_in, width) for _ in range(depth))
@@ -251,4 +256,5 @@ def hidden(
         >>> [type(layer).__name__ for layer in hidden(ComplexLinear, SmoothCardioid, 8, 2)]
         ['ComplexLinear', 'SmoothCardioid', 'ComplexLinear', 'SmoothCardioid']
     """
+    check_count("count of hidden layers", count, least=0)
     return [layer for _ in range(count) for layer in (linear(width, width), activation())]

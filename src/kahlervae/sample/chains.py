@@ -10,8 +10,9 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.options import check_count, check_number
 from kahlervae.sample.diagnostics import Normaliser, diagnose, estimate_normaliser
-from kahlervae.sample.hmc import Chains, Densities, Proposal, run_together
+from kahlervae.sample.hmc import Chains, Densities, Proposal, check_run, run_together
 from kahlervae.sample.samplers import Base, Draws, Sampler
 
 __all__ = ["ChainSampler", "draw_family"]
@@ -40,6 +41,9 @@ class ChainSampler(Sampler):
         candidates: from which every iteration chooses beside the state, at most; fewer where the
             weights of the base's draws vary little.
         rhat: largest R-hat that is not flagged.
+
+    Raises:
+        InputError: a number is no whole one, or out of range.
     """
 
     def __init__(
@@ -54,6 +58,9 @@ class ChainSampler(Sampler):
         candidates: int = 32,
         rhat: float = 1.01,
     ) -> None:
+        check_count("chains, the number of chains,", chains)
+        check_run(warmup, draws, leapfrog, candidates)
+        check_number("rhat, the largest R-hat that is not flagged,", rhat, positive=True)
         self.base = base
         self.proposal = proposal
         self.latent_dim = base.latent_dim
@@ -88,6 +95,7 @@ class ChainSampler(Sampler):
 
     def _take(self, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
         """Which of all kept draws, chain by chain, make up the samples."""
+        check_count(f"the number of samples of {self.key}", count)
         total = self.chains * self.draws
         if count > total:
             raise InputError(
@@ -102,7 +110,7 @@ def draw_family(family: Sequence[Sampler], count: int, generator: torch.Generato
     """So many latents of every sampler of a family; chains of all of them run together.
 
     Raises:
-        InputError: ``count`` is below 1, or a sampler cannot deliver that many.
+        InputError: ``count`` is no whole number from 1 on, or a sampler cannot deliver that many.
     """
     chained = [sampler for sampler in family if isinstance(sampler, ChainSampler)]
     if not chained:

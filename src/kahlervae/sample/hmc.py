@@ -9,6 +9,8 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.latents import check_gradients
+from kahlervae.options import check_count, check_number
 from kahlervae.seeding import standard_normal, uniform
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "Differentiated",
     "DualAveraging",
     "Proposal",
+    "check_run",
     "run_chains",
     "run_together",
 ]
@@ -88,8 +91,11 @@ class DualAveraging:
         Hoffman & Gelman (2014), The No-U-Turn Sampler, section 3.2.1 and algorithm 5.
 
     Args:
-        step_size: first guess ε₁.
-        target: δ.
+        step_size: first guess ε₁ > 0.
+        target: δ, between 0 and 1.
+
+    Raises:
+        InputError: a number is out of range.
 
     Example:
         >>> adaptation = DualAveraging(step_size=1.0, target=0.8)
@@ -100,6 +106,11 @@ class DualAveraging:
     """
 
     def __init__(self, step_size: float, target: float) -> None:
+        check_number("the step size", step_size, positive=True)
+        if not 0 < target < 1:
+            raise InputError(
+                f"the acceptance that is aimed at is {target!r}: give a number between 0 and 1."
+            )
         self.step_size = step_size
         self.average = step_size
         self.target = target
@@ -115,6 +126,22 @@ class DualAveraging:
         weight = self._count**-0.75
         self.step_size = math.exp(log_step)
         self.average = math.exp(weight * log_step + (1 - weight) * math.log(self.average))
+
+
+def check_run(warmup: int, draws: int, leapfrog: int, candidates: int) -> None:
+    """Refuse numbers of a run that are no whole ones, or too small.
+
+    Example:
+        >>> check_run(warmup=40, draws=200, leapfrog=0, candidates=0)
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: leapfrog, the largest number of steps of a trajectory, is 0: \
+give a whole number of at least 1.
+    """
+    check_count("warmup, the number of iterations that are dropped,", warmup, least=0)
+    check_count("draws, the number of kept iterations of a chain,", draws)
+    check_count("leapfrog, the largest number of steps of a trajectory,", leapfrog)
+    check_count("candidates, of which an iteration chooses,", candidates, least=0)
 
 
 def run_chains(
@@ -170,7 +197,8 @@ def run_chains(
         candidates: M; 0 leaves the choice out.
 
     Raises:
-        InputError: the density or its gradient is not finite at a start.
+        InputError: the density or its gradient is not finite at a start, a number is out of range,
+            or it is called in torch.inference_mode.
 
     Example:
         >>> import torch
@@ -186,6 +214,12 @@ def run_chains(
         >>> bool((chains.latents.abs().square().mean() - 1).abs() < 0.1)
         True
     """
+    check_run(warmup, draws, leapfrog, candidates)
+    if scale is not None and not (scale.isfinite() & (scale > 0)).all():
+        raise InputError(
+            "the scale of a chain is not positive and finite in every coordinate: give a standard "
+            "deviation for each."
+        )
     (chains,) = run_together(
         Differentiated(log_density),
         start.unsqueeze(0),
@@ -332,6 +366,7 @@ class Differentiated:
         self.log_density = log_density
 
     def log_density_and_gradient(self, z: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        check_gradients("a trajectory")
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             value = self.log_density(z)

@@ -10,7 +10,9 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.latents import check_latents
 from kahlervae.models import MixturePrior, Posterior, RealPosterior
+from kahlervae.options import check_count, check_number
 from kahlervae.sample.samplers import Base, Draws
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "PosteriorMixture",
     "TruncatedMixture",
     "coordinates",
+    "finite_moments",
     "real_moments",
 ]
 
@@ -39,6 +42,26 @@ def real_moments(
     if isinstance(posterior, RealPosterior):
         return posterior.real_mean / math.sqrt(2), posterior.real_log_var.exp() / 2
     return coordinates(posterior.mean), (posterior.variance / 2).repeat(1, 2)
+
+
+def finite_moments(
+    posterior: Posterior,
+) -> tuple[Float[Tensor, "*batch 2*d"], Float[Tensor, "*batch 2*d"]]:
+    """:func:`real_moments` in double precision, of posteriors that have a density.
+
+    Raises:
+        InputError: there are none, or moments are not finite or variances 0.
+    """
+    mean, variance = (moment.double() for moment in real_moments(posterior))
+    if not len(mean):
+        raise InputError("there are no posteriors to draw from: give one at least.")
+    fine = mean.isfinite() & variance.isfinite() & (variance > 0)
+    if wrong := int((~fine).any(-1).sum()):
+        raise InputError(
+            f"{wrong} of {len(mean)} posteriors have a mean that is not finite, or a variance that "
+            "is not or is 0: leave them out, or find what made the encoder diverge."
+        )
+    return mean, variance
 
 
 class Mixture(Base):
@@ -112,6 +135,9 @@ class PosteriorMixture(Mixture):
         posterior: the posteriors of all N images.
         dtype: precision of the latents.
 
+    Raises:
+        InputError: there are no posteriors, or some are not finite.
+
     Example:
         >>> import torch
         >>> from kahlervae.models import ComplexPosterior
@@ -126,7 +152,7 @@ class PosteriorMixture(Mixture):
 
     def __init__(self, posterior: Posterior, dtype: torch.dtype = torch.complex64) -> None:
         self.posterior = posterior
-        mean, variance = (moment.double() for moment in real_moments(posterior))
+        mean, variance = finite_moments(posterior)
         self.dtype = dtype
         self.latent_dim = posterior.mean.shape[-1]
         self.log_weights = mean.new_full((len(mean),), -math.log(len(mean)))
@@ -165,14 +191,15 @@ class GaussianMixture(Mixture):
     Weights and means do not change with the temperature.
 
     Args:
-        weights: π_k.
+        weights: π_k ≥ 0, which sum to 1.
         means: m_k.
-        covariances: S_k, positive definite.
+        covariances: S_k, symmetric and positive definite.
         temperature: T > 0, the factor on the standard deviations.
         dtype: precision of the latents.
 
     Raises:
-        InputError: the temperature is not positive.
+        InputError: the parameters are none of a mixture, or the temperature is not positive and
+            finite.
 
     Example:
         >>> import torch
@@ -197,18 +224,15 @@ class GaussianMixture(Mixture):
         temperature: float = 1.0,
         dtype: torch.dtype = torch.complex64,
     ) -> None:
-        if not temperature > 0:
-            raise InputError(
-                f"the temperature {temperature:g} of the Gaussian mixture is not positive: "
-                "choose one above 0 (1 is the mixture as fitted)."
-            )
+        check_number("the temperature of a Gaussian mixture", temperature, positive=True)
+        _check_mixture(weights, means, covariances)
         self.weights, self.means, self.covariances = weights, means, covariances
         self.dtype = dtype
         self.latent_dim = means.shape[1] // 2
         self.log_weights = weights.double().log()
         self.setting = f"components={len(weights)},temperature={temperature:g}"
         self._means = means.double()
-        self._factor = temperature * torch.linalg.cholesky(covariances.double())
+        self._factor = temperature * _cholesky(covariances.double())
         eye = torch.eye(means.shape[1], dtype=torch.float64, device=means.device)
         # L⁻¹ of all components side by side: whitening is one product.
         inverse = torch.linalg.solve_triangular(self._factor, eye, upper=False)
@@ -222,10 +246,13 @@ class GaussianMixture(Mixture):
         """Maximum likelihood on latents, by scikit-learn's expectation maximisation.
 
         Raises:
-            InputError: there are fewer latents than components, or these collapse.
+            InputError: there are fewer latents than components, or these collapse, or latents are
+                not finite.
         """
         from sklearn.mixture import GaussianMixture as Estimator
 
+        check_count("components, the number of Gaussians,", components)
+        means = check_latents(means, "means", finite=True)
         if len(means) < components:
             raise InputError(
                 f"{components} Gaussians cannot be fitted to {len(means)} latents: "
@@ -279,6 +306,54 @@ class GaussianMixture(Mixture):
         return torch.complex(*x.chunk(2, dim=-1)).to(self.dtype)
 
 
+SUM = 1e-4
+"""By how much the sum of weights may miss 1 in rounding."""
+
+
+def _check_mixture(weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+    count, size = (*means.shape, 0, 0)[:2]
+    if (
+        weights.shape != (count,)
+        or size % 2
+        or covariances.shape != (count, size, size)
+        or not size
+    ):
+        raise InputError(
+            f"weights, means and covariances have the shapes {tuple(weights.shape)}, "
+            f"{tuple(means.shape)} and {tuple(covariances.shape)}: give (K,), (K, 2d) and "
+            "(K, 2d, 2d)."
+        )
+    total = float(weights.double().sum())
+    if not ((weights >= 0).all() and abs(total - 1) < SUM):
+        raise InputError(
+            f"the weights of a Gaussian mixture sum to {total:g}, or some are negative: divide "
+            "them by their sum, and give shares from 0 on."
+        )
+    if not means.isfinite().all():
+        raise InputError(
+            f"{int((~means.isfinite()).any(1).sum())} of {count} means of a Gaussian mixture are "
+            "not finite: leave these components out."
+        )
+
+
+def _cholesky(covariances: Float[Tensor, "K n n"]) -> Float[Tensor, "K n n"]:
+    """Lower triangular roots."""
+    roots, failed = torch.linalg.cholesky_ex(covariances)
+    # A factorisation reads one triangle alone, and no NaN stops it.
+    size = covariances.abs().amax((1, 2))
+    skew = (covariances - covariances.mT).abs().amax((1, 2))
+    if wrong := int(((failed > 0) | ~(skew <= SKEW * size) | ~size.isfinite()).sum()):
+        raise InputError(
+            f"{wrong} of {len(covariances)} covariances of a Gaussian mixture are not symmetric "
+            "and positive definite: add a small multiple of the identity, or fit fewer components."
+        )
+    return roots
+
+
+SKEW = 1e-4
+"""By how much a covariance may miss its transpose in rounding, relative to its largest entry."""
+
+
 class TruncatedMixture(GaussianMixture):
     r"""A learned prior at temperature T.
 
@@ -289,7 +364,8 @@ class TruncatedMixture(GaussianMixture):
         temperature: T > 0, the factor on the standard deviations.
 
     Raises:
-        InputError: the temperature is not positive.
+        InputError: the temperature is not positive and finite, or the prior's parameters are not
+            finite.
 
     Example:
         >>> import torch

@@ -8,6 +8,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.options import check_count, check_number
 from kahlervae.sample.diagnostics import Diagnostics, estimate_normaliser
 from kahlervae.sample.mixtures import PosteriorMixture, coordinates
 from kahlervae.sample.resampling import Pool
@@ -37,13 +38,13 @@ class Ratio(Sampler):
         base: p.
         target: q, by the posteriors of training samples.
         element: g, whose log det is among the inputs; None for the coordinates alone.
-        epsilon: ε.
+        epsilon: ε ≥ 0.
         draws: of q and of p, from which the classifier learns.
         pool: draws of p for each that is kept.
         seed: of the classifier and of what it learns from.
 
     Raises:
-        InputError: log det is not finite at a draw.
+        InputError: log det is not finite at a draw, or a number is out of range.
 
     Example:
         >>> import torch
@@ -73,6 +74,9 @@ class Ratio(Sampler):
     ) -> None:
         from sklearn.ensemble import HistGradientBoostingClassifier
 
+        check_count("draws, from which a ratio is learned,", draws)
+        check_count("pool, the draws for each that a ratio keeps,", pool)
+        check_number("epsilon of a ratio", epsilon, least=0)
         self.base, self.element, self.epsilon, self.pool = base, element, epsilon, pool
         inputs = "latent" if element is None else "latent+log_det"
         self.setting = f"base={base.name},inputs={inputs}"

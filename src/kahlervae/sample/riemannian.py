@@ -10,9 +10,10 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.models import Posterior, RealPosterior
+from kahlervae.options import check_count
 from kahlervae.sample.chains import ChainSampler
 from kahlervae.sample.hmc import Densities, Proposal
-from kahlervae.sample.mixtures import PosteriorMixture, coordinates, real_moments
+from kahlervae.sample.mixtures import PosteriorMixture, coordinates, finite_moments
 
 __all__ = ["Riemannian", "choose_anchors"]
 
@@ -27,6 +28,9 @@ def choose_anchors(posterior: Posterior, count: int, seed: int) -> Posterior:
 
     All of them, where there are no more than ``count``.
 
+    Raises:
+        InputError: ``count`` is no whole number from 1 on.
+
     Example:
         >>> import torch
         >>> from kahlervae.models import ComplexPosterior
@@ -38,6 +42,7 @@ def choose_anchors(posterior: Posterior, count: int, seed: int) -> Posterior:
     """
     from sklearn.cluster import KMeans
 
+    check_count("the number of anchors", count)
     means = coordinates(posterior.mean).double().cpu()
     if len(means) <= count:
         return posterior
@@ -80,7 +85,8 @@ class Riemannian(ChainSampler):
         options: those of :class:`~kahlervae.sample.chains.ChainSampler`.
 
     Raises:
-        InputError: fewer than two anchors, or λ or τ are not positive.
+        InputError: fewer than two anchors, or some that are not finite, or λ or τ are not positive
+            and finite, or an option is out of range.
 
     Example:
         >>> import torch
@@ -109,13 +115,13 @@ class Riemannian(ChainSampler):
         latent_dim = anchors.mean.shape[-1]
         self.regularisation = regularisation
         self.decay = 1 / latent_dim if decay is None else decay
-        if not (self.decay > 0 and regularisation > 0):
+        if not (0 < self.decay < math.inf and 0 < regularisation < math.inf):
             raise InputError(
                 f"riemannian: √det G cannot be normalised with regularisation {regularisation:g} "
                 f"and decay {self.decay:g}: it falls off far from all anchors only where both are "
-                "positive."
+                "positive and finite."
             )
-        means, variances = (moment.double() for moment in real_moments(anchors))
+        means, variances = finite_moments(anchors)
         self._precision = 1 / variances
         self._slope = means / variances
         self._offset = (means.square() / variances).sum(-1)

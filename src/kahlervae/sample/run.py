@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 from kahlervae.models import VAE, MixturePrior, Posterior
+from kahlervae.options import check_choice
 from kahlervae.sample.chains import draw_family
 from kahlervae.sample.diagnostics import Diagnostics
 from kahlervae.sample.mixtures import (
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 SAMPLERS = ("prior", "truncated", "posterior_mixture", "gmm", "ratio", "volume", "riemannian")
+BASES = ("prior", "gmm", "posterior_mixture")
 CHAINS = ("chains", "warmup", "draws", "leapfrog", "candidates", "rhat")
 FITTED = 10_000
 """Training samples, at random, to whose posterior means mixtures and anchors are fitted."""
@@ -186,7 +188,12 @@ class Sources:
         return table
 
     def base(self, name: str) -> Base:
-        """A base of the volume samplers by its name."""
+        """A base of the volume samplers by its name.
+
+        Raises:
+            InputError: there is no such base.
+        """
+        check_choice("the base", name, BASES)
         if name == "prior":
             return prior_sampler(self.model, self.training.device)
         if name == "gmm":
@@ -206,10 +213,15 @@ class Sources:
         return self.potentials is not None
 
     def element(self, name: str) -> VolumeElement:
-        """A metric of the volume samplers by its name."""
+        """A metric of the volume samplers by its name.
+
+        Raises:
+            InputError: there is no such metric.
+        """
         if name == "fisher":
             return FisherVolume(self.model.decoder)
         assert self.potentials is not None
+        check_choice("the metric", name, ["fisher", *self.potentials])
         return self.potentials[name]
 
 

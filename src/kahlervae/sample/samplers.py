@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kahlervae.errors import InputError
+from kahlervae.options import check_count, check_number, check_sizes
 from kahlervae.sample.diagnostics import Diagnostics
 
 __all__ = ["Base", "Draws", "Prior", "Sampler", "Truncated"]
@@ -46,10 +46,10 @@ class Sampler(ABC):
         """Draw ``count`` latents.
 
         Raises:
-            InputError: ``count`` is below 1, or the sampler cannot deliver that many.
+            InputError: ``count`` is no whole number from 1 on, or the sampler cannot deliver that
+                many.
         """
-        if count < 1:
-            raise InputError(f"{self.key} cannot draw {count} samples: ask for at least 1.")
+        check_count(f"the number of samples of {self.key}", count)
         return self._sample(count, generator)
 
     @abstractmethod
@@ -102,7 +102,7 @@ class Truncated(Base):
         device: where the latents go; they are drawn on the CPU.
 
     Raises:
-        InputError: the temperature is not positive.
+        InputError: the temperature is not positive and finite, or d no whole number from 1 on.
 
     Example:
         >>> import torch
@@ -121,11 +121,8 @@ class Truncated(Base):
         dtype: torch.dtype = torch.complex64,
         device: torch.device | None = None,
     ) -> None:
-        if not temperature > 0:
-            raise InputError(
-                f"the temperature {temperature:g} of the truncated prior is not positive: "
-                "choose one above 0 (1 is the prior itself)."
-            )
+        check_sizes(f"the sampler {self.name}", latent_dim=latent_dim)
+        check_number("the temperature of the truncated prior", temperature, positive=True)
         self.latent_dim = latent_dim
         self.temperature = temperature
         self.dtype = dtype

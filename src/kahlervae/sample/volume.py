@@ -11,6 +11,8 @@ from torch import Tensor
 from kahlervae.errors import InputError
 from kahlervae.geometry import fisher_metric, log_det
 from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.latents import check_gradients
+from kahlervae.options import check_choice, check_number
 from kahlervae.sample.chains import ChainSampler
 from kahlervae.sample.hmc import Densities, Differentiated, Proposal
 from kahlervae.sample.mixtures import Mixture
@@ -25,6 +27,8 @@ AT_LEAST = 32
 """Draws of a component for its mean log det, however many there are."""
 RAYS = 64
 """Directions in which the growth of a density is probed."""
+WEIGHTS = ("global", "local")
+"""What a determinant is taken relative to."""
 
 
 @runtime_checkable
@@ -130,7 +134,8 @@ class Volume(ChainSampler):
         options: ``chains``, ``warmup``, ``draws``, ``leapfrog``, ``candidates`` and ``rhat``.
 
     Raises:
-        InputError: a local weight and no mixture, or a density that cannot be normalised.
+        InputError: an option is out of range, the weight is local and the base no mixture, or the
+            density cannot be normalised.
 
     Example:
         >>> import torch
@@ -163,6 +168,9 @@ class Volume(ChainSampler):
         log_dets: Float[Tensor, "K draws"] | None = None,
         **options: Any,
     ) -> None:
+        check_choice("the weight of a volume sampler", weight, WEIGHTS)
+        check_number("the power of a volume sampler", power)
+        check_number("epsilon of a volume sampler", epsilon, positive=True)
         super().__init__(base, base, **options)
         self.weighted = base
         self.element = element
@@ -218,11 +226,17 @@ class Volume(ChainSampler):
         ray = reach * ray / ray.abs().square().sum(-1, keepdim=True).sqrt()
         with torch.no_grad():
             near, far = (self.log_density(factor * ray) for factor in (16, 32))
+        if near.isnan().any() or far.isnan().any():
+            raise InputError(
+                f"{self.key}: the log density is not finite far from the base, so that nothing "
+                "tells whether it can be normalised: use a negative power, or a metric that is "
+                "finite and positive there."
+            )
         # A shell at twice the radius has 2^2d of the volume.
-        if (far + 2 * self.latent_dim * math.log(2) >= near).any():
+        if not (far + 2 * self.latent_dim * math.log(2) < near).all():
             raise InputError(
                 f"{self.key} cannot be normalised: far from the base, det(g + εI)^{self.alpha:g} "
-                "grows faster than the base falls. Use a negative power, or a metric that grows "
+                "grows faster than the base falls: use a negative power, or a metric that grows "
                 "more slowly."
             )
 
@@ -245,6 +259,8 @@ class _Weighted:
         return value + alpha * log_det, gradient + alpha.unsqueeze(-1) * change
 
     def _log_det_and_gradient(self, z: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        # Some metrics have theirs in closed form, but not for every number of components.
+        check_gradients("a trajectory")
         if hasattr(self.element, "log_det_and_gradient"):
             return self.element.log_det_and_gradient(z, self.epsilon)
         differentiated = Differentiated(lambda z: self.element.log_det(z, self.epsilon))

@@ -31,7 +31,7 @@ CAUSES = {
     "log_likelihood": "the learning rate is too high or the likelihood's variance collapsed",
     "kl": "the learning rate is too high or the posterior's variance overflowed",
     "regulariser": "the metric became singular: raise regulariser.epsilon or lower its strength",
-    "tie": "the decoder's metric vanished or overflowed: lower regulariser.tie or its strength",
+    "tie": "the decoder's metric overflowed: lower regulariser.tie or its strength",
     "gradient_norm": "a term is finite but its derivative is not: lower the learning rate",
 }
 

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.fisher import fisher_metric, fisher_norm
 from kahlervae.geometry.fit import random_potential
 from kahlervae.geometry.potential import Potential
+from kahlervae.options import check_choice, check_number
 
 __all__ = [
     "FORMS",
@@ -72,9 +74,14 @@ def distortion(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, ""]:
     return metric.shape[1] * metric.abs().square().sum((1, 2)).mean() / trace**2 - 1
 
 
+def _flatness(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, ""]:
+    """Unbiased variance of the log volume element; a single point has none, hence 0."""
+    return log_det(metric).var(correction=min(1, len(metric) - 1))
+
+
 FORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "volume": lambda metric: log_det(metric).mean(),
-    "flatness": lambda metric: log_det(metric).var(),
+    "flatness": _flatness,
     "isometry": isometry,
     "distortion": distortion,
 }
@@ -82,8 +89,24 @@ FORMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _moment(form: str, metric: Tensor, epsilon: float) -> Tensor:
+    if not len(metric):
+        raise InputError("there are no latents to regularise at: give one at least.")
     identity = torch.eye(metric.shape[1], dtype=metric.dtype, device=metric.device)
     return FORMS[form](metric + epsilon * identity)
+
+
+def _check_options(form: str, epsilon: float) -> None:
+    check_choice("the form of a regulariser", form, FORMS)
+    check_number("epsilon of a regulariser", epsilon, least=0)
+
+
+def _log(lengths: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Logarithms of squared lengths, finite where a metric vanishes, as that of a constant does.
+
+    No gradient comes from there, where the logarithm has none. Lengths so short mean nothing else,
+    and a weight that is not finite would stay so.
+    """
+    return lengths.clamp_min(torch.finfo(lengths.dtype).tiny ** 0.5).log()
 
 
 class PotentialRegulariser(nn.Module):
@@ -96,14 +119,19 @@ class PotentialRegulariser(nn.Module):
 
     or R of another of the :data:`FORMS` of :math:`g_K + \epsilon I`, with one random direction v
     per point, so that M costs two Jacobian-vector products of the decoder whatever the dimensions;
-    its gradient reaches the decoder (docs/theory.md, section 9).
+    its gradient reaches the decoder (docs/theory.md, section 9). Where the decoder's metric
+    vanishes, as it does where a last layer starts at 0, M is large and pulls at the potential
+    alone.
 
     Args:
         potential: K.
         form: one of :data:`FORMS`.
-        epsilon: ε, in the units of the metric.
+        epsilon: ε ≥ 0, in the units of the metric.
         full: whether M compares with the real Fisher form, :math:`\tfrac12 F(v, v)`, in the place
             of its Hermitian part g: one product, and it asks the metric to be Hermitian.
+
+    Raises:
+        InputError: there is no such form, or ε is negative.
 
     Example:
         A constant potential is flat; it is tied where the decoder has the same metric:
@@ -122,6 +150,7 @@ class PotentialRegulariser(nn.Module):
 
     def __init__(self, potential: Potential, form: str, epsilon: float, full: bool = False) -> None:
         super().__init__()
+        _check_options(form, epsilon)
         self.potential = potential
         self.form = form
         self.epsilon = epsilon
@@ -132,7 +161,7 @@ class PotentialRegulariser(nn.Module):
     ) -> Regularisation:
         metric = self.potential.metric(z)
         proxy = ((metric @ v.conj().unsqueeze(-1)).squeeze(-1) * v).sum(-1).real
-        tie = (proxy.log() - fisher_norm(decoder, z, v, self.full).log()).square().mean()
+        tie = (_log(proxy) - _log(fisher_norm(decoder, z, v, self.full))).square().mean()
         return Regularisation(_moment(self.form, metric, self.epsilon), tie)
 
 
@@ -141,7 +170,10 @@ class FisherRegulariser(nn.Module):
 
     Args:
         form: one of :data:`FORMS`.
-        epsilon: ε, in the units of the metric.
+        epsilon: ε ≥ 0, in the units of the metric.
+
+    Raises:
+        InputError: there is no such form, or ε is negative.
 
     Example:
         >>> from kahlervae.models import ComplexGaussian
@@ -155,6 +187,7 @@ class FisherRegulariser(nn.Module):
 
     def __init__(self, form: str, epsilon: float) -> None:
         super().__init__()
+        _check_options(form, epsilon)
         self.form = form
         self.epsilon = epsilon
 
@@ -181,6 +214,9 @@ def build_regulariser(
         latent_dim: d.
         generator: for the potential's start.
 
+    Raises:
+        InputError: a form, a kind or what the potential is tied to is unknown.
+
     Example:
         >>> settings = {"form": "volume", "epsilon": 1e-3}
         >>> type(build_regulariser(settings, 2, torch.Generator())).__name__
@@ -191,4 +227,6 @@ def build_regulariser(
         return FisherRegulariser(form, epsilon)
     kind, size = settings.get("kind", "mixture"), {k: settings[k] for k in SIZES if k in settings}
     potential = random_potential(kind, size, latent_dim, settings["scale"], generator)
-    return PotentialRegulariser(potential, form, epsilon, settings.get("tie_to") == "full")
+    tie_to = settings.get("tie_to", "hermitian")
+    check_choice("what a potential is tied to,", tie_to, ("hermitian", "full"))
+    return PotentialRegulariser(potential, form, epsilon, tie_to == "full")
