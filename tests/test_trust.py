@@ -30,6 +30,9 @@ JUSTIFIED = {
     # A payload that is to have no effect, and the proof that it would have one.
     ("tests/fuzz/test_files.py", "pickle"),
     ("tests/fuzz/test_files.py", "allow_pickle"),
+    # Decoders that users pickle themselves, such as for other processes.
+    ("tests/geometry/test_log_partition_potential.py", "pickle"),
+    ("tests/geometry/test_strangers.py", "pickle"),
     # Examples of the README and of pages are run.
     ("tests/test_readme.py", "exec"),
     ("tests/test_docs.py", "exec"),

@@ -298,5 +298,5 @@ def test_a_file_of_no_components_is_refused(tmp_path):
     }
     path = tmp_path / "potential.safetensors"
     write_tensors(path, tensors, {"kind": "MixturePotential"})
-    with pytest.raises(InputError, match="holds nothing in"):
+    with pytest.raises(InputError, match="without components"):
         Potential.load(path)

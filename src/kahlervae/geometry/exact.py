@@ -460,17 +460,22 @@ def _conj(input: Tensor) -> Tensor:
 # Parts of a sum of columns have no forward derivative in a batch of tangents; those of a copy have.
 @_stands_in_for(torch.real, Tensor.real.__get__)  # type: ignore[attr-defined]
 def _real(input: Tensor) -> Tensor:
-    return input.clone().real if input.is_complex() else input
+    return _copied(input).real if input.is_complex() else input
 
 
 @_stands_in_for(torch.imag, Tensor.imag.__get__)  # type: ignore[attr-defined]
 def _imag(input: Tensor) -> Tensor:
-    return input.clone().imag
+    return _copied(input).imag
 
 
 @_stands_in_for(torch.view_as_real)
 def _view_as_real(input: Tensor) -> Tensor:
-    return torch.view_as_real(input.clone())
+    return torch.view_as_real(_copied(input))
+
+
+def _copied(input: Tensor) -> Tensor:
+    """A copy, but within torch.inference_mode, which has to be told from a constant."""
+    return input if torch.is_inference_mode_enabled() else input.clone()
 
 
 @_stands_in_for(torch.adjoint, Tensor.adjoint, Tensor.mH.__get__)  # type: ignore[attr-defined]

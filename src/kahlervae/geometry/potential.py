@@ -240,9 +240,10 @@ class Potential(OnePrecision, ABC):
             for name, shape in of._shapes(tensors).items()
         }
         storage.check_tensors(path, tensors, expected)
-        if empty := [name for name, tensor in tensors.items() if not tensor.numel()]:
-            raise InputError(f"{path} holds nothing in {empty[0]!r}: fit the potential again.")
-        return of(**tensors).requires_grad_(False)
+        potential = of(**tensors).requires_grad_(False)
+        if not potential._size:
+            raise InputError(f"{path} holds a potential without components: fit it again.")
+        return potential
 
     @classmethod
     @abstractmethod
