@@ -4,7 +4,7 @@ from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Complex, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, explained
@@ -186,7 +186,7 @@ def fisher_form(
         return z.real.new_zeros(0, 2 * z.shape[1], 2 * z.shape[1])
     if not has_pushforward(decoder):
         return _foreign_form(decoder, z, memory)
-    parts = z.split(max(1, CHUNK // (2 * z.shape[1])))
+    parts = z.split(max(1, _tangents_at_once(decoder) // (2 * z.shape[1])))
     with explained(decoder, z):
         if _has_constant_variance(decoder) and _has_wide_output(decoder, z):
             gram = _output_gram(decoder)
@@ -206,7 +206,17 @@ def restricted_form(
 
 
 CHUNK = 4096
-"""Tangent vectors that are pushed forward at once by a decoder's own ``pushforward``."""
+"""Tangent vectors that are pushed forward at once by a decoder's own ``pushforward``, at most."""
+
+WIDE = 1 << 21
+"""Numbers that its widest layer makes of them, at most: far beyond the caches, most of the time
+goes into memory that the system hands out anew."""
+
+
+def _tangents_at_once(decoder: Decoder) -> int:
+    parameters = decoder.parameters() if isinstance(decoder, nn.Module) else ()
+    widest = max((size for parameter in parameters for size in parameter.shape), default=1)
+    return min(CHUNK, WIDE // widest)
 
 
 def _foreign_form(decoder: Decoder, z: Tensor, memory: int) -> Tensor:
