@@ -1,6 +1,6 @@
 """The one exception that a user is meant to read, and the one condition outside our hands."""
 
-__all__ = ["InputError", "one_line", "out_of_memory"]
+__all__ = ["Diverged", "InputError", "one_line", "out_of_memory"]
 
 LONGEST = 1000
 """Characters of a sentence that is printed, at most: names may be long."""
@@ -12,6 +12,10 @@ class InputError(ValueError):
     The message is one sentence that says what is wrong, where, and what to do about it. The
     command line prints it without a traceback.
     """
+
+
+class Diverged(InputError):
+    """A fit ended far from where it should have; smaller steps may not."""
 
 
 def one_line(text: str) -> str:

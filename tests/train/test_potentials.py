@@ -4,7 +4,7 @@ import pytest
 import torch
 from geometry.decoders import points
 
-from kahlervae.errors import InputError
+from kahlervae.errors import Diverged, InputError
 from kahlervae.geometry import HolomorphicPotential, MixturePotential, relative_error
 from kahlervae.train.potentials import (
     POTENTIALS,
@@ -93,3 +93,26 @@ def test_a_file_holds_potentials_of_any_class(tmp_path):
     save_potentials(path, potentials, {"seed": 0})
     with pytest.raises(InputError, match="does not hold potentials"):
         load_potentials(path, 2)
+
+
+def test_a_rate_at_which_the_fit_diverges_is_halved():
+    potential, table = choose({"holomorphic": HOLOMORPHIC | {"learning_rate": 1.0, "steps": 300}})
+    assert table["learning_rate"].tolist()[-1] < 1
+    assert table["chosen"].tolist()[-1]
+    z = 2 * points(100, 2, seed=7)
+    assert relative_error(potential.metric(z), fubini_study(z)).median() < 0.05
+
+
+def test_a_fit_that_diverges_at_every_rate_is_refused():
+    with pytest.raises(Diverged, match=r"diverged, from an error of .* lower the learning rate"):
+        choose({"holomorphic": HOLOMORPHIC | {"learning_rate": 1e4}})
+
+
+def test_what_gets_worse_by_going_on_is_not_kept(monkeypatch):
+    monkeypatch.setattr(
+        "kahlervae.train.potentials.continue_fit", lambda p, *_, **__: p.scaled(9.0)
+    )
+    _, table = choose(BOTH)
+    assert table["stage"].tolist() == ["trial", "trial", "adam", "adam", "adam"]
+    assert table["learning_rate"].tolist()[2:] == [0.02, 0.01, 0.005]
+    assert table["stage"][table["chosen"]].tolist() == ["trial"]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from kahlervae.errors import InputError
+from kahlervae.errors import Diverged, InputError
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.latents import check_gradients, check_latents
@@ -73,7 +73,8 @@ def fit_potential(
     Raises:
         InputError: there is no such kind, its size is another one's, there are no probes, latents
             or metrics are not finite or of another shape, metrics are not Hermitian or not positive
-            definite, or the fit diverged.
+            definite.
+        Diverged: the fit ends far above the error at which it starts.
 
     Example:
         The metric of :math:`|z|^2 + \log(1 + |z|^2)`, from its values at 256 points:
@@ -130,14 +131,24 @@ def continue_fit(
     check_count("the number of probes in a batch", batch)
     check_number("the learning rate", learning_rate, positive=True)
     scale = _scale(metrics)
-    fitted = potential.scaled(1 / scale).requires_grad_(True)
+    start = potential.scaled(1 / scale)
+    few = slice(None, None, math.ceil(len(z) / (4 * batch)))  # enough to tell
+    before = _typical_error(start, z[few], metrics[few] / scale)
+    fitted = start.requires_grad_(True)
     regress(fitted, z, metrics / scale, steps, learning_rate, generator, batch)
-    if not all(parameter.isfinite().all() for parameter in fitted.parameters()):
-        raise InputError(
-            f"the fit of a {type(potential).__name__} to {len(z)} metrics diverged: lower the "
-            "learning rate."
+    after = _typical_error(fitted, z[few], metrics[few] / scale)
+    if not after <= DIVERGED * max(1.0, before):
+        raise Diverged(
+            f"the fit of a {type(potential).__name__} to {len(z)} metrics diverged, from an error "
+            f"of {before:.3g} to {after:.3g}: lower the learning rate."
         )
     return fitted.requires_grad_(False).scaled(scale)
+
+
+@torch.no_grad()
+def _typical_error(potential: Potential, z: Tensor, metrics: Tensor) -> float:
+    """The median of the objective, which a few metrics that are huge do not decide."""
+    return _Target.of(metrics).objective(potential.metric(z)).values.nanmedian().item()
 
 
 def _scale(metrics: Tensor) -> float:
@@ -388,6 +399,10 @@ class _Target(NamedTuple):
 def _squared_norm(matrices: Tensor) -> Tensor:
     return torch.view_as_real(matrices.resolve_conj()).square().sum((-3, -2, -1))
 
+
+DIVERGED = 10.0
+"""Times the error at the start, and at least that of no metric at all, 1, from where on a fit that
+ends there has diverged."""
 
 VOLUME_WEIGHT = 0.05
 UNIT = 30.0

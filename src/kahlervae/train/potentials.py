@@ -1,5 +1,6 @@
 """Potentials of a trained decoder, and their file."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from jaxtyping import Complex, Num
 from torch import Tensor
 
 from kahlervae import storage
-from kahlervae.errors import InputError
+from kahlervae.errors import Diverged, InputError
 from kahlervae.geometry import (
     MixturePotential,
     Potential,
@@ -47,6 +48,9 @@ CALIBRATION = 12
 
 HELD_BACK = 10
 """Every how many-th probe judges the candidates and fits none."""
+
+RATES = 3
+"""Learning rates that a fit is given."""
 
 
 def draw_probes(
@@ -152,8 +156,9 @@ def choose_potential(
 
     Every :data:`HELD_BACK`-th probe is. All candidates are fitted by a share of their steps of
     Adam, unless there is one; that with the least error goes on for the rest of its steps, at a
-    rate that rises and falls once more, and then by L-BFGS, which is kept where it lowers the
-    error.
+    rate that rises and falls once more, and then by L-BFGS. What does not lower the error is not
+    kept. Adam is given :data:`RATES` rates, each half of the last, as long as it diverges or ends
+    no better than where it begins, a single candidate than the best constant metric.
 
     Args:
         z: probes.
@@ -165,7 +170,8 @@ def choose_potential(
         stream: for starts and batches.
 
     Returns:
-        The potential, and a row for every candidate and stage (``trial``, ``adam``, ``lbfgs``).
+        The potential, and a row for every candidate, stage (``trial``, ``adam``, ``lbfgs``) and
+        rate.
 
     Raises:
         InputError: as :func:`~kahlervae.geometry.fit.fit_potential` does.
@@ -174,48 +180,75 @@ def choose_potential(
     fit, check = ((z[rows], metrics[rows]) for rows in (~held_back, held_back))
     rows: list[dict[str, Any]] = []
 
-    def judged(name: str, stage: str, steps: int, potential: Potential) -> float:
+    def judged(name: str, stage: str, steps: int, rate: float, potential: Potential) -> _Fit:
         errors = relative_error(potential.metric(check[0]), check[1])
         error = potential_error(potential, *check)
         rows.append(
             {"candidate": name, "kind": candidates[name]["kind"], "stage": stage, "steps": steps}
             | {
+                "learning_rate": rate,
                 "parameters": sum(p.numel() * (1 + p.is_complex()) for p in potential.parameters()),
                 "train_objective": potential_error(potential, *(x[:: HELD_BACK - 1] for x in fit)),
                 "validation_objective": error,
                 "validation_relative_error_median": errors.median().item(),
             }
         )
-        return error
+        return _Fit(error if math.isfinite(error) else math.inf, potential, len(rows) - 1)
 
     def by_adam(
-        name: str, stage: str, share: float, start: Potential | None = None
-    ) -> tuple[float, Potential]:
+        name: str, stage: str, share: float, bound: float, start: Potential | None = None
+    ) -> _Fit:
+        """The first fit below the bound, at rates that are halved; if none is, the best."""
         candidate = candidates[name]
         steps = max(2, round(share * candidate["steps"]))
-        how: dict[str, Any] = {key: candidate[key] for key in ("learning_rate", "batch")}
-        how |= {"steps": steps, "generator": stream}
-        potential = (
-            fit_potential(*fit, candidate["kind"], candidate["size"], **how)
-            if start is None
-            else continue_fit(start, *fit, **how)
-        )
-        return judged(name, stage, steps, potential), potential
+        fits: list[_Fit] = []
+        for halvings in range(RATES):
+            rate = candidate["learning_rate"] / 2**halvings
+            how = {"steps": steps, "learning_rate": rate, "batch": candidate["batch"]}
+            try:
+                potential = (
+                    fit_potential(
+                        *fit, candidate["kind"], candidate["size"], generator=stream, **how
+                    )
+                    if start is None
+                    else continue_fit(start, *fit, generator=stream, **how)
+                )
+            except Diverged:
+                if halvings + 1 == RATES and not fits and start is None:
+                    raise
+                continue
+            fits.append(judged(name, stage, steps, rate, potential))
+            if fits[-1].error < bound:
+                break
+        return min(fits, key=_error, default=_Fit(math.inf, start, 0))
 
     if len(candidates) > 1:
-        tried = {name: by_adam(name, "trial", trial) for name in candidates}
-        best = min(tried, key=lambda name: tried[name][0])
-        error, potential = by_adam(best, "adam", 1 - trial, tried[best][1])
+        tried = {name: by_adam(name, "trial", trial, math.inf) for name in candidates}
+        best = min(tried, key=lambda name: tried[name].error)
+        begun = tried[best]
+        fits = [begun, by_adam(best, "adam", 1 - trial, begun.error, begun.potential)]
     else:
         (best,) = candidates
-        error, potential = by_adam(best, "adam", 1.0)
-    chosen = len(rows) - 1
+        constant = MixturePotential.constant(best_constant_metric(fit[1])).to(z.device)
+        fits = [by_adam(best, "adam", 1.0, potential_error(constant, *check))]
     if polish:
-        polished = polish_potential(potential, *fit, polish)
-        if judged(best, "lbfgs", polish, polished) < error:
-            potential, chosen = polished, len(rows) - 1
+        polished = polish_potential(min(fits, key=_error).potential, *fit, polish)
+        fits.append(judged(best, "lbfgs", polish, math.nan, polished))
+    chosen = min(fits, key=_error)
     table = pd.DataFrame(rows)
-    return potential, table.assign(chosen=table.index == chosen)
+    return chosen.potential, table.assign(chosen=table.index == chosen.row)
+
+
+class _Fit(NamedTuple):
+    """A fitted potential with its error at the probes held back, and its row of the table."""
+
+    error: float
+    potential: Any
+    row: int
+
+
+def _error(fit: _Fit) -> float:
+    return fit.error
 
 
 def save_potentials(
