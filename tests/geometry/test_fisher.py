@@ -152,9 +152,10 @@ VAE_DECODERS = {
 @pytest.mark.parametrize(
     "make", [*(DECODERS[n] for n in DECODERS if n != "dense complex"), *VAE_DECODERS.values()]
 )
-@pytest.mark.parametrize("chunk", [1, 4096])
-def test_form_is_that_of_plain_reverse_differentiation(make, chunk, monkeypatch):
+@pytest.mark.parametrize(("chunk", "wide"), [(1, 1 << 21), (4096, 1 << 21), (4096, 200)])
+def test_form_is_that_of_plain_reverse_differentiation(make, chunk, wide, monkeypatch):
     monkeypatch.setattr(fisher, "CHUNK", chunk)
+    monkeypatch.setattr(fisher, "WIDE", wide)
     decoder, z = make(3) if make in DECODERS.values() else make(), points(12, 3)
     torch.testing.assert_close(fisher_form(decoder, z).detach(), jacobian_form(decoder, z))
 
