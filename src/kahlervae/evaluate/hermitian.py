@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kahlervae.errors import InputError
 from kahlervae.geometry import log_det
-from kahlervae.geometry.fit import VOLUME_WEIGHT
+from kahlervae.geometry.fit import VOLUME_WEIGHT, squared_norm
 from kahlervae.nn.optimiser import Adam
 
 __all__ = ["HermitianRegression"]
@@ -91,12 +91,12 @@ class HermitianRegression(nn.Module):
         model = model.to(z.device)
         optimiser = Adam(model.parameters(), lr=learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
-        squares, log_dets = _squared_norm(metrics), log_det(metrics)
+        squares, log_dets = squared_norm(metrics), log_det(metrics)
         for _ in range(steps):
             rows = torch.randint(len(z), (batch,), generator=generator, device=generator.device)
             root, volume = model._root(z[rows])
             change = root @ root.mH - metrics[rows]
-            loss = _squared_norm(change) / squares[rows]
+            loss = squared_norm(change) / squares[rows]
             loss = loss + VOLUME_WEIGHT * (volume - log_dets[rows]).square()
             optimiser.zero_grad()
             loss.mean().backward()
@@ -124,10 +124,6 @@ class HermitianRegression(nn.Module):
         lower = square.tril(-1) + torch.diag_embed(logs.exp()).to(square)
         volume = 2 * (logs.sum(-1) + self.root.diagonal().real.log().sum())
         return self.root @ lower, volume
-
-
-def _squared_norm(matrices: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:
-    return torch.view_as_real(matrices).square().sum((-3, -2, -1))
 
 
 def _typical(metrics: Complex[Tensor, "n d d"]) -> Complex[Tensor, "d d"]:

@@ -376,7 +376,7 @@ class _Target(NamedTuple):
 
     @classmethod
     def of(cls, metrics: Complex[Tensor, "n d d"]) -> "_Target":
-        return cls(metrics, _squared_norm(metrics), log_det(metrics))
+        return cls(metrics, squared_norm(metrics), log_det(metrics))
 
     def objective(
         self, metric: Complex[Tensor, "n d d"], rows: Tensor | slice = slice(None)
@@ -391,12 +391,18 @@ class _Target(NamedTuple):
         change, squares = metric - self.metrics[rows], self.squares[rows]
         inverse, log_dets = inverse_and_log_det(metric, 0.0)
         volume = log_dets - self.log_dets[rows]
-        values = _squared_norm(change) / squares + VOLUME_WEIGHT * volume.square()
+        values = squared_norm(change) / squares + VOLUME_WEIGHT * volume.square()
         scale = (2 * VOLUME_WEIGHT * volume)[:, None, None]
         return _Objective(values, 2 * change / squares[:, None, None] + scale * inverse)
 
 
-def _squared_norm(matrices: Tensor) -> Tensor:
+def squared_norm(matrices: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:
+    """Squared Frobenius norms.
+
+    Example:
+        >>> squared_norm(torch.tensor([[[1, 2j], [0, 1 + 1j]]]))
+        tensor([7.])
+    """
     return torch.view_as_real(matrices.resolve_conj()).square().sum((-3, -2, -1))
 
 
