@@ -78,6 +78,24 @@ def test_what_is_written_in_place_counts(name):
     )
 
 
+def within_a_ball(z):
+    """N(h(z), 4 − |z|²): torch factorises no such covariance outside the ball."""
+    covariance = (4 - (z.abs() ** 2).sum(-1))[:, None, None] * torch.eye(8, dtype=z.real.dtype)
+    return dist.MultivariateNormal(hidden(z), scale_tril=torch.linalg.cholesky(covariance))
+
+
+def test_a_decoder_may_fail_where_nobody_asks():
+    z = 1.8 * Z / Z.abs().square().sum(-1, keepdim=True).sqrt()
+    torch.testing.assert_close(
+        fisher_metric(within_a_ball, z), relative_entropy_metric(within_a_ball, z)
+    )
+
+
+def test_a_factorisation_that_fails_is_one_sentence():
+    with pytest.raises(InputError, match=r"within_a_ball fails at latents of shape .*positive-def"):
+        fisher_metric(within_a_ball, 3 + Z)
+
+
 SQUARES = {
     "abs": lambda z: z.abs() ** 2,
     "operator": lambda z: abs(z) ** 2,

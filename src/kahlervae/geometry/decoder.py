@@ -120,7 +120,7 @@ uses, in the way that is needed here: write it out in elementary operations.
     """
     try:
         yield
-    except (InputError, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+    except InputError:
         raise
     except Exception as error:
         if out_of_memory(error):

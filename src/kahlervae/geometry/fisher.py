@@ -171,7 +171,6 @@ def fisher_form(
 
     Raises:
         InputError: see :func:`fisher_metric`.
-        torch.linalg.LinAlgError: a dense covariance is not positive definite.
 
     Example:
         >>> from kahlervae.models import RealGaussian
