@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from jaxtyping import Complex
 from torch import Tensor
 from torch import distributions as dist

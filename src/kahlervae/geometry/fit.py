@@ -27,7 +27,6 @@ __all__ = [
     "polish_potential",
     "potential_error",
     "random_potential",
-    "regress",
 ]
 
 KINDS: dict[str, Any] = {"mixture": MixturePotential, "holomorphic": HolomorphicPotential}
@@ -135,7 +134,7 @@ def continue_fit(
     few = slice(None, None, math.ceil(len(z) / (4 * batch)))  # enough to tell
     before = _typical_error(start, z[few], metrics[few] / scale)
     fitted = start.requires_grad_(True)
-    regress(fitted, z, metrics / scale, steps, learning_rate, generator, batch)
+    _regress(fitted, z, metrics / scale, steps, learning_rate, generator, batch)
     after = _typical_error(fitted, z[few], metrics[few] / scale)
     if not after <= DIVERGED * max(1.0, before):
         raise Diverged(
@@ -157,8 +156,8 @@ def _scale(metrics: Tensor) -> float:
     return sizes.clamp_max(HUGE * sizes.median()).mean().item() / UNIT
 
 
-def regress(
-    model: Any,
+def _regress(
+    potential: Potential,
     z: Complex[Tensor, "n d"],
     metrics: Complex[Tensor, "n d d"],
     steps: int,
@@ -166,36 +165,14 @@ def regress(
     generator: torch.Generator,
     batch: int,
 ) -> None:
-    """Train whatever has parameters and a metric, on the objective of :func:`fit_potential`.
-
-    With Adam under a one-cycle rate, on batches drawn with replacement.
-
-    Args:
-        model: a module with ``metric``; it is changed in place.
-        z: probes.
-        metrics: the metric at each of them.
-        steps: of Adam.
-        learning_rate: the largest one.
-        generator: for the batches.
-        batch: probes of a step.
-
-    Example:
-        >>> stream = torch.Generator().manual_seed(0)
-        >>> z = torch.randn(64, 1, dtype=torch.complex64, generator=stream)
-        >>> metrics = 4 * torch.ones(64, 1, 1, dtype=torch.complex64)
-        >>> potential = MixturePotential.random(1, 1, 2, 1.0, stream)
-        >>> before = potential_error(potential, z, metrics)
-        >>> regress(potential, z, metrics, 50, 0.1, stream, batch=16)
-        >>> potential_error(potential, z, metrics) < before
-        True
-    """
-    optimiser = Adam(model.parameters(), lr=learning_rate)
+    """Adam under a one-cycle rate, in place, on batches drawn with replacement."""
+    optimiser = Adam(potential.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps)
     target = _Target.of(metrics)
     for _ in range(steps):
         rows = torch.randint(len(z), (batch,), generator=generator, device=generator.device)
         optimiser.zero_grad()
-        metric = model.metric(z[rows])
+        metric = potential.metric(z[rows])
         metric.backward(target.objective(metric.detach(), rows).gradient / batch)
         optimiser.step()
         schedule.step()
