@@ -20,8 +20,8 @@ from kahlervae.geometry import (
     relative_error,
 )
 from kahlervae.models.decoders import ComplexDecoder, HolomorphicDecoder, RealDecoder
-from kahlervae.models.likelihoods import RealGaussian
-from kahlervae.nn import to_double
+from kahlervae.models.likelihoods import ComplexGaussian, RealGaussian
+from kahlervae.nn import SmoothCardioid, to_double
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -174,14 +174,77 @@ def test_products_are_taken_of_the_features_where_outputs_are_many(monkeypatch):
     assert taken == [decoders[name] for name in names]
 
 
-def test_a_declared_holomorphic_decoder_needs_half_of_the_directions():
-    decoder, z, v = DECODERS["holomorphic"](3), points(5, 3), points(5, 3, seed=1)
-    form, norm = fisher_form(decoder, z), fisher_norm(decoder, z, v)
-    decoder.holomorphic = True
-    torch.testing.assert_close(fisher_form(decoder, z), form)
-    torch.testing.assert_close(fisher_norm(decoder, z, v), norm)
+def test_a_holomorphic_decoder_needs_half_of_the_directions():
+    decoder, z, v = VAE_DECODERS["holomorphic"](), points(5, 3), points(5, 3, seed=1)
+
+    def plain(z):
+        return decoder(z)
+
+    torch.testing.assert_close(fisher_form(decoder, z), fisher_form(plain, z))
+    torch.testing.assert_close(fisher_norm(decoder, z, v), fisher_norm(plain, z, v))
     assert len(fisher._directions(decoder, z)) == 3
     assert fisher_relation(decoder, z).abs().max() < 1e-12
+
+
+class Skip(HolomorphicDecoder):
+    def forward(self, z):
+        p = super().forward(z)
+        return p._replace(mean=p.mean + 2 * z.conj() @ torch.ones(3, 12, dtype=z.dtype))
+
+
+class Bent(HolomorphicDecoder):
+    activation = SmoothCardioid
+
+
+class Twice(ComplexDecoder):
+    """Of another forward and its pushforward, the features of the body are no part."""
+
+    def forward(self, z):
+        return super().forward(2 * z)
+
+    def pushforward(self, z, tangent):
+        return super().pushforward(2 * z, 2 * tangent)
+
+
+class Named(torch.nn.Module):
+    holomorphic = True
+
+    def forward(self, z):
+        mean = torch.cat([z, z * z.conj()], dim=-1)
+        return ComplexGaussian(mean, (z * z.conj()).real.mean(-1, keepdim=True))
+
+
+def hooked():
+    decoder = HolomorphicDecoder(12, 3, 4, 1)
+    decoder.body[0].register_forward_hook(lambda module, given, out: out + out.conj())
+    return decoder
+
+
+def patched():
+    decoder = to_double(HolomorphicDecoder(12, 3, 4, 1))
+    decoder.forward = lambda z: HolomorphicDecoder.forward(decoder, z.conj() + z)
+    return decoder
+
+
+CHANGED = {
+    "inherited": lambda: Skip(12, 3, 4, 1),
+    "activation": lambda: Bent(12, 3, 4, 1),
+    "both ways": lambda: Twice(200, 3, 4, 1),
+    "named": Named,
+    "hook": hooked,
+    "patch": patched,
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_a_class_knows_of_its_map_is_not_believed_of_another(name):
+    decoder, z, v = to_double(CHANGED[name]()), points(5, 3), points(5, 3, seed=1)
+
+    def plain(z):
+        return decoder(z)
+
+    torch.testing.assert_close(fisher_form(decoder, z), fisher_form(plain, z))
+    torch.testing.assert_close(fisher_norm(decoder, z, v), fisher_norm(plain, z, v))
 
 
 def test_gradient_reaches_the_decoder_by_the_features_too():

@@ -747,3 +747,197 @@ def test_our_own_decoders_change_precision_as_any_module(kind):
         fisher_metric(decoder, z)
     expected = fisher_metric(to_double(decoder), z)
     torch.testing.assert_close(fisher_metric(decoder.double(), z), expected)
+
+
+class Scale(dist.Transform):
+    """x ↦ s x, of a positive s that is asked for at every call."""
+
+    bijective = True
+    sign = 1
+    domain = codomain = dist.constraints.real
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = scale
+
+    def _call(self, x):
+        return x * self.scale()
+
+    def _inverse(self, y):
+        return y / self.scale()
+
+    def log_abs_det_jacobian(self, x, y):
+        return self.scale().log().expand(x.shape)
+
+
+class Namespace:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self):
+        return self.scale
+
+
+REACHES = {
+    "lambda": lambda s: lambda: s,
+    "partial": lambda s: partial(torch.mul, s, 1),
+    "object": Namespace,
+}
+
+
+@pytest.mark.parametrize("name", REACHES)
+def test_a_transform_that_may_reach_the_latents_is_no_fixed_bijection(name):
+    def decoder(z):
+        scale = REACHES[name](hidden(z).exp())
+        return dist.TransformedDistribution(dist.Normal(hidden(z), 1.0), [Scale(scale)])
+
+    with pytest.raises(InputError, match="whether the tensors that they hold"):
+        fisher_metric(decoder, Z)
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout()
+
+    def forward(self, z):
+        return dist.Normal(self.dropout(hidden(z)), 1.0)
+
+    def decode(self, z):
+        return self(z)
+
+
+NOISY = Noisy()
+REACHED = {
+    "closure": lambda m: lambda z: m(z),
+    "method": lambda m: lambda z: m.decode(z),
+    "global": lambda _: lambda z: NOISY(z),
+    "partial": lambda m: partial(lambda model, z: model(z), m),
+    "complexify": lambda m: complexify(lambda u: m(torch.complex(u[:, ::2], u[:, 1::2]))),
+    "list": lambda m: (lambda models: lambda z: models[0](z))([m]),
+    "helper": lambda m: (lambda f: lambda z: f(z))(lambda z: m(z)),
+}
+
+
+@pytest.mark.parametrize("name", REACHED)
+def test_what_a_function_uses_may_not_go_back_to_training(name):
+    model = NOISY.eval()
+    decoder = REACHED[name](model)
+    fisher_metric(decoder, Z)
+    model.train()
+    with pytest.raises(InputError, match=r"call \.eval\(\) on it"):
+        fisher_metric(decoder, Z)
+    model.eval()
+
+
+def test_parameters_that_are_unfrozen_later_are_examined_again():
+    """Of a scripted norm torch's second derivatives are wrong."""
+
+    @torch.jit.script
+    def norm(x):
+        return torch.layer_norm(x, [4])
+
+    layer = nn.Linear(4, 4).double().requires_grad_(False)
+
+    def decoder(z):
+        real = torch.cat([z.real, z.imag], dim=1)
+        return dist.Normal(norm(torch.tanh(layer(real))).cumsum(-1), 1.0)
+
+    fisher_metric(decoder, Z)
+    layer.requires_grad_(True)
+    with pytest.raises(InputError, match="two different second derivatives"):
+        fisher_metric(decoder, Z)
+
+
+MASK = torch.tensor([0, 0, 1, 0, 1, 0, 0, 0], dtype=torch.bool)
+MISLEADING = {
+    "detached": (lambda h: h * h.detach(), "not the slope of its values"),
+    "of a batch": (lambda h: h - h.mean(0), "depend on each other"),
+    "drawn": (lambda h: h + torch.randn_like(h), "draws random numbers"),
+}
+
+
+@pytest.mark.parametrize("name", MISLEADING)
+def test_masked_logits_hide_nothing(name):
+    f, words = MISLEADING[name]
+    with pytest.raises(InputError, match=words):
+        fisher_metric(
+            lambda z: dist.Categorical(logits=f(hidden(z)).masked_fill(MASK, -torch.inf)), Z
+        )
+
+
+def test_masked_logits_are_as_if_there_were_none():
+    def masked(z):
+        return dist.Categorical(logits=hidden(z).masked_fill(MASK, -torch.inf))
+
+    def left(z):
+        return dist.Categorical(logits=hidden(z)[:, ~MASK])
+
+    torch.testing.assert_close(fisher_metric(masked, Z), fisher_metric(left, Z))
+    check_decoder(masked, Z).raise_if_failed()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_sure_binomials_and_geometrics_keep_their_digits(dtype):
+    z = torch.tensor([[-1.0], [0.1], [0.6], [0.75], [1.0]]).to(dtype)
+    p = torch.sigmoid(20 * z.real.double())
+    q = torch.sigmoid(-20 * z.real.double())
+    expected = {
+        lambda z: dist.Binomial(3, logits=20 * z.real): 400 * 3 * p * q,
+        lambda z: dist.Geometric(logits=20 * z.real): 400 * q,
+    }
+    for decoder, information in expected.items():
+        found = fisher_form(decoder, z)[:, 0, 0].double()
+        torch.testing.assert_close(found, information[:, 0], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("kind", [dist.Binomial, dist.Geometric])
+def test_probabilities_and_logits_say_the_same(kind):
+    trials = (5,) if kind is dist.Binomial else ()
+    by_logits = fisher_form(lambda z: kind(*trials, logits=hidden(z)), Z)
+    by_probs = fisher_form(lambda z: kind(*trials, probs=hidden(z).sigmoid()), Z)
+    torch.testing.assert_close(by_probs, by_logits)
+
+
+def test_trials_may_not_depend_on_latents():
+    with pytest.raises(InputError, match="its support depends on the latent"):
+        fisher_metric(
+            lambda z: dist.Binomial(hidden(z).exp(), logits=hidden(z), validate_args=False), Z
+        )
+
+
+def test_what_never_comes_says_nothing():
+    def masked(z):
+        return dist.Poisson(hidden(z).exp() * ~MASK)
+
+    def left(z):
+        return dist.Poisson(hidden(z)[:, ~MASK].exp())
+
+    torch.testing.assert_close(fisher_metric(masked, Z), fisher_metric(left, Z))
+    torch.testing.assert_close(relative_entropy_metric(masked, Z), fisher_metric(left, Z))
+    check_decoder(masked, Z).raise_if_failed()
+
+
+class Rayleigh(dist.Distribution):
+    def __init__(self, scale):
+        self.scale = scale
+        super().__init__(scale.shape, validate_args=False)
+
+
+WRONG = {
+    "complex": (lambda at, d: 2j * d.scale / at.scale, "complex128"),
+    "nothing": (lambda at, d: None, "a NoneType"),
+    "misspelt": (lambda at, d: d.scalee, "has no attribute 'scalee'"),
+    "summed": (lambda at, d: (d.scale / at.scale).sum(0), r"shape \(4, 8\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_registered_has_to_give_real_vectors(name):
+    function, words = WRONG[name]
+    register_fisher(Rayleigh, "scale")(function)
+    try:
+        with pytest.raises(InputError, match=f"of a Fisher information .*{words}"):
+            fisher_metric(lambda z: Rayleigh(hidden(z).exp()), Z)
+    finally:
+        del _REGISTRY[Rayleigh]

@@ -29,6 +29,7 @@ def ask(decoder: Decoder, z: Complex[Tensor, "n d"]) -> Any:
         InputError: the decoder fails, or does not return a distribution for every row.
 
     Example:
+        >>> import torch
         >>> from kahlervae.models import RealGaussian
         >>> ask(lambda z: RealGaussian(z.real, torch.zeros(())), torch.tensor([[1 + 2j]])).log_var
         tensor([[0.]])
@@ -110,6 +111,7 @@ def explained(decoder: Decoder, z: Tensor) -> Iterator[None]:
     """Errors of torch, or of the decoder, in one sentence.
 
     Example:
+        >>> import torch
         >>> with explained(abs, torch.zeros(1, 1) + 0j):
         ...     raise RuntimeError("derivative for aten::cube is not implemented\\n  at ...")
         Traceback (most recent call last):

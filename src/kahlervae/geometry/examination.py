@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import math
 import random
 import weakref
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from kahlervae.geometry.interception import Interception
 from kahlervae.geometry.latents import COMPLEX
 from kahlervae.geometry.memory import MEMORY, allocated
 from kahlervae.geometry.modes import check_modes, differs, draw, largest, real, tolerance
+from kahlervae.geometry.reach import reached
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian
 
 __all__ = ["Facts", "examine"]
@@ -80,10 +80,8 @@ def examine(
     kept: dict[Any, Facts] = {}
     with contextlib.suppress(TypeError):  # neither hashable nor weakly referable: examined anew
         kept = _EXAMINED.setdefault(owner, kept)
-    # What the decoder is may have changed since: which method, its modules' modes, the registry.
-    modules = owner.modules() if isinstance(owner, torch.nn.Module) else ()
-    modes = tuple(getattr(module, "training", False) for module in modules)
-    state = (getattr(decoder, "__func__", None), modes, revision())
+    # What the decoder is may have changed since: which method, its modules, the registry.
+    state = (getattr(decoder, "__func__", None), *_state(decoder), revision())
     key = (*state, z.dtype, z.device, z.shape[-1])
     if key not in kept:
         with _undisturbed():
@@ -97,6 +95,19 @@ def examine(
                 look(decoder, row, facts)
             kept[(*key, look)] = facts
     return facts
+
+
+def _state(decoder: Decoder) -> tuple[tuple[tuple[int, bool], ...], bool]:
+    """Which modules it uses, with their modes, and whether anything that it uses is learned."""
+    modules, learned = [], False
+    for thing in reached(decoder):
+        if isinstance(thing, Tensor):
+            learned |= thing.requires_grad
+        else:
+            modules.append(
+                (id(thing), getattr(thing, "training", False))
+            )  # a frozen script has none
+    return tuple(modules), learned
 
 
 @contextlib.contextmanager
@@ -289,11 +300,11 @@ COMPANY = 32
 
 def _check_rows(parameters: Callable[[Tensor], Tensor], x: Tensor, count: int) -> None:
     alone = _if_defined(parameters, x)
-    if alone is None or not alone.isfinite().all():
+    if alone is None:
         return
-    scale = largest(alone).clamp_min(torch.finfo(x.dtype).tiny)
+    scale = largest(alone[alone.isfinite()]).clamp_min(torch.finfo(x.dtype).tiny)
     rounding = torch.finfo(x.dtype).eps ** 0.5  # some operations differ in the last digits
-    if not largest(alone - parameters(x)) <= rounding * scale:
+    if not _apart(alone, parameters(x)) <= rounding * scale:
         raise InputError(
             "the decoder gives another distribution when it is asked again, so that it draws "
             "random numbers or keeps a state: call .eval() on it, and return the distribution "
@@ -306,11 +317,17 @@ def _check_rows(parameters: Callable[[Tensor], Tensor], x: Tensor, count: int) -
     companies = (torch.cat(parts) for parts in ([like, x, unlike], [like, x]))
     batches = (_if_defined(parameters, company) for company in companies)
     together = next((batch[len(like)] for batch in batches if batch is not None), alone)
-    if not largest(alone - together) <= tolerance(x) * scale:
+    if not _apart(alone, together) <= tolerance(x) * scale:
         raise InputError(
             "the decoder's rows depend on each other: a latent gets another distribution in other "
             "company, as by batch statistics; make it a function of each row alone."
         )
+
+
+def _apart(first: Tensor, second: Tensor) -> Tensor:
+    """The largest difference of finite entries: others, such as logits of −∞, tell nothing."""
+    difference = first - second
+    return largest(difference[difference.isfinite()])
 
 
 def _check_minimum(entropy: Callable[[Tensor], Tensor], x: Tensor, kind: type) -> None:
@@ -331,8 +348,7 @@ def _check_minimum(entropy: Callable[[Tensor], Tensor], x: Tensor, kind: type) -
 def _check_values(separate: Callable[..., list[Tensor]], x: Tensor) -> None:
     """What is differentiated has the decoder's own values, and the slope of these values."""
     for ours, own in zip(separate(x), separate(x, ask_plainly), strict=True):
-        scale = largest(own)
-        if own.isfinite().all() and not largest(ours - own) <= tolerance(x) * scale:
+        if not _apart(ours, own) <= tolerance(x) * largest(own[own.isfinite()]):
             raise InputError(
                 "the decoder has other values where fused functions of torch are written out: "
                 "write its norms, activations and determinants in elementary operations, and "
@@ -372,8 +388,12 @@ def _contradicted(slope: Tensor, value: Tensor, differences: dict[float, Tensor]
 
     At kinks two steps give two slopes, and a short one gives rounding errors.
     """
-    size = torch.linalg.vector_norm
     eps = torch.finfo(value.dtype).eps
+    finite = torch.stack([value, slope, *differences.values()]).isfinite().all(0)
+
+    def size(change: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(change[finite])
+
     for (_, far), (h, near) in itertools.pairwise(differences.items()):
         total = size(slope) + size(near)
         certain = size(far - near) <= 0.02 * total and eps * size(value) / h <= 0.02 * total
@@ -387,8 +407,8 @@ def _in_equal_units(
 ) -> Callable[[Tensor], Tensor]:
     """The parameters as one vector, each by its own size and slope, so that none hides another."""
     slopes = jvp(lambda x: tuple(separate(x)), (x,), (torch.ones_like(x),))[1]
-    sizes = [float(torch.linalg.vector_norm(slope.detach())) for slope in slopes]
-    units = [size if 0 < size < math.inf else 1.0 for size in sizes]
+    finite = [slope.detach()[slope.isfinite()] for slope in slopes]
+    units = [float(torch.linalg.vector_norm(slope)) or 1.0 for slope in finite]
 
     def parameters(x: Tensor) -> Tensor:
         parts = zip(separate(x), units, strict=True)

@@ -1,12 +1,13 @@
 """Fisher information metric of a decoder, pulled back to the latent space."""
 
+from collections.abc import Callable
 from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from kahlervae.errors import InputError
+from kahlervae.errors import InputError, out_of_memory
 from kahlervae.geometry.decoder import Decoder, explained
 from kahlervae.geometry.derivatives import derivatives
 from kahlervae.geometry.examination import examine
@@ -15,11 +16,17 @@ from kahlervae.geometry.memory import MEMORY, fitting, gathered
 from kahlervae.geometry.relative_entropy import relative_entropy_form
 from kahlervae.geometry.wirtinger import (
     basis,
+    describes,
     has_pushforward,
     hermitian_part,
     holomorphic_part,
 )
-from kahlervae.models.decoders import ComplexDecoder, ConstantVariance, PluriharmonicDecoder
+from kahlervae.models.decoders import (
+    ComplexDecoder,
+    ConstantVariance,
+    HolomorphicDecoder,
+    PluriharmonicDecoder,
+)
 from kahlervae.nn import RealOutput
 
 __all__ = ["fisher_form", "fisher_metric", "fisher_norm", "fisher_relation", "restricted_form"]
@@ -156,8 +163,8 @@ def fisher_form(
     points. Of a distribution that is not registered it is the Hessian of the relative entropy. What
     is known of the decoder makes it cheaper:
 
-    - ``decoder.holomorphic`` is true (its mean is holomorphic, its variance constant): the
-      derivative along iv is i times the one along v, so that d directions are enough;
+    - it is a :class:`~kahlervae.models.decoders.HolomorphicDecoder`: the derivative along iv is i
+      times the one along v, so that d directions are enough;
     - it is a :class:`~kahlervae.models.decoders.PluriharmonicDecoder`: its natural parameters are
       real parts of holomorphic functions, of which d directions are enough, too;
     - it is a :class:`~kahlervae.models.decoders.ComplexDecoder` of constant variance σ²: its last
@@ -233,7 +240,7 @@ def _has_no_information(decoder: Decoder, z: Tensor) -> bool:
 
 
 def _form(decoder: Decoder, z: Tensor, at_once: int | None = None) -> Tensor:
-    if isinstance(decoder, PluriharmonicDecoder) and has_pushforward(decoder):
+    if isinstance(decoder, PluriharmonicDecoder) and describes(decoder, "holomorphic_factor"):
         # Along v the real part of 2Sv, with Sᵀ S̄ the metric; along iv minus the imaginary one.
         factor = 2 * decoder.holomorphic_factor(z)
         features = torch.cat([factor.real, -factor.imag], dim=2)
@@ -284,13 +291,20 @@ def _output_weight(decoder: ComplexDecoder) -> Tensor:
 def _has_constant_variance(decoder: Decoder) -> TypeGuard[ComplexDecoder]:
     return (
         isinstance(decoder, ComplexDecoder)
+        and type(decoder).forward is ComplexDecoder.forward
         and isinstance(decoder.log_var, ConstantVariance)
         and has_pushforward(decoder)
     )
 
 
 def _holomorphic(decoder: Decoder) -> bool:
-    return getattr(decoder, "holomorphic", False)
+    """Whether its class says so; what others call holomorphic may be something else."""
+    return (
+        _has_constant_variance(decoder)
+        and decoder.holomorphic
+        and decoder.activation is HolomorphicDecoder.activation
+        and describes(decoder, "holomorphic")
+    )
 
 
 def _directions(decoder: Decoder, z: Tensor) -> Tensor:
@@ -304,12 +318,42 @@ def _standardised(
     """Derivatives of the distribution's parameters along tangents (k, n, d), as real vectors
     (k, n, features) whose inner products are the Fisher information."""
     at, d, whiten = derivatives(decoder, z, tangents, at_once)
-    features = whiten(at, d)
-    parts = [features] if isinstance(features, Tensor) else list(features)
+    parts = _vectors(whiten, at, d, tangents.shape[:2])
     if _has_constant_variance(decoder) or _holomorphic(decoder):
         parts = parts[:1]  # the variance does not depend on z
     flat = [part.reshape(*part.shape[:2], -1) for part in parts]
     return torch.cat(flat, dim=-1) if len(flat) > 1 else flat[0]
+
+
+def _vectors(whiten: Callable[[Any, Any], Any], at: Any, d: Any, leading: torch.Size) -> list[Any]:
+    """What a registered function makes of parameters and their derivatives, if it is of use."""
+    name = getattr(whiten, "__name__", repr(whiten))
+    try:
+        vectors = whiten(at, d)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        first = str(error).partition("\n")[0]
+        raise InputError(f"the function {name} of a Fisher information fails ({first}).") from error
+    parts = list(vectors) if isinstance(vectors, list | tuple) else [vectors]
+    for part in parts:
+        if (
+            not isinstance(part, Tensor)
+            or not part.is_floating_point()
+            or part.shape[:2] != leading
+        ):
+            raise InputError(
+                f"the function {name} of a Fisher information has to return real tensors, or a "
+                f"sequence of them, whose first axes are those of the derivatives, {(*leading,)}: "
+                f"it returned {_named(part)}."
+            )
+    return parts
+
+
+def _named(thing: Any) -> str:
+    if isinstance(thing, Tensor):
+        return f"one of type {str(thing.dtype).removeprefix('torch.')}, shape {(*thing.shape,)}"
+    return f"a {type(thing).__name__}"
 
 
 def _real(z: Tensor) -> Tensor:

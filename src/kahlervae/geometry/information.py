@@ -12,7 +12,9 @@ construction. All expectations are exact.
 """
 
 import math
+import weakref
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from numbers import Number
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch import distributions as dist
 from torch.distributions.kl import _KL_REGISTRY
+from torch.nn.functional import logsigmoid, softplus
 
 from kahlervae.errors import InputError
 from kahlervae.models.families import Bernoulli, Categorical, ContinuousBernoulli, LogPoisson
@@ -146,7 +149,7 @@ def unwrapped(likelihood: Any) -> Any:
 
 
 _BY_LOGITS: dict[type, Callable[[Tensor], Tensor]] = {
-    dist.Bernoulli: lambda p: _log(p) - _log(1 - p),
+    dist.Bernoulli: lambda p: _log_odds(p),
     dist.Categorical: lambda p: _log(p),
     dist.OneHotCategorical: lambda p: _log(p),
 }
@@ -162,19 +165,27 @@ def _by_logits(likelihood: Any) -> Any:
     return kind(logits=_BY_LOGITS[kind](inner._param), validate_args=False)
 
 
+def _log_odds(p: Tensor) -> Tensor:
+    return _log(p) - _log(1 - p)
+
+
 def _log(p: Tensor) -> Tensor:
     """Finite, and constant, at 0."""
     return p.clamp_min(torch.finfo(p.dtype).tiny).log()
 
 
 def _is_fixed_bijection(transform: dist.Transform) -> bool:
-    return transform.bijective and not any(
-        isinstance(x, Tensor | torch.nn.Module) for x in _held(transform, set())
-    )
+    return transform.bijective and all(isinstance(x, FIXED) for x in _held(transform, set()))
+
+
+FIXED = (Number, str, type(None), torch.dtype, torch.device, dist.constraints.Constraint)
+"""What depends on nothing. Whatever else a transform holds may reach the latents: a tensor, a
+network, a function of either."""
 
 
 def _held(thing: Any, seen: set[int]) -> Iterator[Any]:
     """All that transforms hold, in each other, in lists and in what they are the inverse of."""
+    thing = thing() if isinstance(thing, weakref.ref) else thing
     if id(thing) in seen:
         return
     seen.add(id(thing))
@@ -204,9 +215,9 @@ def kl(p: Any, q: Any) -> Float[Tensor, " n *shape"]:
     if hasattr(p, "kl"):
         return p.kl(q)
     p, q = unwrapped(p), unwrapped(q)
-    if isinstance(p, dist.Laplace):
-        return _laplace_kl(p, q)
     kind = type(p)
+    if (known := _nearest(kind, _OWN_KL)) is not None:
+        return _OWN_KL[known](p, q)
     # What torch knows of all transformed distributions takes their transforms for constants.
     if isinstance(p, dist.TransformedDistribution) and (
         kind is dist.TransformedDistribution or (kind, kind) not in _KL_REGISTRY
@@ -221,7 +232,10 @@ def kl(p: Any, q: Any) -> Float[Tensor, " n *shape"]:
 
 
 def _unknown(kind: type) -> str:
-    cure = "register the former with kahlervae.geometry.register_fisher."
+    cure = (
+        "register the former with kahlervae.geometry.register_fisher, or the latter with "
+        "torch.distributions.kl.register_kl."
+    )
     if kind is dist.TransformedDistribution:
         cure = (
             "of its transforms it cannot be told whether the tensors that they hold depend on the "
@@ -245,6 +259,46 @@ def _laplace_kl(p: dist.Laplace, q: dist.Laplace) -> Tensor:
     series = square * (1 / 2 - size / 6 + square / 24 - square * size / 120)
     excess = torch.where(near, series, large + torch.expm1(-large))
     return ratio * excess + ratio - 1 - ratio.log()
+
+
+def _binomial_kl(p: dist.Binomial, q: dist.Binomial) -> Tensor:
+    """By logits; infinite where the numbers of trials differ, which no latent may change."""
+    at, moved = _logits(p), _logits(q)
+    each = torch.sigmoid(at) * (at - moved) - _softplus(at) + _softplus(moved)
+    return torch.where(p.total_count == q.total_count, p.total_count * each, math.inf)
+
+
+def _geometric_kl(p: dist.Geometric, q: dist.Geometric) -> Tensor:
+    """By logits η of a success; of failures there are exp(−η) in the mean."""
+    at, moved = _logits(p), _logits(q)
+    successes = _softplus(-moved) - _softplus(-at)
+    return successes + torch.exp(-at) * (_softplus(moved) - _softplus(at))
+
+
+def _poisson_kl(p: dist.Poisson, q: dist.Poisson) -> Tensor:
+    """The same value as torch's, and one where the rate of p is 0."""
+    none = p.rate == 0
+    ratio = torch.where(none, 1, p.rate) / torch.where(none, 1, q.rate)
+    return p.rate * ratio.log() - p.rate + q.rate
+
+
+_OWN_KL: dict[type, Callable[[Any, Any], Tensor]] = {
+    dist.Laplace: _laplace_kl,
+    dist.Binomial: _binomial_kl,
+    dist.Geometric: _geometric_kl,
+    dist.Poisson: _poisson_kl,
+}
+"""Relative entropies of which torch's own lack digits or a second derivative somewhere."""
+
+
+def _logits(likelihood: Any) -> Tensor:
+    given = next(name for name in vars(likelihood) if name in ("probs", "logits"))
+    return likelihood.logits if given == "logits" else _log_odds(likelihood.probs)
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """log(1 + eˣ), with all digits of its second derivative on either side."""
+    return torch.where(x < 0, softplus(x), -logsigmoid(-x))
 
 
 def _reals(z: Tensor) -> Tensor:
@@ -326,7 +380,8 @@ def _poisson_of_logarithm(at: Any, d: Any) -> Features:
 
 @register_fisher(dist.Poisson, "rate")
 def _poisson(at: Any, d: Any) -> Features:
-    return d.rate * at.rate.rsqrt()
+    fixed = (at.rate == 0) & (d.rate == 0)  # what is masked, or never comes, says nothing
+    return torch.where(fixed, 0, d.rate * torch.where(fixed, 1, at.rate).rsqrt())
 
 
 @register_fisher(dist.Exponential, "rate")

@@ -1,11 +1,11 @@
 """Wirtinger calculus by automatic differentiation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Complex, Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
@@ -13,6 +13,7 @@ from kahlervae.geometry.exact import exactly
 
 __all__ = [
     "basis",
+    "describes",
     "has_pushforward",
     "hermitian_part",
     "holomorphic_part",
@@ -46,14 +47,36 @@ def has_pushforward(f: Callable) -> bool:
         >>> [has_pushforward(kind(4, 2, 3, 1)) for kind in (ComplexDecoder, Brighter)]
         [True, False]
     """
-    if "pushforward" in getattr(f, "__dict__", {}):
-        return True
-    for kind in type(f).__mro__:
-        if "pushforward" in vars(kind):
+    return describes(f, "pushforward")
+
+
+def describes(f: Callable, name: str) -> bool:
+    """Whether an attribute tells of this map, and not of one that inheritance has changed since.
+
+    Example:
+        >>> from kahlervae.models.decoders import HolomorphicDecoder
+        >>> class Conjugate(HolomorphicDecoder):
+        ...     def forward(self, z):
+        ...         return super().forward(z.conj())
+        >>> [describes(kind(4, 2, 3, 1), "holomorphic") for kind in (HolomorphicDecoder, Conjugate)]
+        [True, False]
+    """
+    if any(m._forward_hooks or m._forward_pre_hooks for m in _modules(f)):
+        return False
+    for described in (getattr(f, "__dict__", {}), *map(vars, type(f).__mro__)):
+        if name in described:
             return True
-        if "forward" in vars(kind) or "__call__" in vars(kind):
+        if not CHANGES.isdisjoint(described):
             return False
     return False
+
+
+CHANGES = {"forward", "__call__", "pushforward"}
+"""What makes another map of what inherits the rest."""
+
+
+def _modules(f: Callable) -> Iterable[nn.Module]:
+    return f.modules() if isinstance(f, nn.Module) else ()
 
 
 def pushforward(
