@@ -27,6 +27,7 @@ RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (COUNT, 5, 6), dtype=np.uint8)
 COMPLEX = (RANDOM.normal(size=(COUNT, 7)) + 1j * RANDOM.normal(size=(COUNT, 7))).astype("c8")
 LABELS = np.arange(COUNT) % 4
+NORMAL = np.random.default_rng(1).normal(size=(COUNT, 6))
 
 
 def entry(path: Path, **more: Any) -> dict[str, Any]:
@@ -238,6 +239,18 @@ def test_pieces_and_parts_do_not_change_a_scale(monkeypatch):
         monkeypatch.undo()
 
 
+@pytest.mark.parametrize(
+    "values", [1e5 + NORMAL, NORMAL + 0j, NORMAL + 1e9j, NORMAL * (1e30 + 1e-30j), IMAGES]
+)
+@pytest.mark.parametrize("piece", [2**22, 50])
+def test_what_single_precision_tells_apart_is_kept(values, piece, tmp_path, monkeypatch):
+    monkeypatch.setattr("kahlervae.data.scale.PIECE", piece)
+    tensors, _, _ = load(npz(tmp_path, x=values), scale="none")
+    kept = whole(tensors).numpy()
+    for part in (np.real, np.imag):
+        assert part(kept).astype(float).std() == pytest.approx(part(values).std(), rel=0.05)
+
+
 @pytest.mark.parametrize("channels", [3, 4, 1])
 def test_channels_come_last(channels, tmp_path):
     values = RANDOM.integers(0, 256, (COUNT, channels, 8, 9), dtype=np.uint8)
@@ -324,6 +337,15 @@ REFUSED: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], str]] = {
         "lie too far apart, or too close together, for double precision",
     ),
     "tiny": ({"x": IMAGES * 1e-300}, {"scale": "standard"}, "too close together"),
+    "far from 0": ({"x": 1e9 + NORMAL}, {"scale": "none"}, "precision cannot tell the values of"),
+    "near 0": ({"x": 1e-50 * NORMAL}, {"scale": "none"}, "precision cannot tell the values of"),
+    "beyond double": ({"x": 1e-300 * NORMAL}, {"scale": "none"}, "or rescale them"),
+    "real parts far from 0": ({"x": 1e9 + NORMAL * (1 + 1j)}, {}, "subtract what they have in"),
+    "imaginary parts far from 0": (
+        {"x": 1e9j + NORMAL * (1 + 1j)},
+        {"scale": "none"},
+        "subtract what they have in common",
+    ),
     "no key": ({"a": IMAGES, "b": IMAGES}, {"samples": None}, "holds a, b: say in the entry"),
     "wrong label key": ({"x": IMAGES}, {"labels": "y"}, "holds no array 'y': it holds x"),
     "fractions": ({"x": IMAGES, "y": LABELS + 0.5}, {"labels": "y"}, "whole numbers or texts"),

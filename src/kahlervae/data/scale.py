@@ -13,6 +13,10 @@ __all__ = ["Scale"]
 
 PIECE = 2**22
 """Values that are in double precision at once, or those of one sample if they are more."""
+MEASURED = 2**20
+"""Of these the values by which precision is judged, or those of one sample."""
+LOST = 0.05
+"""Share of the spread of values that rounding to single precision may make up."""
 
 
 class Scale(NamedTuple):
@@ -85,21 +89,62 @@ class Scale(NamedTuple):
         """All samples on this scale, one after the other, in single precision.
 
         Raises:
-            InputError: some of them are beyond it.
+            InputError: some of them are beyond it, or it cannot tell them apart.
         """
         dtype = np.complex64 if any(map(np.iscomplexobj, parts)) else np.float32
         scaled = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype)
-        start = 0
+        start, rounding = 0, _Rounding()
         for piece in _pieces(parts):
+            kept = scaled[start : start + len(piece)]
             with np.errstate(over="ignore"):
-                scaled[start : start + len(piece)] = (piece - self.offset) / self.factor
-            if not np.isfinite(scaled[start : start + len(piece)]).all():
+                piece = (piece - self.offset) / self.factor
+                kept[:] = piece
+            if not np.isfinite(kept).all():
                 raise InputError(
                     f"{what} holds values beyond single precision: set its scale to standard or "
                     "unit."
                 )
+            rounding.add(piece, kept)
             start += len(piece)
+        if rounding.loses():
+            raise InputError(
+                f"single precision cannot tell the values of {what} apart: subtract what they have "
+                "in common, or rescale them."
+            )
         return scaled
+
+
+class _Rounding:
+    """How far values spread, and how far what rounding changes of them does, by absolute values,
+    of which none is too small, and by real and imaginary parts, of which either may be lost."""
+
+    def __init__(self) -> None:
+        self.centres: list[np.ndarray] = []
+        self.spreads: list[np.ndarray] = []
+
+    def add(self, exact: np.ndarray, kept: np.ndarray) -> None:
+        """Count a piece of the values and the same in single precision."""
+        step = max(1, exact.size // MEASURED)
+        found = [_components(exact[::step]), _components(kept[::step])]
+        found[1] = found[1] - found[0]
+        if not self.centres:  # a median, since what is constant has no distance from it at all
+            self.centres = [np.median(values, axis=0) for values in found]
+            self.spreads = [np.zeros_like(centre) for centre in self.centres]
+        for values, centre, spread in zip(found, self.centres, self.spreads, strict=True):
+            spread += np.abs(values - centre).sum(axis=0)
+
+    def loses(self) -> bool:
+        """Whether rounding makes up more than its share of a spread."""
+        values, errors = self.spreads
+        return bool((errors > LOST * values).any())
+
+
+def _components(values: np.ndarray) -> Num[np.ndarray, "n parts"]:
+    """Real values, or real and imaginary parts, in double precision."""
+    values = np.ascontiguousarray(values)
+    if not np.iscomplexobj(values):
+        return values.astype(np.float64).reshape(-1, 1)
+    return values.astype(np.complex128).view(np.float64).reshape(-1, 2)
 
 
 def _pieces(parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
