@@ -1,6 +1,7 @@
 """What `kahlervae describe` prints is a configuration that passes every check and loads."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from kahlervae.config.check import check_config
 from kahlervae.config.filling import drop_absent, fill_in
 from kahlervae.config.registry import data_sources
 from kahlervae.data import prepare
-from kahlervae.data.describe import describe
+from kahlervae.data.describe import _Dumper, describe
 from kahlervae.data.examples import make_example
+from kahlervae.data.recordings import label_of
 from kahlervae.data.representations import represent
 from kahlervae.errors import InputError
 
@@ -142,7 +144,162 @@ def test_parts_of_splits_belong_together(names, labels, tmp_path):
 def test_parts_without_labels_are_said_to_have_none(tmp_path):
     text, source, _ = entry(tmp_path / "a.npz", x_train=X, y_train=Y, x_test=X)
     assert "labels" not in source
-    assert "'y_train' are not the labels: they are 1 arrays, and those of samples 2" in text
+    assert (
+        "'y_train' are not the labels: each of 2 arrays of samples needs one of labels, and there "
+        "is 'y_train' alone"
+    ) in text
+
+
+PART_X = {part: RANDOM.normal(size=(200, 5)) for part in ("test", "train", "all")}
+PART_Y = {part: RANDOM.integers(0, 4, 200) for part in ("test", "train", "all")}
+
+
+def pairs(samples: np.ndarray, labels: np.ndarray) -> set[tuple[float, ...]]:
+    """Every sample, but for its scale, with its label."""
+    scaled = (samples - samples.mean()) / samples.std()
+    return {
+        (*np.round(x, 3).tolist(), y)
+        for x, y in zip(scaled.astype("f4"), labels.tolist(), strict=True)
+    }
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+@pytest.mark.parametrize(
+    ("keys", "wanted", "part"),
+    [
+        (("x_test", "y_test", "x_train", "y_train"), "x_train", "train"),
+        (("x_test", "y_test", "x_train", "y_train", "y"), "x_test", "test"),
+        (("y_test", "y_train", "x_train"), None, "train"),
+        (("x_all", "y_train", "y_all"), "x_all", "all"),
+        (("x_train", "y_train", "y_test", "y_trainval"), None, "train"),
+    ],
+)
+def test_samples_of_a_part_get_the_labels_of_that_part(suffix, keys, wanted, part, tmp_path):
+    held = {}
+    for key in keys:
+        name, _, its_part = key.partition("_")
+        values = PART_X if name == "x" else PART_Y
+        held[key] = values.get(its_part, values["all"])
+    held = {key.removesuffix("_all"): array for key, array in held.items()}
+    wanted = wanted and wanted.removesuffix("_all")
+    path = tmp_path / f"mine.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **held)
+    else:
+        save_file({key: torch.from_numpy(array) for key, array in held.items()}, path)
+    config = accepted(describe([path], samples=wanted))
+    split = config["datasets"]["mine"]["split"]
+    tensors, _, record = prepare("mine", data_sources(config)["mine"], split)
+    found = [
+        np.concatenate([tensors[f"{name}_{what}"].numpy() for name in record["split"]])
+        for what in ("samples", "labels")
+    ]
+    assert pairs(*found) == pairs(PART_X[part], PART_Y[part])
+
+
+def test_labels_of_another_size_leave_those_of_the_part(tmp_path):
+    np.savez(tmp_path / "a.npz", x_test=X[:150], y_test=Y[:150], x_train=X, y_train=Y)
+    (source,) = yaml.safe_load(describe([tmp_path / "a.npz"], samples="x_train"))[
+        "registry"
+    ].values()
+    assert source["labels"] == "y_train"
+
+
+def test_further_names_are_tried_and_told(tmp_path):
+    text, source, _ = entry(tmp_path / "a.npz", x=X, label=X[:, 0], y=Y, target=Y)
+    assert source["labels"] == "y"
+    assert "'label' are not the labels: 'label' of" in text
+    assert "not used: target; if these are the labels: --labels target" in text
+
+
+@pytest.mark.parametrize(
+    ("others", "joined"),
+    [
+        ({"x_trainval": X}, ["x_train", "x_val", "x_test"]),
+        ({"x_valid": X[150:170]}, ["x_train", "x_val", "x_test"]),
+        ({"x_train_test": X}, ["x_train", "x_val", "x_test"]),
+        ({"x_latest": X}, ["x_train", "x_val", "x_test"]),
+        ({"x": np.r_[X, X + 1]}, ["x"]),
+    ],
+)
+def test_every_part_is_joined_once(others, joined, tmp_path):
+    parts = {"x_train": X[:150], "x_val": X[150:170], "x_test": X[170:]}
+    labels = {
+        key.replace("x", "y", 1): np.arange(len(array)) % 4
+        for key, array in (parts | others).items()
+    }
+    text, source, _ = entry(tmp_path / "a.npz", **parts, **others, **labels)
+    found = source["samples"]
+    assert found == (joined if len(joined) > 1 else joined[0])
+    named = [key.replace("x", "y", 1) for key in joined]
+    assert source["labels"] == (named if len(named) > 1 else named[0])
+    assert "are copies of" not in text
+    for key in {*others} - {*joined}:
+        assert f"not used: {key}" in text
+
+
+def test_masks_are_no_samples(tmp_path):
+    mask = RANDOM.random(X.shape) > 0.1
+    for others in ({"x_valid": mask}, {"data": mask}, {"x_val": mask.astype(np.uint8)}):
+        for name in ("x", "x_train"):
+            for held in ({name: X} | others, others | {name: X}):
+                _, source, _ = entry(tmp_path / "a.npz", **held)
+                assert source["samples"] == name, held.keys()
+    _, source, _ = entry(tmp_path / "a.npz", x_train=mask, x_test=~mask)
+    assert source["samples"] == ["x_train", "x_test"]
+
+
+def test_copies_are_told_with_their_number(tmp_path):
+    text, _, _ = entry(tmp_path / "a.npz", x=np.r_[X, X[:50]])
+    assert "50 of 250 samples are copies of others" in text
+    assert "are copies of" not in entry(tmp_path / "a.npz", x=X)[0]
+
+
+def test_parts_of_other_ranges_are_told(tmp_path):
+    paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    np.savez(paths[0], x=RANDOM.integers(0, 256, (150, 6, 6), dtype=np.uint8))
+    np.savez(paths[1], x=RANDOM.random((150, 6, 6)))
+    told = rf"'x' of {paths[0]} goes from 0 to 255, and 'x' of {paths[1]} from 0\.\d+ to 1; rescale"
+    assert re.search(told, describe(paths).replace("0.9999", "1"))
+    np.savez(paths[1], x=RANDOM.integers(0, 256, (150, 6, 6)))
+    assert "one scale" not in describe(paths)
+
+
+def test_one_layout_of_channels_is_for_all_files(tmp_path):
+    paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    np.savez(paths[0], x=RANDOM.random((150, 3, 8, 8)))
+    np.savez(paths[1], x=RANDOM.random((150, 8, 8, 3)))
+    with pytest.raises(InputError, match=r"shapes \(3, 8, 8\) and \(8, 8, 3\), with channels in"):
+        describe(paths)
+
+
+def test_arrays_need_names(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"": X, "z": X, "y": Y})
+    text = describe([tmp_path / "a.npz"])
+    assert "an array of" in text
+    assert "has no name: save it under one" in text
+    (source,) = yaml.safe_load(text)["registry"].values()
+    assert source["samples"] == "z"
+
+
+def test_keys_that_end_like_files_name_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, **{"y.npy": Y})
+    text = describe([tmp_path / "a.npz"], labels="y.npy")
+    config = accepted(text)
+    source = data_sources(config)["a"]
+    assert source["labels"] == ["y.npy"]
+    _, _, record = prepare("a", source, config["datasets"]["a"]["split"])
+    assert record["classes"] == 4
+
+
+def test_what_loses_its_spread_is_not_offered(tmp_path):
+    with pytest.raises(InputError, match="subtract what they have in common"):
+        entry(tmp_path / "a.npz", x=1e9 + X * (1 + 1j))
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_in_half_precision_are_read(tmp_path):
+    assert entry(tmp_path / "a.npz", x=X, y=Y.astype("f2"))[1]["labels"] == "y"
 
 
 def test_samples_are_known_by_name_and_can_be_named(tmp_path):
@@ -224,6 +381,57 @@ def test_it_says_why_recordings_have_no_labels(tmp_path):
         describe([tmp_path / "spoken"])
 
 
+def record(folder: Path, *names: str) -> None:
+    """Short recordings, no two alike."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        wavfile.write(folder / name, 8000, RANDOM.normal(size=900).astype(np.float32))
+
+
+LABELLED_NAMES = {
+    "folders of a split": (
+        [f"{p}/{w}_{k}.wav" for p in ("train", "test") for w in ("yes", "no") for k in range(32)],
+        "2 classes (no, yes), the rarest 64 times",
+    ),
+    "one folder above": (
+        [f"my-set_v1/{k % 4}_{k}.wav" for k in range(128)],
+        "4 classes (0, 1, 2, 3), the rarest 32 times",
+    ),
+    "folders": ([f"{k % 2}/{k}.wav" for k in range(128)], "2 classes (0, 1), the rarest 64 times"),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("case", LABELLED_NAMES)
+def test_the_classes_of_recordings_are_told(case, packed, tmp_path):
+    names, told = LABELLED_NAMES[case]
+    record(tmp_path / "sounds", *names)
+    path = tmp_path / "sounds"
+    if packed:
+        path = Path(shutil.make_archive(str(path), "zip", path))
+    text = describe([path])
+    assert f"# labels by their names: {told}, as in {min(names)}" in text
+    (source,) = accepted(text)["registry"].values()
+    assert {label_of(name, re.compile(source["label"])) for name in names} == {
+        word.strip("(),") for word in told.split("(")[1].split(")")[0].split()
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reasons"),
+    [
+        ("train/{}.wav", ["folder of their names: these are parts of a split, train", "have none"]),
+        ("a/{}.wav", ["folder of their names: all have the same, 'a'", "130 of 130 have none"]),
+        ("a_{}.wav", ["130 of 130 have none", "first part of their names: all have the same, 'a'"]),
+    ],
+)
+def test_a_reason_is_given_whenever_recordings_have_no_labels(pattern, reasons, tmp_path):
+    record(tmp_path / "sounds", *(pattern.format(k) for k in range(130)))
+    text = describe([tmp_path / "sounds"])
+    for reason in reasons:
+        assert re.search(f"# no labels by the .*{reason}", text)
+
+
 @pytest.mark.parametrize("shape", [(3, 8, 9), (2, 40, 3)])
 def test_it_says_which_axis_it_takes_for_channels(shape, tmp_path):
     text, source, _ = entry(tmp_path / "a.npz", x=RANDOM.normal(size=(200, *shape)))
@@ -236,11 +444,28 @@ def test_one_column_that_outweighs_the_others_is_told(tmp_path):
     text, _, _ = entry(tmp_path / "a.npz", x=X * np.array([1.0] * 8 + [100]))
     assert "column 8 spreads" in text
     assert "spreads" not in entry(tmp_path / "a.npz", x=X)[0]
+    text, _, _ = entry(tmp_path / "a.npz", x=X * np.array([1.0] * 3 + [0] * 6))
+    assert "6 of 9 columns are constant" in text
+    assert "spreads" not in text
 
 
 def test_oracles_are_held_against_the_largest_class(tmp_path):
     for labels, gate in ((Y % 2, 0.6), (np.repeat([0, 1], (160, 40)), 0.84), (Y, 0.4)):
         assert entry(tmp_path / "a.npz", x=X, y=labels)[2]["oracle"]["minimum_accuracy"] == gate
+
+
+@pytest.mark.parametrize("others", [10, 60, 99, 4000])
+def test_the_gate_of_oracles_lies_between_the_largest_class_and_no_error(others, tmp_path):
+    count = 20_000
+    labels = (np.arange(count) < others).astype(int)
+    text, _, options = entry(tmp_path / "a.npz", x=RANDOM.normal(size=(count, 2)), y=labels)
+    assert 1 - others / count < options["oracle"]["minimum_accuracy"] < 1
+    assert ("the rarest class is expected" in text) == (others < 60)
+
+
+def test_float_settings_keep_their_digits():
+    values = [0.999999992, 1e-05, 30.0, 0.002, 1.5e-7]
+    assert yaml.safe_load(yaml.dump(values, Dumper=_Dumper)) == values
 
 
 @pytest.mark.parametrize("values", [X * 1e-300, X * 1e300])

@@ -139,6 +139,7 @@ def _read_npz(path: Path, names: Sequence[str]) -> dict[str, Read]:
             name = member.filename.removesuffix(".npy")
             what = f"{name!r} of {path}"
             try:
+                _hold_named(name, path)
                 if name in found:
                     raise InputError(f"{what} is there twice: save it anew.")
                 found[name] = _read_member(archive, member, name in names, what)
@@ -149,6 +150,12 @@ def _read_npz(path: Path, names: Sequence[str]) -> dict[str, Read]:
                     raise error from None
                 found[name] = ArrayHeader((), np.dtype("V"), fault=str(error)), None
     return found
+
+
+def _hold_named(name: str, path: Path) -> None:
+    """Refuse an array without a name, by which none is asked for."""
+    if not name:
+        raise InputError(f"an array of {path} has no name: save it under one.")
 
 
 def _read_member(
@@ -251,6 +258,7 @@ def _read_safetensors(path: Path, names: Sequence[str]) -> dict[str, Read]:
             part, what = file.get_slice(name), f"{name!r} of {path}"
             kind = part.get_dtype()
             try:
+                _hold_named(name, path)
                 if kind not in SAFETENSORS:
                     raise InputError(f"{what} is of type {kind}: save it as F32.")
                 header = ArrayHeader(tuple(part.get_shape()), np.dtype(SAFETENSORS[kind]))
@@ -340,6 +348,7 @@ def as_labels(labels: np.ndarray, count: int, what: str) -> np.ndarray:
             f"{out}"
         )
     if labels.dtype.kind == "f":
+        labels = labels.astype(np.float64)  # half precision does not reach the bound
         whole = np.isfinite(labels) & (labels == np.round(labels)) & (np.abs(labels) < 2**53)
         if not whole.all():
             first = labels[~whole][0]

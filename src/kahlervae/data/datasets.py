@@ -33,7 +33,7 @@ from kahlervae.errors import InputError
 from kahlervae.places import beside, folders, label_file, places_of
 from kahlervae.seeding import generator
 
-__all__ = ["SPLITS", "Split", "load_form", "load_split", "prepare"]
+__all__ = ["SPLITS", "Loaded", "Split", "load", "load_form", "load_split", "prepare"]
 
 SPLITS = ("oracle", "train", "validation", "test")
 
@@ -106,9 +106,8 @@ def prepare(
         InputError: files are missing or are not what the entry says, or there are too few samples
             for the split.
     """
-    loaded = LOADERS[source["kind"]](dataset, source)
+    loaded = load(dataset, source)
     samples, labels = loaded.samples, loaded.labels
-    _hold_against_entry(dataset, source, samples, labels)
     if labels is None and split.get("oracle"):
         raise InputError(
             f"{dataset} has no labels, and {split['oracle']} of its samples are set aside for "
@@ -166,6 +165,17 @@ def prepare(
         "sha256": content.hexdigest(),
     }
     return tensors, form, record
+
+
+def load(dataset: str, source: Mapping[str, Any]) -> Loaded:
+    """All samples of an entry of the table of data sets, before they are split.
+
+    Raises:
+        InputError: as :func:`prepare`, but for the split.
+    """
+    loaded = LOADERS[source["kind"]](dataset, source)
+    _hold_against_entry(dataset, source, loaded.samples, loaded.labels)
+    return loaded
 
 
 def _hold_against_entry(

@@ -1,11 +1,12 @@
 """What files hold, and the configuration with which they can be run."""
 
+import math
 import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
@@ -22,25 +23,29 @@ from kahlervae.data.arrays import (
     read_arrays,
     read_headers,
 )
+from kahlervae.data.datasets import Loaded, load
+from kahlervae.data.keys import label_keys, named_part, sample_keys
 from kahlervae.data.recordings import decode_wav, read_recordings
-from kahlervae.data.scale import Scale
 from kahlervae.errors import InputError, one_line
 from kahlervae.places import local_files
 
 __all__ = ["describe"]
 
-SAMPLES = ("samples", "x", "data", "images", "image", "signals")
-"""Names by which samples are known, by themselves or with the part of a split."""
-LABELS = ("labels", "label", "y", "targets", "target", "classes")
-"""Names by which labels are known, by themselves or with the part of a split."""
-PART = re.compile(r"train(ing)?|val(id(ation)?)?|test", re.IGNORECASE)
-"""How names tell the part of a split, as in x_train or test_images."""
 FEWEST = 120
 """Samples below which no split is large enough for the scores."""
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz")
 """Of files that may hold recordings."""
 RAREST = 10
 """Samples below which a class is too small to be learnt and judged."""
+EXPECTED = 5
+"""Samples of a class in a part of the split below which its accuracy says little."""
+MANY = 0.01
+"""Share of the samples above which copies of others are told."""
+LABEL_PATTERNS = {
+    "folder": r"([^/]+)/[^/]*$",
+    "first part": r"(?:^|/)([^/_\-.]+)[_\-][^/]*$",
+}
+"""Where names of recordings may have their labels; folders above that of the file do not count."""
 STFT = {"window": 256, "hop": 128, "lowest": 1, "highest": 128}
 
 
@@ -76,21 +81,22 @@ def describe(
             )
         if samples is not None or labels is not None:
             raise InputError(f"{files[0]} holds no arrays: leave samples and labels out.")
-        comments, source, facts = _of_recordings(files)
+        comments, source, facts = _of_recordings(dataset, files)
     else:
-        comments, source, facts = _of_arrays(files, samples, labels)
-    local_files(dataset, source)  # refuses names that Snakemake takes for something else
+        comments, source, facts = _of_arrays(dataset, files, samples, labels)
     if facts["count"] < FEWEST:
         raise InputError(
             f"{files[0]} holds {facts['count']} samples{facts['each']}: at least {FEWEST} are "
             "needed to train on some and be judged by others."
         )
+    settings = _settings(facts)
+    comments += _rare(facts, settings["split"])
     config = {
         "results": f"results/{dataset}",
         "figures": f"results/{dataset}/figures",
         "seeds": [0, 1, 2],
         "registry": {dataset: source},
-        "datasets": {"digits": None, "states": None, dataset: _settings(facts)},
+        "datasets": {"digits": None, "states": None, dataset: settings},
         "geometry": {"potential": {"probes": 8192, "anchors": _anchors(facts)}},
         "claims": {"minimum_seeds": 3},
     }
@@ -100,7 +106,7 @@ def describe(
         *comments,
         "",
         "Written to a file, this runs as it stands:",
-        f"  kahlervae describe {shlex.join([*map(str, files), *given])} > {dataset}.yaml",
+        f"  kahlervae describe {shlex.join([*map(_literal, files), *given])} > {dataset}.yaml",
         f"  snakemake --cores all --configfile {dataset}.yaml",
         f"  snakemake --configfile {dataset}.yaml --report results/{dataset}/report.html",
         "config.yaml explains every key; what is not here is as it stands there, such as further",
@@ -127,9 +133,13 @@ _Dumper.add_representer(
 _Dumper.add_representer(
     float,
     lambda dumper, value: dumper.represent_scalar(
-        "tag:yaml.org,2002:float", re.sub(r"^(\d+)(e|$)", r"\1.0\2", f"{value:g}")
+        "tag:yaml.org,2002:float", re.sub(r"^(\d+)e", r"\1.0e", repr(value))
     ),
 )
+
+
+Headers = dict[Path, dict[str, ArrayHeader]]
+"""Of the arrays of every file, by their names."""
 
 
 def _name(text: str) -> str:
@@ -139,79 +149,183 @@ def _name(text: str) -> str:
 
 
 def _of_arrays(
-    files: Sequence[Path], samples: str | None, labels: str | None
+    dataset: str, files: Sequence[Path], samples: str | None, labels: str | None
 ) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
-    comments, headers = [], {file: read_headers(file) for file in files}
-    for file, held in headers.items():
-        comments.append(f"{file} holds")
-        for key, header in held.items():
-            what = f"{header.dtype} {header.shape}"
-            comments.append(f"  {key or 'one array'}: {header.fault or what}")
-    keys = _samples_keys(headers[files[0]], files[0], samples)
-    shown = ", ".join(map(repr, filter(None, keys)))
-    parts = [as_samples(array, what) for what, array in _read(files, keys)]
-    shapes = {part.shape[1:] for part in parts}
-    if len(shapes) > 1:
-        raise InputError(f"{files[0]} and what belongs to it hold samples of several shapes.")
-    (shape,) = shapes
-    count, is_complex = sum(map(len, parts)), any(map(np.iscomplexobj, parts))
-    extent = [np.abs(part) if is_complex else part for part in parts]
-    least, most = min(part.min() for part in extent), max(part.max() for part in extent)
-    # One scale for pictures, another for what has no bounds.
-    bounded = least >= 0 or (least >= -1 and most <= 1 < most - least)
-    scale = "unit" if not is_complex and len(shape) > 1 and bounded else "standard"
-    values = Scale.of(parts, scale, shown).apply(parts, shown)
-    comments.append(
-        f"samples{f' {shown}' if shown else ''}: {count:,}, {'complex' if is_complex else 'real'}, "
-        f"of shape {shape}; {'modulus' if is_complex else 'values'} from {least:.4g} to {most:.4g}"
-    )
-    comments += _doubts(values)
-    source: dict[str, Any] = {"kind": "arrays", "files": [str(file) for file in files]}
-    source |= {"samples": keys if len(keys) > 1 else keys[0]} if shown else {}
-    sizes: dict[Any, int] = {}
-    apart = labels is not None and labels.endswith(".npy")
-    for candidates in _label_keys(headers, keys, labels, comments):
-        named = candidates[0] if apart else ", ".join(map(repr, candidates))
-        try:
-            found = _read([Path(named)], [""]) if apart else _read(files, candidates)
-            counts = [count] if apart else [len(part) for part in parts]
-            sizes = _class_sizes(list(found), named, counts)
-        except InputError as error:
-            if labels is not None:
-                raise
-            comments.append(f"{named} are not the labels: {error}")
-            continue
-        source["labels"] = candidates if len(candidates) > 1 else candidates[0]
-        classes = ", ".join(map(str, list(sizes)[:10])) + (", …" if len(sizes) > 10 else "")
-        rarest = min(sizes.values())
-        comments.append(
-            f"labels {named}: {len(sizes)} classes ({classes}), the rarest {rarest} times"
-        )
-        break
-    else:
-        comments.append("without labels: what needs an oracle is left out")
-    if len(shape) > 2:
-        original = headers[files[0]][keys[0]].shape[1:]
-        source["channels"] = channel_axis(original)
-        comments.append(f"channels of {original}: taken to be {source['channels']}")
-    source |= {"scale": scale, "shape": list(shape), "count": count}
-    if len(shape) == 1 and len(values) > 1:
-        spread = values.std(axis=0)
-        if spread.max() > 10 * np.median(spread):
-            comments.append(
-                f"one scale for all columns: column {int(spread.argmax())} spreads "
-                f"{spread.max() / max(float(np.median(spread)), 1e-30):.3g} times as far as the "
-                "median one, and is most of what a model learns; rescale it if that is not meant"
-            )
+    headers = {file: read_headers(file) for file in files}
+    comments = list(_held(headers))
+    _refuse_labels_among(headers)
+    keys = [samples] if samples is not None else sample_keys(headers[files[0]], files[0])
+    found, seen = _seen(files, keys)
+    comments += seen
+    source: dict[str, Any] = {"kind": "arrays", "files": [_literal(file) for file in files]}
+    if keys != [""]:
+        source["samples"] = keys if len(keys) > 1 else keys[0]
+    named, sizes, told = _labels(headers, keys, found.counts, labels)
+    comments += told
+    if named is not None:
+        source["labels"] = named
+    if found.channels is not None:
+        source["channels"] = found.channels
+    shape, count = found.shape, sum(found.counts)
+    source |= {"scale": found.scale, "shape": list(shape), "count": count}
+    values = _loaded(dataset, source).samples.numpy()
+    comments += [*_doubts(values), *_copies(values)]
     facts = {
         "count": count,
         "each": f" of shape {shape}",
-        "size": int(np.prod(shape)),
+        "size": math.prod(shape),
         "spread": float(values.std()),
         "classes": sizes,
-        "representation": "native" if is_complex else "pixels",
+        "representation": "native" if found.is_complex else "pixels",
     }
     return comments, source, facts
+
+
+def _loaded(dataset: str, source: dict[str, Any]) -> Loaded:
+    """What the data stage makes of an entry: what it refuses is not offered."""
+    local_files(dataset, source)  # refuses names that Snakemake takes for something else
+    return load(dataset, data_sources({"registry": {dataset: source}})[dataset])
+
+
+def _literal(file: Path | str) -> str:
+    """A name that is neither taken for a home nor for an option."""
+    return f"./{file}" if str(file).startswith(("~", "-")) else str(file)
+
+
+def _held(headers: Headers) -> Iterator[str]:
+    for file, held in headers.items():
+        yield f"{file} holds"
+        for key, header in held.items():
+            yield f"  {key or 'one array'}: {header.fault or f'{header.dtype} {header.shape}'}"
+
+
+def _refuse_labels_among(headers: Headers) -> None:
+    """Refuse labels that are named as if they were further samples."""
+    first, *others = headers
+    counts = {header.shape[0] for header in headers[first].values() if len(header.shape) > 1}
+    for file in others:
+        shapes = [header.shape for header in headers[file].values()]
+        if len(shapes) == 1 and len(shapes[0]) == 1 and shapes[0][0] in counts:
+            raise InputError(
+                f"{file} holds one value for each sample of {first}: if these are the labels, name "
+                f"it by --labels {shlex.quote(_literal(file))}."
+            )
+
+
+class _Found(NamedTuple):
+    """What samples are.
+
+    Attributes:
+        counts: of every array of them.
+        shape: of a sample, channels last.
+        is_complex: whether one of the arrays is.
+        channels: which axis of a sample they are in the files; None if there is none for them.
+        scale: that suits them.
+    """
+
+    counts: list[int]
+    shape: tuple[int, ...]
+    is_complex: bool
+    channels: str | None
+    scale: str
+
+
+def _seen(files: Sequence[Path], keys: Sequence[str]) -> tuple[_Found, list[str]]:
+    """What samples are, and what is to be said of them."""
+    held = list(_read(files, keys))
+    parts = {what: as_samples(array, what) for what, array in held}
+    originals = [array.shape[1:] for _, array in held]
+    shapes = {part.shape[1:] for part in parts.values()}
+    if len(shapes) > 1:
+        raise InputError(f"{files[0]} and what belongs to it hold samples of several shapes.")
+    if len(set(map(channel_axis, originals))) > 1:
+        listed = " and ".join(map(str, dict.fromkeys(originals)))
+        raise InputError(
+            f"{files[0]} and what belongs to it hold samples of the shapes {listed}, with channels "
+            "in different places: save all of them alike."
+        )
+    (shape,) = shapes
+    is_complex = any(map(np.iscomplexobj, parts.values()))
+    extents = {what: np.abs(part) if is_complex else part for what, part in parts.items()}
+    bounds = {what: (float(part.min()), float(part.max())) for what, part in extents.items()}
+    least, most = min(low for low, _ in bounds.values()), max(high for _, high in bounds.values())
+    # One scale for pictures, another for what has no bounds.
+    bounded = least >= 0 or (least >= -1 and most <= 1 < most - least)
+    scale = "unit" if not is_complex and len(shape) > 1 and bounded else "standard"
+    counts = [len(part) for part in parts.values()]
+    shown = ", ".join(map(repr, filter(None, keys)))
+    comments = [
+        f"samples{f' {shown}' if shown else ''}: {sum(counts):,}, "
+        f"{'complex' if is_complex else 'real'}, of shape {shape}; "
+        f"{'modulus' if is_complex else 'values'} from {least:.4g} to {most:.4g}"
+    ]
+    channels = None
+    if len(shape) > 2:
+        channels = channel_axis(originals[0])
+        comments.append(f"channels of {originals[0]}: taken to be {channels}")
+    comments += _uneven(bounds)
+    return _Found(counts, shape, is_complex, channels, scale), comments
+
+
+def _uneven(bounds: dict[str, tuple[float, float]]) -> Iterator[str]:
+    """Arrays of samples that spread much less than others, with which they share one scale."""
+    spans = {what: high - low for what, (low, high) in bounds.items()}
+    narrow, wide = min(spans, key=spans.__getitem__), max(spans, key=spans.__getitem__)
+    if spans[wide] >= 10 * spans[narrow]:
+        yield (
+            f"one scale for all parts: {wide} goes from {bounds[wide][0]:.4g} to "
+            f"{bounds[wide][1]:.4g}, and {narrow} from {bounds[narrow][0]:.4g} to "
+            f"{bounds[narrow][1]:.4g}; rescale one of them if that is not meant"
+        )
+
+
+def _labels(
+    headers: Headers, samples: Sequence[str], counts: Sequence[int], wanted: str | None
+) -> tuple[str | list[str] | None, dict[Any, int], list[str]]:
+    """What an entry says of labels, if any, the sizes of their classes, and what is to be said.
+
+    Args:
+        headers: of all files.
+        samples: keys of the samples.
+        counts: samples of every array of them.
+        wanted: the key of the labels, or an .npy file; by default a known name.
+    """
+    files, first = list(headers), next(iter(headers.values()))
+    others = [key for key in first if key not in samples and not first[key].fault]
+    # What the file holds comes before a file of that name.
+    apart = wanted is not None and wanted.endswith(".npy") and wanted not in first
+    tried, comments = set(), []
+    named: str | list[str] | None = None
+    sizes: dict[Any, int] = {}
+    for keys in label_keys(others, samples) if wanted is None else [[wanted]]:
+        shown = keys[0] if apart else ", ".join(map(repr, keys))
+        tried.update(keys)
+        try:
+            held = _read([Path(keys[0])], [""]) if apart else _read(files, keys)
+            sizes = _class_sizes(list(held), shown, [sum(counts)] if apart else counts)
+        except InputError as error:
+            if wanted is not None:
+                raise
+            comments.append(f"{shown} are not the labels: {error}")
+            continue
+        # A text that ends like a file names one, a list never does.
+        alone = len(keys) == 1 and not keys[0].endswith(".npy")
+        named = _literal(keys[0]) if apart else keys[0] if alone else keys
+        comments.append(f"labels {shown}: {_classes_shown(sizes)}")
+        break
+    else:
+        comments.append("without labels: what needs an oracle is left out")
+    for key in others:
+        if key not in tried:
+            one_each = len(samples) == 1 and first[key].shape in ((counts[0],), (counts[0], 1))
+            how = f"; if these are the labels: --labels {shlex.quote(key)}" if one_each else ""
+            comments.append(f"not used: {key}{how}")
+    return named, sizes, comments
+
+
+def _classes_shown(sizes: dict[Any, int]) -> str:
+    classes = ", ".join(map(str, list(sizes)[:10])) + (", …" if len(sizes) > 10 else "")
+    return f"{len(sizes)} classes ({classes}), the rarest {min(sizes.values())} times"
 
 
 def _doubts(values: np.ndarray) -> Iterator[str]:
@@ -239,71 +353,38 @@ def _doubts(values: np.ndarray) -> Iterator[str]:
             f"outliers: the furthest value lies {furthest / usual:.3g} times as far from the mean "
             "as 99 % of them, and all share one scale; clip it if that is not meant"
         )
+    if values.ndim == 2:
+        yield from _columns(values)
 
 
-def _samples_keys(headers: dict[str, ArrayHeader], file: Path, wanted: str | None) -> list[str]:
-    """The names of the samples: the one that is wanted; a known one, or that of the largest, and
-    what is called as it but for the part of a split."""
-    numbers = {
-        key: header
-        for key, header in headers.items()
-        if header.dtype.kind in "biufc" and len(header.shape) > 1 and header.shape[0] > 0
-    }
-    if wanted is not None:
-        return [wanted]
-    if not numbers:
-        for header in headers.values():
-            if header.fault:
-                raise InputError(header.fault)
-        held = ", ".join(f"{key} {header.shape}" for key, header in headers.items()) or "nothing"
-        raise InputError(
-            f"{file} holds no samples ({held}): these are numbers, stacked along the first axis: "
-            "(n, 64) or (n, 28, 28)."
+def _columns(values: np.ndarray) -> Iterator[str]:
+    """Columns that weigh nothing, and one that weighs more than all others.
+
+    Args:
+        values: (n, columns), scaled.
+    """
+    varies = (values != values[0]).any(axis=0)
+    if not varies.all():
+        yield f"{np.sum(~varies)} of {len(varies)} columns are constant"
+    double = np.result_type(values, np.float64)
+    spread = values.std(axis=0, dtype=double) * varies  # without what is left by rounding
+    usual = float(np.median(spread[varies]))
+    if spread.max() > 10 * usual:
+        yield (
+            f"one scale for all columns: column {int(spread.argmax())} spreads "
+            f"{spread.max() / usual:.3g} times as far as the median one, and is most of what a "
+            "model learns; rescale it if that is not meant"
         )
-    known = [key for key in numbers if _whole(key) in SAMPLES]
-    # Of the same values as pictures and as vectors, the pictures.
-    key = max(known or numbers, key=lambda k: (np.prod(numbers[k].shape), len(numbers[k].shape)))
-    if not PART.search(key):
-        return [key]
-    whole, shape = _whole(key), numbers[key].shape[1:]
-    parts = [k for k in numbers if PART.search(k) and _whole(k) == whole]
-    return [k for k in parts if numbers[k].shape[1:] == shape]
 
 
-def _whole(key: str) -> str:
-    """A name without the part of a split, in small letters."""
-    return PART.sub("", key).strip("_-./ ").lower()
-
-
-def _label_keys(
-    headers: dict[Path, dict[str, ArrayHeader]],
-    samples: list[str],
-    wanted: str | None,
-    comments: list[str],
-) -> list[list[str]]:
-    """Arrays that may be the labels, those of every array of samples together; of others that have
-    one value a sample the comments tell."""
-    if wanted is not None:
-        return [[wanted]]
-    first = next(iter(headers.values()))
-    others = [key for key in first if key not in samples and not first[key].fault]
-    parts = [PART.search(key) for key in samples]
-    found = {}
-    for name in LABELS:
-        alike = [key for key in others if _whole(key) == name]
-        if len(samples) > 1:  # in the order of the samples
-            by_part = {match[0].lower(): key for key in alike if (match := PART.search(key))}
-            alike = [by_part[p[0].lower()] for p in parts if p and p[0].lower() in by_part]
-        if alike:
-            found[name] = alike[: len(samples)]
-    used = {key for keys in found.values() for key in keys}
-    for key in others:
-        if key not in used:
-            shape = first[key].shape
-            one_each = any(shape in ((n,), (n, 1)) for n in (first[s].shape[0] for s in samples))
-            how = f"; if these are the labels: --labels {shlex.quote(key)}" if one_each else ""
-            comments.append(f"not used: {key}{how}")
-    return list(found.values())
+def _copies(values: np.ndarray) -> Iterator[str]:
+    """Samples that lie in the data more than once, if they are many."""
+    different = len({hash(sample.tobytes()) for sample in values})
+    if (copies := len(values) - different) > MANY * len(values):
+        yield (
+            f"{copies:,} of {len(values):,} samples are copies of others, and the same lie in "
+            "several parts of the split: leave them out if that is not meant"
+        )
 
 
 def _read(files: Sequence[Path], keys: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -329,7 +410,10 @@ def _class_sizes(
     """
     parts = []
     if len(held) != len(counts):
-        raise InputError(f"they are {len(held)} arrays, and those of samples {len(counts)}.")
+        raise InputError(
+            f"each of {len(counts)} arrays of samples needs one of labels, and there is {what} "
+            "alone."
+        )
     for (own, found), count in zip(held, counts, strict=True):
         if _is_one_hot(found):
             raise InputError(f"{own} holds one column for each class: save its argmax(axis=1).")
@@ -351,7 +435,9 @@ def _is_one_hot(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0, 1)).all() and (values.sum(axis=1) == 1).all())
 
 
-def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+def _of_recordings(
+    dataset: str, files: Sequence[Path]
+) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
     if len(files) > 1:
         raise InputError("describe takes one folder or archive of recordings at a time.")
     recordings = read_recordings(files[0])
@@ -375,16 +461,17 @@ def _of_recordings(files: Sequence[Path]) -> tuple[list[str], dict[str, Any], di
         f"kept of each: {length / rate:.2f} s from its start, "
         f"{sum(s * rate <= length for s in sizes):,} whole ones",
     ]
-    source: dict[str, Any] = {"kind": "wav", "files": [str(files[0])], "rate": int(rate)}
+    source: dict[str, Any] = {"kind": "wav", "files": [_literal(files[0])], "rate": int(rate)}
     source["length"] = length
     classes: dict[str, int] = {}
     if label is not None:
         source["label"], classes = label
-        comments.append(f"labels by their names: {len(classes)} classes, as in {names[0]}")
+        comments.append(f"labels by their names: {_classes_shown(classes)}, as in {names[0]}")
     else:
         comments += why_not
         comments.append("without labels: what needs an oracle is left out")
     source["count"] = len(names)
+    comments += _copies(_loaded(dataset, source).samples.numpy())
     facts = {
         "count": len(names),
         "each": "",
@@ -400,19 +487,31 @@ def _label(names: Sequence[str]) -> tuple[tuple[str, dict[str, int]] | None, lis
     """The pattern by which names have a label, folder or first part, and the sizes of classes; or
     else why they have none."""
     why_not = []
-    for what, pattern in (("folder", r"([^/]+)/[^/]*$"), ("first part", r"^([^_\-.]+)[_\-]")):
-        found = [re.search(pattern, name) for name in names]
-        sizes = Counter(match[1] for match in found if match is not None)
-        if sizes.total() < len(names) or len(sizes) < 2:
-            continue
-        rarest = min(sizes, key=sizes.__getitem__)
-        if len(sizes) <= CLASSES and sizes[rarest] >= RAREST:
-            return (pattern, dict(sizes)), []
-        why_not.append(
-            f"no labels by the {what} of their names: there are {len(sizes)} of these, and "
-            f"{rarest!r} is that of {sizes[rarest]} recordings alone"
-        )
+    for what, pattern in LABEL_PATTERNS.items():
+        found = [match[1] for name in names if (match := re.search(pattern, name))]
+        sizes = dict(Counter(found))
+        fault = _no_classes(sizes, len(names))
+        if fault is None:
+            return (pattern, sizes), []
+        why_not.append(f"no labels by the {what} of their names: {fault}")
     return None, why_not
+
+
+def _no_classes(sizes: dict[str, int], count: int) -> str | None:
+    """Why what names hold are not the classes of so many recordings, if they are not."""
+    if sum(sizes.values()) < count:
+        return f"{count - sum(sizes.values()):,} of {count:,} have none"
+    if all(not named_part(name)[0] for name in sizes):
+        return f"these are parts of a split, {', '.join(sizes)}"
+    if len(sizes) < 2:
+        return f"all have the same, {min(sizes)!r}"
+    rarest = min(sizes, key=sizes.__getitem__)
+    if len(sizes) > CLASSES or sizes[rarest] < RAREST:
+        return (
+            f"there are {len(sizes)} of these, and {rarest!r} is that of {sizes[rarest]} "
+            "recordings alone"
+        )
+    return None
 
 
 def _anchors(facts: dict[str, Any]) -> int:
@@ -439,8 +538,10 @@ def _settings(facts: dict[str, Any]) -> dict[str, Any]:
         settings["stft"] = dict(STFT)
     settings["split"] = split | {"seed": 0}
     if facts["classes"]:
-        # A fifth of the way from naming the largest class, whatever is seen, to no error.
-        gate = round(0.8 * max(facts["classes"].values()) / count + 0.2, 2)
+        # A fifth of the way from naming the largest class, whatever is seen, to no error; in two
+        # digits of the error, which is never 0 and never that of the largest class.
+        others = 1 - max(facts["classes"].values()) / count
+        gate = round(1 - float(f"{0.8 * others:.2g}"), 12)
         # A third of how far values spread: more would drown what tells classes apart.
         noise = float(f"{min(0.1, facts['spread'] / 3):.1g}")
         settings["oracle"] = {"epochs": 60 if train < 5_000 else 20, "noise": noise}
@@ -452,6 +553,19 @@ def _settings(facts: dict[str, Any]) -> dict[str, Any]:
     settings["training"] |= {"checkpoint_every": max(1, epochs // 3)}
     settings["variants"] = dict(_variants(train, warmup))
     return settings
+
+
+def _rare(facts: dict[str, Any], split: dict[str, int]) -> Iterator[str]:
+    """A class of which oracles meet too few samples."""
+    if not facts["classes"]:
+        return
+    smallest = min(("oracle", "validation", "test"), key=split.__getitem__)
+    expected = min(facts["classes"].values()) * split[smallest] / facts["count"]
+    if expected < EXPECTED:
+        yield (
+            f"the rarest class is expected {expected:.2g} times among the {split[smallest]} "
+            f"samples of split.{smallest}: the accuracy of oracles says little of it"
+        )
 
 
 def _variants(train: int, warmup: int) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -74,7 +74,10 @@ def read_recordings(path: Path, within: str = "") -> dict[str, bytes]:
         reason = str(error).strip().partition("\n")[0][:200] or type(error).__name__
         raise InputError(f"{path} cannot be read ({reason}): get it anew.") from error
     if not found:
-        raise InputError(f"{path} holds no WAV file: put the recordings there.")
+        raise InputError(
+            f"{path} holds no WAV file: put the recordings there, or name the files themselves if "
+            "they hold arrays."
+        )
     return dict(sorted(found.items()))
 
 
