@@ -46,7 +46,8 @@ def paths_of(name: str, places: Sequence[Path], addresses: Sequence[str] = ()) -
     """
     others = sorted({Path(address).name for address in addresses} - {name})
     below = [place / other for place in places for other in (name, *others)]
-    return [Path(name).expanduser(), *below]
+    # Of the text, since a path knows no ./~x, and fails where there is no such home.
+    return [Path(os.path.expanduser(name)), *below]  # noqa: PTH111
 
 
 def beside(name: str, places: Sequence[Path]) -> list[Path]:
@@ -64,16 +65,32 @@ def wav_files(folder: Path) -> Iterator[Path]:
     """What is called WAV below a folder, also where folders are links, in order of the names.
 
     Raises:
-        InputError: links lead back to a folder above them.
+        InputError: links lead to a folder above, or a second time to the same folder or file.
     """
-    entries = sorted(folder.iterdir())
-    for entry in entries:
+    real = folder.resolve()
+    yield from _wav_files(folder, real, {above: above for above in real.parents})
+
+
+def _wav_files(folder: Path, real: Path, seen: dict[Path, Path]) -> Iterator[Path]:
+    """The same, of a folder whose links are resolved; what is read already goes by its names."""
+    _see(folder, real, seen)
+    for entry in sorted(folder.iterdir()):
+        # Without a question to the disk for each of many recordings.
+        its_real = Path(os.path.realpath(entry)) if entry.is_symlink() else real / entry.name
         if entry.is_dir():
-            if entry.is_symlink() and folder.resolve().is_relative_to(entry.resolve()):
-                raise InputError(f"{entry} leads back to a folder above it: remove the link.")
-            yield from wav_files(entry)
+            yield from _wav_files(entry, its_real, seen)
         elif entry.suffix.lower() == ".wav" and not entry.name.startswith("."):
+            _see(entry, its_real, seen)
             yield entry
+
+
+def _see(path: Path, real: Path, seen: dict[Path, Path]) -> None:
+    """Refuse a second visit, by which recordings would be multiplied."""
+    if real in seen:
+        raise InputError(
+            f"{path} and {seen[real]} are the same: remove the link that one of them is."
+        )
+    seen[real] = path
 
 
 def local_files(dataset: str, source: Mapping[str, Any]) -> list[str]:

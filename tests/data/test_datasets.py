@@ -92,6 +92,24 @@ def test_idx_files_of_a_user_are_split_without_code(idx_set):
     assert record["split"]["train"] == 16
 
 
+def test_idx_files_lie_in_the_folder_of_the_entry(idx_set, tmp_path):
+    split = {"oracle": 8, "validation": 8, "test": 8, "seed": 0}
+    expected, *_ = prepare("tiny", idx_set, split)
+    (tmp_path / "tiny").rename(tmp_path / "shared")
+    source = data_sources({"registry": {"tiny": idx_set | {"folder": "shared"}}})["tiny"]
+    tensors, *_ = prepare("tiny", source, split)
+    assert torch.equal(tensors["train_samples"], expected["train_samples"])
+    with pytest.raises(InputError, match="tiny lacks 4 of its files"):
+        prepare("tiny", idx_set, split)
+
+
+def test_an_entry_like_another_reads_its_files(monkeypatch, tmp_path):
+    monkeypatch.setenv("KAHLERVAE_DATA", str(tmp_path))
+    source = data_sources({"registry": {"mine": {"like": "mnist"}}})["mine"]
+    with pytest.raises(InputError, match=f"into {tmp_path / 'mnist'}"):
+        prepare("mine", source | {"addresses": []}, SPLIT)
+
+
 def test_labels_beyond_the_classes_are_refused(idx_set):
     with pytest.raises(InputError, match="class 4, but its classes are said to be 0 to 2"):
         prepare("tiny", idx_set | {"classes": 3}, SPLIT)

@@ -73,7 +73,7 @@ def test_local_files_come_first_and_in_the_order_of_the_folders(tmp_path, web):
     put(near / "set", "labels.gz", CONTENT["labels.gz"])
     for name, content in CONTENT.items():
         put(far / "set", name, content)
-    found = locate("set", [FIRST], FILES, [near, far])
+    found = locate("set", [FIRST], FILES, [near / "set", far / "set"])
     assert found["labels.gz"] == near / "set/labels.gz"
     assert found["images.gz"] == far / "set/images.gz"
     assert not web.asked
@@ -82,14 +82,14 @@ def test_local_files_come_first_and_in_the_order_of_the_folders(tmp_path, web):
 def test_a_local_file_with_another_checksum_is_refused(tmp_path, web):
     put(tmp_path / "set", "images.gz", b"something else")
     with pytest.raises(InputError, match=rf"images\.gz has the SHA-256 .*, not {FILES[0].sha256}"):
-        locate("set", [FIRST], FILES, [tmp_path])
+        locate("set", [FIRST], FILES, [tmp_path / "set"])
     os.truncate(tmp_path / "set/images.gz", size_limit((200,)) + 1)
     with pytest.raises(InputError, match=r"more than images\.gz can need"):
-        locate("set", [FIRST], FILES, [tmp_path])
+        locate("set", [FIRST], FILES, [tmp_path / "set"])
     (tmp_path / "set/images.gz").unlink()
     (tmp_path / "set/images.gz").mkdir()
     with pytest.raises(InputError, match="is not a file"):
-        locate("set", [FIRST], FILES, [tmp_path])
+        locate("set", [FIRST], FILES, [tmp_path / "set"])
     assert not web.asked
 
 
@@ -97,13 +97,13 @@ def test_missing_files_are_downloaded_from_the_first_address_that_has_them(tmp_p
     web.answers[FIRST + "images.gz"] = CONTENT["images.gz"]
     web.answers[SECOND + "labels.gz"] = "https://elsewhere.example/labels"
     web.answers["https://elsewhere.example/labels"] = CONTENT["labels.gz"]
-    found = locate("set", [FIRST, SECOND], FILES, [tmp_path / "data", tmp_path / "other"])
+    found = locate("set", [FIRST, SECOND], FILES, [tmp_path / "data/set", tmp_path / "other/set"])
     for name, content in CONTENT.items():
         assert found[name] == tmp_path / "data/set" / name
         assert found[name].read_bytes() == content
     assert web.asked[0] == FIRST + "images.gz"
     web.asked.clear()
-    locate("set", [FIRST], FILES, [tmp_path / "data"])
+    locate("set", [FIRST], FILES, [tmp_path / "data/set"])
     assert not web.asked
 
 
@@ -116,7 +116,7 @@ def test_a_download_is_tried_again(tmp_path, web):
         return send(request, **options)
 
     web.send = next_answer
-    assert locate("set", [FIRST], FILES[:1], [tmp_path])
+    assert locate("set", [FIRST], FILES[:1], [tmp_path / "set"])
     assert not answers
 
 
@@ -136,7 +136,7 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path, web, cas
     web.answers[FIRST + "images.gz"] = answer
     put(tmp_path / "set", "labels.gz", CONTENT["labels.gz"])
     with pytest.raises(InputError) as refusal:
-        locate("set", [FIRST], FILES, [tmp_path])
+        locate("set", [FIRST], FILES, [tmp_path / "set"])
     sentence = str(refusal.value)
     assert reason in sentence
     assert "set lacks 1 of its files" in sentence
@@ -148,14 +148,14 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path, web, cas
 
 def test_without_addresses_the_files_have_to_be_there(tmp_path, web):
     with pytest.raises(InputError, match=r"lacks 2 of its files .*\(no address is known\)"):
-        locate("set", [], FILES, [tmp_path])
+        locate("set", [], FILES, [tmp_path / "set"])
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, web):
     web.answers[FIRST + "images.gz"] = CONTENT["images.gz"]
     (tmp_path / "data").write_text("in the way")
     with pytest.raises(InputError, match="cannot be"):
-        locate("set", [FIRST], FILES, [tmp_path / "data"])
+        locate("set", [FIRST], FILES, [tmp_path / "data/set"])
 
 
 def test_folders_come_from_the_environment(monkeypatch):

@@ -17,6 +17,7 @@ from kahlervae.data import prepare
 from kahlervae.data.form import Form
 from kahlervae.data.recordings import digest, read_recordings, read_wav
 from kahlervae.errors import InputError
+from kahlervae.places import local_files
 
 RATE, LENGTH = 8000, 800
 TONE = 0.5 * np.sin(2 * np.pi * 440 * np.arange(LENGTH) / RATE)
@@ -240,7 +241,7 @@ def test_links_are_followed_or_refused(recordings, tmp_path):
     (tmp_path / "other/link").symlink_to(folder)
     assert len(read_recordings(tmp_path / "other")) == len(recordings)
     (tmp_path / "other/up").symlink_to(tmp_path / "other")
-    with pytest.raises(InputError, match="up leads back to a folder above it: remove the link"):
+    with pytest.raises(InputError, match=r"up and .*other are the same: remove the link"):
         read_recordings(tmp_path / "other")
     (folder / "x.wav").symlink_to("nowhere.wav")
     with pytest.raises(InputError, match=r"x\.wav is a link to nothing: remove it"):
@@ -249,6 +250,31 @@ def test_links_are_followed_or_refused(recordings, tmp_path):
         archive.add(folder / "x.wav", "x.wav")
     with pytest.raises(InputError, match=r"x\.wav of .* is a link: pack the recordings themselves"):
         read_recordings(tmp_path / "b.tar")
+
+
+LINKS = {
+    "into each other": {"a/other": "b", "b/other": "a"},
+    "of a folder": {"c": "a"},
+    "of a folder, read first": {"A": "b"},
+    "of a recording": {"b/x.wav": "a/0.wav"},
+    "to a folder above": {"b/up": ".."},
+}
+
+
+@pytest.mark.parametrize("case", LINKS)
+def test_links_do_not_multiply_recordings(case, recordings, tmp_path):
+    folder = tmp_path / "sounds"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for k, content in enumerate(recordings.values()):
+            (folder / name / f"{k}.wav").write_bytes(content)
+    assert len(read_recordings(folder)) == 2 * len(recordings)
+    for link, target in LINKS[case].items():
+        (folder / link).symlink_to((folder / target).resolve())
+    entry = {"kind": "wav", "files": [str(folder)]}
+    for read in (lambda: read_recordings(folder), lambda: local_files("sounds", entry)):
+        with pytest.raises(InputError, match="are the same: remove the link that one of them is"):
+            read()
 
 
 def test_wrong_recordings_are_refused(recordings, tmp_path):

@@ -30,7 +30,7 @@ from kahlervae.data.recordings import digest, label_of, read_recordings, read_wa
 from kahlervae.data.scale import Scale
 from kahlervae.data.states import make_states
 from kahlervae.errors import InputError
-from kahlervae.places import beside, folders, label_file, places_of
+from kahlervae.places import beside, label_file, places_of
 from kahlervae.seeding import generator
 
 __all__ = ["SPLITS", "Loaded", "Split", "load", "load_form", "load_split", "prepare"]
@@ -214,7 +214,7 @@ def _idx(dataset: str, source: Mapping[str, Any]) -> Loaded:
     """All parts of a set of IDX files, one after the other."""
     parts = list(data_files(source))
     files = [file for part in parts for file in part]
-    paths = locate(dataset, source.get("addresses", []), files, folders())
+    paths = locate(dataset, source.get("addresses", []), files, places_of(dataset, source))
     images, labels = (
         torch.from_numpy(np.concatenate([read_idx(paths[f.name], f.shape) for f in column]))
         for column in zip(*parts, strict=True)

@@ -367,7 +367,7 @@ def _columns(values: np.ndarray) -> Iterator[str]:
     if not varies.all():
         yield f"{np.sum(~varies)} of {len(varies)} columns are constant"
     double = np.result_type(values, np.float64)
-    spread = values.std(axis=0, dtype=double) * varies  # without what is left by rounding
+    spread = np.abs(values.std(axis=0, dtype=double)) * varies  # without what is left by rounding
     usual = float(np.median(spread[varies]))
     if spread.max() > 10 * usual:
         yield (

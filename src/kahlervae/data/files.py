@@ -54,21 +54,20 @@ def data_files(source: Mapping[str, Any]) -> Iterator[tuple[DataFile, DataFile]]
 
 
 def locate(
-    dataset: str, addresses: Sequence[str], files: Sequence[DataFile], folders: Sequence[Path]
+    dataset: str, addresses: Sequence[str], files: Sequence[DataFile], places: Sequence[Path]
 ) -> dict[str, Path]:
-    """Where the files are; what no folder has is downloaded into the first of them.
+    """Where the files are; what no place has is downloaded into the first of them.
 
     Args:
-        dataset: its name, that of the folder with its files in each of the folders.
+        dataset: names it in sentences.
         addresses: of folders on the network, by https.
         files: what is needed.
-        folders: where to look, in this order.
+        places: folders to look in, in this order.
 
     Raises:
         InputError: a file has another checksum or is too large, or files are missing and cannot be
             downloaded; names the files, their checksums and where to put them.
     """
-    places = [folder / dataset for folder in folders]
     found = {file.name: _find(file, places) for file in files}
     for file in files:
         if found[file.name] is None:
