@@ -1,6 +1,8 @@
 """What `kahlervae describe` prints is a configuration that passes every check and loads."""
 
+import gzip
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from scipy.io import wavfile
+from typer.testing import CliRunner
 
+from kahlervae.cli import app
 from kahlervae.config.check import check_config
 from kahlervae.config.filling import drop_absent, fill_in
 from kahlervae.config.registry import data_sources
@@ -20,6 +24,7 @@ from kahlervae.data.examples import make_example
 from kahlervae.data.recordings import label_of
 from kahlervae.data.representations import represent
 from kahlervae.errors import InputError
+from kahlervae.places import paths_of
 
 ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(0)
@@ -297,6 +302,43 @@ def test_what_loses_its_spread_is_not_offered(tmp_path):
         entry(tmp_path / "a.npz", x=1e9 + X * (1 + 1j))
 
 
+def test_more_files_than_a_command_takes_are_refused(tmp_path):
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    paths = [folder / f"{k:03}.npy" for k in range(100_000 // len(str(folder)))]
+    for path in paths:
+        np.save(path, RANDOM.normal(size=(2, 3)))
+    describe(paths[: len(paths) // 2])
+    with pytest.raises(InputError, match="characters, and a command takes 100,000: join its files"):
+        describe(paths)
+
+
+def test_names_are_no_homes_and_no_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("~y.npy", Y)
+    for name in ("~back.npz", "~nobody.npz", "-m.npz"):
+        np.savez(name, x=X)
+        text = describe([Path(name)], "mine", labels="~y.npy")
+        config = accepted(text)
+        source = data_sources(config)["mine"]
+        assert source["files"] == [f"./{name}"]
+        assert source["labels"] == "./~y.npy"
+        _, _, record = prepare("mine", source, config["datasets"]["mine"]["split"])
+        assert record["classes"] == 4
+        (command,) = re.findall(r"#   (kahlervae describe .*) > ", text)
+        arguments = shlex.split(command)[2:]
+        again = CliRunner().invoke(app, ["describe", *arguments])
+        assert again.output == text
+
+
+def test_a_home_that_is_none_is_a_name():
+    (path, below) = paths_of("~nobody-of-that-name/x.npy", [Path("data")])
+    assert path == Path("~nobody-of-that-name/x.npy")
+    assert below == Path("data/~nobody-of-that-name/x.npy")
+    assert paths_of("~/x.npy", []) == [Path.home() / "x.npy"]
+    assert paths_of("./~/x.npy", []) == [Path("~/x.npy")]
+
+
 @pytest.mark.filterwarnings("error")
 def test_labels_in_half_precision_are_read(tmp_path):
     assert entry(tmp_path / "a.npz", x=X, y=Y.astype("f2"))[1]["labels"] == "y"
@@ -326,6 +368,9 @@ def test_labels_may_lie_in_a_file_of_their_own(tmp_path):
     with pytest.raises(InputError, match=r"y\.npy has the shape \(400,\) for 200 samples"):
         describe(samples[:1], labels=str(tmp_path / "y.npy"))
     with pytest.raises(InputError, match=r"^/.*y\.npy has the shape \(400,\): samples are stacked"):
+        describe([tmp_path / "x.npy", tmp_path / "y.npy"])
+    np.save(tmp_path / "y.npy", Y)
+    with pytest.raises(InputError, match=r"y\.npy holds one value for each .* --labels /.*y\.npy"):
         describe([tmp_path / "x.npy", tmp_path / "y.npy"])
 
 
@@ -529,6 +574,18 @@ def test_what_cannot_be_described_is_refused(tmp_path):
             InputError, match=r"neither a file of arrays .* nor a folder or archive"
         ):
             describe([tmp_path / foreign])
+    idx = bytes([0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3])
+    for name, content in (("i-ubyte", idx), ("i.gz", gzip.compress(idx))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=r"is an IDX file: .* kind: idx"):
+            describe([tmp_path / name])
+    (tmp_path / "torn.gz").write_bytes(gzip.compress(idx)[:12])
+    with pytest.raises(InputError, match=r"torn\.gz cannot be read"):
+        describe([tmp_path / "torn.gz"])
+    (tmp_path / "folder").mkdir()
+    np.save(tmp_path / "folder/a.npy", X)
+    with pytest.raises(InputError, match="or name the files themselves if they hold arrays"):
+        describe([tmp_path / "folder"])
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     with pytest.raises(InputError, match="name the folder that the recordings lie in"):
         describe([tmp_path / "a.wav"])

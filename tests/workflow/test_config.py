@@ -356,6 +356,24 @@ def test_what_is_off_lends_its_settings(tmp_path: Path) -> None:
     }
 
 
+def test_a_set_of_ones_own_runs_alone_as_its_page_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs/data.md").read_text()
+    (block,) = re.findall(r"```yaml\n(registry:\n.*?)```", page, re.DOTALL)
+    (alone,) = re.findall(r"with `(mnist: null.*?)` it runs alone", page)
+    mine = tmp_path / "mine.yaml"
+    block = block.replace("<64 hexadecimal digits>", "a" * 64)
+    for nulls, run in (("", {"mnist", "mnist_16", "kmnist"}), (alone, {"kmnist"})):
+        mine.write_text(block + "".join(f"  {line}\n" for line in nulls.split(", ")))
+        files = [ROOT / "config.yaml", ROOT / "config/paper.yaml", mine]
+        config = copy.deepcopy(DEFAULT)
+        for file in files[1:]:
+            config = merge(config, yaml.safe_load(file.read_text()))
+        fill_in(config, files)
+        drop_absent(config)
+        check_config(config, SCHEMA)
+        assert {*config["datasets"]} == run
+
+
 def test_a_variant_like_none_is_refused() -> None:
     config = changed(f"{DIGITS}/variants/tie", {"like": "khaler"})
     with pytest.raises(InputError, match=r"digits\.variants\.tie\.like must be a variant with"):
@@ -382,6 +400,23 @@ OWN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"kind": "arrays"}, {}, "registry.own.files is missing; needed here: kind, files"),
     ({"files": ["a.npz"]}, {}, "registry.own.kind is missing"),
     (SIGNALS | {"classes": 3}, {}, "registry.own.classes is not a known key; allowed here"),
+    (
+        {"kind": "arrays", "files": ["a.npy", "b.npy"], "labels": ["c.npy", "d.npy"]},
+        {},
+        "own.labels must be one file with the labels of all samples together, as in `labels: y",
+    ),
+    (
+        {"kind": "arrays", "files": ["a.npy"], "samples": "x", "labels": ["b", "c"]},
+        {},
+        r"own.labels must name as many keys as samples does \(1\)",
+    ),
+    (
+        SIGNALS | {"files": [f"{'x' * 80}/{k:05}.npz" for k in range(1_200)]},
+        {},
+        "registry.own has 1[0-9]{2},[0-9]{3} characters, and a command takes 100,000: join",
+    ),
+    (SIGNALS | {"files": ["'" * 30_000]}, {}, "registry.own has 150,[0-9]{3} characters"),
+    (SOUNDS | {"files": ["é" * 20_000]}, {}, "registry.own has 120,[0-9]{3} characters"),
 ]
 
 

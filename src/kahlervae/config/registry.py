@@ -1,6 +1,8 @@
 """The table of data sets: what there is, and what the configuration adds."""
 
+import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,11 @@ REPRESENTED = {
 """Representations that data sets of a kind can have."""
 
 
+LONGEST = 100_000
+"""Characters of an entry as a command gets it. Linux takes 131,072 bytes of one argument, which
+here is the whole command."""
+
+
 def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The table of data sets: those of the package and those of the key ``registry``.
 
@@ -61,6 +68,7 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         *_wrong_patterns(added),
         *_wrong_parts(added),
         *_wrong_checksums(added),
+        *_long_entries(added),
     ]:
         raise InputError("\n".join(f"config: {fault}" for fault in faults))
     return load_yaml(TABLE) | added
@@ -113,6 +121,16 @@ def _wrong_parts(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if source["kind"] != "arrays" or "labels" not in source or label_file(source):
             continue
         samples, labels = (source.get(key) for key in ("samples", "labels"))
+        if (
+            isinstance(labels, list)
+            and 1 < len(labels) == len(source["files"])
+            and all(key.endswith(".npy") for key in labels)
+        ):
+            yield (
+                f"registry.{name}.labels must be one file with the labels of all samples together, "
+                f"as in `labels: y.npy`, or keys of arrays, not {quoted(labels)}."
+            )
+            continue
         parts = [len(keys) if isinstance(keys, list) else 1 for keys in (samples, labels)]
         if parts[0] != parts[1]:
             yield (
@@ -132,6 +150,17 @@ def _wrong_checksums(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]
         for file in source["files"] if "addresses" in source else ():
             if file not in sha256:
                 yield f"{at}.sha256 lacks {quoted(file)}: what is downloaded needs a checksum."
+
+
+def _long_entries(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Entries that no command takes, since the data stage gets its entry as one argument."""
+    for name, source in registry.items():
+        length = len(shlex.quote(json.dumps(source, separators=(",", ":"))))
+        if length > LONGEST:
+            yield (
+                f"registry.{name} has {length:,} characters, and a command takes {LONGEST:,}: join "
+                "its files or arrays into fewer, larger ones."
+            )
 
 
 def is_labelled(source: Mapping[str, Any]) -> bool:

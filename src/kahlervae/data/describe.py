@@ -24,6 +24,7 @@ from kahlervae.data.arrays import (
     read_headers,
 )
 from kahlervae.data.datasets import Loaded, load
+from kahlervae.data.idx import is_idx
 from kahlervae.data.keys import label_keys, named_part, sample_keys
 from kahlervae.data.recordings import decode_wav, read_recordings
 from kahlervae.errors import InputError, one_line
@@ -74,6 +75,11 @@ def describe(
         raise InputError("one of the files is named twice: name each of them once.")
     suffix = files[0].suffix.lower()
     if suffix not in SUFFIXES:
+        if is_idx(files[0]):
+            raise InputError(
+                f"{files[0]} is an IDX file: name those of images and labels in an entry of "
+                "kind: idx, as docs/data.md shows."
+            )
         if files[0].is_file() and suffix not in (*ARCHIVES, ".wav"):
             raise InputError(
                 f"{files[0]} is neither a file of arrays ({', '.join(SUFFIXES)}) nor a folder or "

@@ -16,9 +16,23 @@ from jaxtyping import UInt8
 
 from kahlervae.errors import InputError
 
-__all__ = ["read_idx", "size_limit"]
+__all__ = ["is_idx", "read_idx", "size_limit"]
 
 UNSIGNED_BYTE = 0x08
+GZIPPED = b"\x1f\x8b"
+"""How a gzipped file starts."""
+
+
+def is_idx(path: Path) -> bool:
+    """Whether a file, plain or gzipped, starts as an IDX file of unsigned bytes does."""
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(len(GZIPPED)) == GZIPPED
+            file.seek(0)
+            start = (gzip.GzipFile(fileobj=file) if zipped else file).read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return len(start) == 4 and start.startswith(bytes([0, 0, UNSIGNED_BYTE]))
 
 
 def size_limit(shape: tuple[int, ...]) -> int:
@@ -53,7 +67,7 @@ def read_idx(path: Path | str, shape: tuple[int, ...]) -> UInt8[np.ndarray, "...
                 f"{shape} can need: it is another file."
             )
         with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
+            zipped = file.read(len(GZIPPED)) == GZIPPED
             file.seek(0)
             stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if zipped else file
             values = _read(stream, path, shape)
