@@ -203,11 +203,13 @@ def test_samples_of_a_part_get_the_labels_of_that_part(suffix, keys, wanted, par
 
 
 def test_labels_of_another_size_leave_those_of_the_part(tmp_path):
-    np.savez(tmp_path / "a.npz", x_test=X[:150], y_test=Y[:150], x_train=X, y_train=Y)
-    (source,) = yaml.safe_load(describe([tmp_path / "a.npz"], samples="x_train"))[
-        "registry"
-    ].values()
-    assert source["labels"] == "y_train"
+    for count in (150, 200):
+        held = {"x_test": X[:count], "y_test": Y[:count], "x_train": X, "y_train": Y}
+        np.savez(tmp_path / "a.npz", **held)
+        text = describe([tmp_path / "a.npz"], samples="x_train")
+        (source,) = yaml.safe_load(text)["registry"].values()
+        assert source["labels"] == "y_train"
+        assert "not used: y_test\n" in text
 
 
 def test_further_names_are_tried_and_told(tmp_path):

@@ -323,9 +323,10 @@ def _labels(
         comments.append("without labels: what needs an oracle is left out")
     for key in others:
         if key not in tried:
-            one_each = len(samples) == 1 and first[key].shape in ((counts[0],), (counts[0], 1))
-            how = f"; if these are the labels: --labels {shlex.quote(key)}" if one_each else ""
-            comments.append(f"not used: {key}{how}")
+            fits = len(samples) == 1 and first[key].shape in ((counts[0],), (counts[0], 1))
+            parts = {named_part(name)[1] for name in (key, *samples)} - {None}
+            how = f"; if these are the labels: --labels {shlex.quote(key)}"
+            comments.append(f"not used: {key}{how if fits and len(parts) < 2 else ''}")
     return named, sizes, comments
 
 
