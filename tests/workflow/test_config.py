@@ -406,6 +406,11 @@ OWN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "own.labels must be one file with the labels of all samples together, as in `labels: y",
     ),
     (
+        {"kind": "arrays", "files": ["a.npy"], "labels": ["c.npy"]},
+        {},
+        r"all samples together, as in `labels: y.npy`, or keys of arrays, not \[\"c.npy\"\]",
+    ),
+    (
         {"kind": "arrays", "files": ["a.npy"], "samples": "x", "labels": ["b", "c"]},
         {},
         r"own.labels must name as many keys as samples does \(1\)",

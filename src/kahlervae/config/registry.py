@@ -121,18 +121,16 @@ def _wrong_parts(registry: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if source["kind"] != "arrays" or "labels" not in source or label_file(source):
             continue
         samples, labels = (source.get(key) for key in ("samples", "labels"))
-        if (
-            isinstance(labels, list)
-            and 1 < len(labels) == len(source["files"])
-            and all(key.endswith(".npy") for key in labels)
-        ):
+        parts = [len(keys) if isinstance(keys, list) else 1 for keys in (samples, labels)]
+        # A file of one array has no keys.
+        unnamed = all(file.endswith(".npy") for file in source["files"])
+        named_as_files = isinstance(labels, list) and all(key.endswith(".npy") for key in labels)
+        if named_as_files and (unnamed or parts[0] != parts[1]):
             yield (
                 f"registry.{name}.labels must be one file with the labels of all samples together, "
                 f"as in `labels: y.npy`, or keys of arrays, not {quoted(labels)}."
             )
-            continue
-        parts = [len(keys) if isinstance(keys, list) else 1 for keys in (samples, labels)]
-        if parts[0] != parts[1]:
+        elif parts[0] != parts[1]:
             yield (
                 f"registry.{name}.labels must name as many keys as samples does ({parts[0]}), not "
                 f"{quoted(labels)}."
