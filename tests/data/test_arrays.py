@@ -251,6 +251,15 @@ def test_what_single_precision_tells_apart_is_kept(values, piece, tmp_path, monk
         assert part(kept).astype(float).std() == pytest.approx(part(values).std(), rel=0.05)
 
 
+def test_real_and_complex_parts_go_together(tmp_path):
+    for order in ((NORMAL, NORMAL * 1j), (NORMAL * 1j, NORMAL)):
+        parts = dict(zip("ab", order, strict=True))
+        path = npz(tmp_path, **parts)
+        kept = whole(load(path, samples=["a", "b"], scale="none")[0]).numpy()
+        expected = np.concatenate(order).astype("c8")
+        np.testing.assert_array_equal(np.sort(kept.ravel()), np.sort(expected.ravel()))
+
+
 @pytest.mark.parametrize("channels", [3, 4, 1])
 def test_channels_come_last(channels, tmp_path):
     values = RANDOM.integers(0, 256, (COUNT, channels, 8, 9), dtype=np.uint8)

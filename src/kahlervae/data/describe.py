@@ -73,18 +73,8 @@ def describe(
     dataset = _name(name or files[0].stem)
     if len({file.resolve() for file in files}) < len(files):
         raise InputError("one of the files is named twice: name each of them once.")
-    suffix = files[0].suffix.lower()
-    if suffix not in SUFFIXES:
-        if is_idx(files[0]):
-            raise InputError(
-                f"{files[0]} is an IDX file: name those of images and labels in an entry of "
-                "kind: idx, as docs/data.md shows."
-            )
-        if files[0].is_file() and suffix not in (*ARCHIVES, ".wav"):
-            raise InputError(
-                f"{files[0]} is neither a file of arrays ({', '.join(SUFFIXES)}) nor a folder or "
-                "archive of WAV files: save what it holds by numpy.savez('FILE.npz', x=..., y=...)."
-            )
+    if files[0].suffix.lower() not in SUFFIXES:
+        _refuse_other_kinds(files[0])
         if samples is not None or labels is not None:
             raise InputError(f"{files[0]} holds no arrays: leave samples and labels out.")
         comments, source, facts = _of_recordings(dataset, files)
@@ -154,6 +144,20 @@ def _name(text: str) -> str:
     return f"my_{name}" if name in data_sources({}) else name
 
 
+def _refuse_other_kinds(file: Path) -> None:
+    """Refuse what is neither a file of arrays nor may hold recordings."""
+    if is_idx(file):
+        raise InputError(
+            f"{file} is an IDX file: name those of images and labels in an entry of kind: idx, as "
+            "docs/data.md shows."
+        )
+    if file.is_file() and file.suffix.lower() not in (*ARCHIVES, ".wav"):
+        raise InputError(
+            f"{file} is neither a file of arrays ({', '.join(SUFFIXES)}) nor a folder or archive "
+            "of WAV files: save what it holds by numpy.savez('FILE.npz', x=..., y=...)."
+        )
+
+
 def _of_arrays(
     dataset: str, files: Sequence[Path], samples: str | None, labels: str | None
 ) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
@@ -208,12 +212,16 @@ def _held(headers: Headers) -> Iterator[str]:
 def _refuse_labels_among(headers: Headers) -> None:
     """Refuse labels that are named as if they were further samples."""
     first, *others = headers
-    counts = {header.shape[0] for header in headers[first].values() if len(header.shape) > 1}
+    sizes = {
+        file: [header.shape[0] for header in held.values() if len(header.shape) > 1]
+        for file, held in headers.items()
+    }
+    counts = {*sizes[first], sum(map(sum, sizes.values()))}
     for file in others:
         shapes = [header.shape for header in headers[file].values()]
         if len(shapes) == 1 and len(shapes[0]) == 1 and shapes[0][0] in counts:
             raise InputError(
-                f"{file} holds one value for each sample of {first}: if these are the labels, name "
+                f"{file} holds one value for each sample: if these are the labels, name "
                 f"it by --labels {shlex.quote(_literal(file))}."
             )
 

@@ -124,14 +124,14 @@ class _Rounding:
 
     def add(self, exact: np.ndarray, kept: np.ndarray) -> None:
         """Count a piece of the values and the same in single precision."""
-        step = max(1, exact.size // MEASURED)
-        found = [_components(exact[::step]), _components(kept[::step])]
-        found[1] = found[1] - found[0]
+        step, double = max(1, exact.size // MEASURED), np.result_type(kept, np.float64)
+        values, rounded = (_components(each[::step].astype(double)) for each in (exact, kept))
+        found = values, rounded - values
         if not self.centres:  # a median, since what is constant has no distance from it at all
-            self.centres = [np.median(values, axis=0) for values in found]
+            self.centres = [np.median(each, axis=0) for each in found]
             self.spreads = [np.zeros_like(centre) for centre in self.centres]
-        for values, centre, spread in zip(found, self.centres, self.spreads, strict=True):
-            spread += np.abs(values - centre).sum(axis=0)
+        for each, centre, spread in zip(found, self.centres, self.spreads, strict=True):
+            spread += np.abs(each - centre).sum(axis=0)
 
     def loses(self) -> bool:
         """Whether rounding makes up more than its share of a spread."""
@@ -140,11 +140,8 @@ class _Rounding:
 
 
 def _components(values: np.ndarray) -> Num[np.ndarray, "n parts"]:
-    """Real values, or real and imaginary parts, in double precision."""
-    values = np.ascontiguousarray(values)
-    if not np.iscomplexobj(values):
-        return values.astype(np.float64).reshape(-1, 1)
-    return values.astype(np.complex128).view(np.float64).reshape(-1, 2)
+    """Real values, or real and imaginary parts, of samples in double precision."""
+    return values.view(np.float64).reshape(-1, 2 if np.iscomplexobj(values) else 1)
 
 
 def _pieces(parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
