@@ -24,9 +24,11 @@ from kahlervae.data.arrays import (
     read_headers,
 )
 from kahlervae.data.datasets import Loaded, load
+from kahlervae.data.doubts import copies, doubts, uneven
 from kahlervae.data.idx import is_idx
 from kahlervae.data.keys import label_keys, named_part, sample_keys
 from kahlervae.data.recordings import decode_wav, read_recordings
+from kahlervae.data.suggest import Facts, anchors, rare, settings
 from kahlervae.errors import InputError, one_line
 from kahlervae.places import local_files
 
@@ -38,16 +40,11 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz")
 """Of files that may hold recordings."""
 RAREST = 10
 """Samples below which a class is too small to be learnt and judged."""
-EXPECTED = 5
-"""Samples of a class in a part of the split below which its accuracy says little."""
-MANY = 0.01
-"""Share of the samples above which copies of others are told."""
 LABEL_PATTERNS = {
     "folder": r"([^/]+)/[^/]*$",
     "first part": r"(?:^|/)([^/_\-.]+)[_\-][^/]*$",
 }
 """Where names of recordings may have their labels; folders above that of the file do not count."""
-STFT = {"window": 256, "hop": 128, "lowest": 1, "highest": 128}
 
 
 def describe(
@@ -80,20 +77,21 @@ def describe(
         comments, source, facts = _of_recordings(dataset, files)
     else:
         comments, source, facts = _of_arrays(dataset, files, samples, labels)
-    if facts["count"] < FEWEST:
+    if facts.count < FEWEST:
+        shape = f" of shape {tuple(source['shape'])}" if "shape" in source else ""
         raise InputError(
-            f"{files[0]} holds {facts['count']} samples{facts['each']}: at least {FEWEST} are "
+            f"{files[0]} holds {facts.count} samples{shape}: at least {FEWEST} are "
             "needed to train on some and be judged by others."
         )
-    settings = _settings(facts)
-    comments += _rare(facts, settings["split"])
+    block = settings(facts)
+    comments += rare(facts, block["split"])
     config = {
         "results": f"results/{dataset}",
         "figures": f"results/{dataset}/figures",
         "seeds": [0, 1, 2],
         "registry": {dataset: source},
-        "datasets": {"digits": None, "states": None, dataset: settings},
-        "geometry": {"potential": {"probes": 8192, "anchors": _anchors(facts)}},
+        "datasets": {"digits": None, "states": None, dataset: block},
+        "geometry": {"potential": {"probes": 8192, "anchors": anchors(facts)}},
         "claims": {"minimum_seeds": 3},
     }
     options = {"--name": name, "--samples": samples, "--labels": labels}
@@ -160,7 +158,7 @@ def _refuse_other_kinds(file: Path) -> None:
 
 def _of_arrays(
     dataset: str, files: Sequence[Path], samples: str | None, labels: str | None
-) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+) -> tuple[list[str], dict[str, Any], Facts]:
     headers = {file: read_headers(file) for file in files}
     comments = list(_held(headers))
     _refuse_labels_among(headers)
@@ -179,15 +177,14 @@ def _of_arrays(
     shape, count = found.shape, sum(found.counts)
     source |= {"scale": found.scale, "shape": list(shape), "count": count}
     values = _loaded(dataset, source).samples.numpy()
-    comments += [*_doubts(values), *_copies(values)]
-    facts = {
-        "count": count,
-        "each": f" of shape {shape}",
-        "size": math.prod(shape),
-        "spread": float(values.std()),
-        "classes": sizes,
-        "representation": "native" if found.is_complex else "pixels",
-    }
+    comments += [*doubts(values), *copies(values)]
+    facts = Facts(
+        count=count,
+        size=math.prod(shape),
+        spread=float(values.std()),
+        classes=sizes,
+        representation="native" if found.is_complex else "pixels",
+    )
     return comments, source, facts
 
 
@@ -277,20 +274,8 @@ def _seen(files: Sequence[Path], keys: Sequence[str]) -> tuple[_Found, list[str]
     if len(shape) > 2:
         channels = channel_axis(originals[0])
         comments.append(f"channels of {originals[0]}: taken to be {channels}")
-    comments += _uneven(bounds)
+    comments += uneven(bounds)
     return _Found(counts, shape, is_complex, channels, scale), comments
-
-
-def _uneven(bounds: dict[str, tuple[float, float]]) -> Iterator[str]:
-    """Arrays of samples that spread much less than others, with which they share one scale."""
-    spans = {what: high - low for what, (low, high) in bounds.items()}
-    narrow, wide = min(spans, key=spans.__getitem__), max(spans, key=spans.__getitem__)
-    if spans[wide] >= 10 * spans[narrow]:
-        yield (
-            f"one scale for all parts: {wide} goes from {bounds[wide][0]:.4g} to "
-            f"{bounds[wide][1]:.4g}, and {narrow} from {bounds[narrow][0]:.4g} to "
-            f"{bounds[narrow][1]:.4g}; rescale one of them if that is not meant"
-        )
 
 
 def _labels(
@@ -343,65 +328,6 @@ def _classes_shown(sizes: dict[Any, int]) -> str:
     return f"{len(sizes)} classes ({classes}), the rarest {min(sizes.values())} times"
 
 
-def _doubts(values: np.ndarray) -> Iterator[str]:
-    """What samples look like that is seldom meant.
-
-    Args:
-        values: (n, *shape), scaled.
-    """
-    if values.dtype.kind == "c":
-        if not values.imag.any():
-            yield "all imaginary parts are 0: if that is not meant, save the real ones alone"
-    elif values.ndim > 2 and 2 in (values.shape[1], values.shape[-1]):
-        real, imaginary = (
-            ("x[..., 0]", "x[..., 1]") if values.shape[-1] == 2 else ("x[:, 0]", "x[:, 1]")
-        )
-        yield (
-            f"one axis has the length 2: if these are real and imaginary parts, save {real} + "
-            f"1j * {imaginary}"
-        )
-    distances = np.abs(values - values.mean()).ravel()
-    usual = float(np.quantile(distances[:: max(1, distances.size // 10**6)], 0.99))
-    furthest = float(distances.max())
-    if furthest > 10 * usual > 0:
-        yield (
-            f"outliers: the furthest value lies {furthest / usual:.3g} times as far from the mean "
-            "as 99 % of them, and all share one scale; clip it if that is not meant"
-        )
-    if values.ndim == 2:
-        yield from _columns(values)
-
-
-def _columns(values: np.ndarray) -> Iterator[str]:
-    """Columns that weigh nothing, and one that weighs more than all others.
-
-    Args:
-        values: (n, columns), scaled.
-    """
-    varies = (values != values[0]).any(axis=0)
-    if not varies.all():
-        yield f"{np.sum(~varies)} of {len(varies)} columns are constant"
-    double = np.result_type(values, np.float64)
-    spread = np.abs(values.std(axis=0, dtype=double)) * varies  # without what is left by rounding
-    usual = float(np.median(spread[varies]))
-    if spread.max() > 10 * usual:
-        yield (
-            f"one scale for all columns: column {int(spread.argmax())} spreads "
-            f"{spread.max() / usual:.3g} times as far as the median one, and is most of what a "
-            "model learns; rescale it if that is not meant"
-        )
-
-
-def _copies(values: np.ndarray) -> Iterator[str]:
-    """Samples that lie in the data more than once, if they are many."""
-    different = len({hash(sample.tobytes()) for sample in values})
-    if (copies := len(values) - different) > MANY * len(values):
-        yield (
-            f"{copies:,} of {len(values):,} samples are copies of others, and the same lie in "
-            "several parts of the split: leave them out if that is not meant"
-        )
-
-
 def _read(files: Sequence[Path], keys: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Arrays of all files with what sentences call them, those of a file in the order of keys."""
     for file in files:
@@ -450,9 +376,7 @@ def _is_one_hot(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0, 1)).all() and (values.sum(axis=1) == 1).all())
 
 
-def _of_recordings(
-    dataset: str, files: Sequence[Path]
-) -> tuple[list[str], dict[str, Any], dict[str, Any]]:
+def _of_recordings(dataset: str, files: Sequence[Path]) -> tuple[list[str], dict[str, Any], Facts]:
     if len(files) > 1:
         raise InputError("describe takes one folder or archive of recordings at a time.")
     recordings = read_recordings(files[0])
@@ -486,15 +410,8 @@ def _of_recordings(
         comments += why_not
         comments.append("without labels: what needs an oracle is left out")
     source["count"] = len(names)
-    comments += _copies(_loaded(dataset, source).samples.numpy())
-    facts = {
-        "count": len(names),
-        "each": "",
-        "size": 2 * length,
-        "spread": 1.0,
-        "classes": classes,
-        "representation": "stft",
-    }
+    comments += copies(_loaded(dataset, source).samples.numpy())
+    facts = Facts(count=len(names), size=2 * length, classes=classes, representation="stft")
     return comments, source, facts
 
 
@@ -527,67 +444,3 @@ def _no_classes(sizes: dict[str, int], count: int) -> str | None:
             "recordings alone"
         )
     return None
-
-
-def _anchors(facts: dict[str, Any]) -> int:
-    """As many as usual, or what the training split has to spare."""
-    return int(min(256, facts["count"] // 4))
-
-
-def _settings(facts: dict[str, Any]) -> dict[str, Any]:
-    """Sizes by the number of samples and of their values."""
-    count, size, stft = facts["count"], facts["size"], facts["representation"] == "stft"
-    share = {"oracle": (0.25, 10_000), "validation": (0.1, 2_000), "test": (0.15, 3_000)}
-    split = {key: max(16, min(int(part * count), most)) for key, (part, most) in share.items()}
-    if not facts["classes"]:
-        del split["oracle"]
-    train = count - sum(split.values())
-    batch = min(64 if train < 5_000 else 128, train)
-    # About 3,000 steps: enough for sets of a few thousand, and minutes at most for larger ones.
-    epochs = int(np.clip(round(3_000 * batch / train), 10, 150))
-    warmup = max(1, epochs // 5)
-    latent_dim = 4 if size <= 128 else 8 if size <= 16_384 else 16
-    width = 64 if size <= 256 else 128
-    settings: dict[str, Any] = {"representations": [facts["representation"]]}
-    if stft:
-        settings["stft"] = dict(STFT)
-    settings["split"] = split | {"seed": 0}
-    if facts["classes"]:
-        # A fifth of the way from naming the largest class, whatever is seen, to no error; in two
-        # digits of the error, which is never 0 and never that of the largest class.
-        others = 1 - max(facts["classes"].values()) / count
-        gate = round(1 - float(f"{0.8 * others:.2g}"), 12)
-        # A third of how far values spread: more would drown what tells classes apart.
-        noise = float(f"{min(0.1, facts['spread'] / 3):.1g}")
-        settings["oracle"] = {"epochs": 60 if train < 5_000 else 20, "noise": noise}
-        settings["oracle"] |= {"minimum_accuracy": gate, "seed": 0}
-    settings["model"] = {"latent_dim": min(latent_dim, size), "width": width, "depth": 2}
-    settings["model"] |= {"likelihood_variance": "diagonal" if stft else "constant"}
-    settings["training"] = {"epochs": epochs, "batch_size": batch, "learning_rate": 2e-3}
-    settings["training"] |= {"gradient_clip": 1e4 if stft else 100.0, "kl_warmup_epochs": warmup}
-    settings["training"] |= {"checkpoint_every": max(1, epochs // 3)}
-    settings["variants"] = dict(_variants(train, warmup))
-    return settings
-
-
-def _rare(facts: dict[str, Any], split: dict[str, int]) -> Iterator[str]:
-    """A class of which oracles meet too few samples."""
-    if not facts["classes"]:
-        return
-    smallest = min(("oracle", "validation", "test"), key=split.__getitem__)
-    expected = min(facts["classes"].values()) * split[smallest] / facts["count"]
-    if expected < EXPECTED:
-        yield (
-            f"the rarest class is expected {expected:.2g} times among the {split[smallest]} "
-            f"samples of split.{smallest}: the accuracy of oracles says little of it"
-        )
-
-
-def _variants(train: int, warmup: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The plain model, and the regularised one with a learned prior."""
-    yield "complex", {}
-    prior = {"kind": "mixture", "components": int(np.clip(train // 50, 8, 64))}
-    regulariser = {"form": "isometry", "strength": 30.0, "tie": 30.0, "tie_to": "full"}
-    regulariser |= {"epsilon": 1e-3, "points": 16, "warmup_epochs": warmup}
-    regulariser |= {"groups": 8, "components": 16, "scale": 30.0}
-    yield "kahler", {"prior": prior, "regulariser": regulariser}
