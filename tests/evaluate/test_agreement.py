@@ -7,11 +7,19 @@ from kahlervae.data import Form, Split
 from kahlervae.errors import InputError
 from kahlervae.evaluate.agreement import (
     TOLERANCES,
+    _closedness_error,
     _covariance_share,
     _finite,
+    _hessian_error,
     compare_potentials,
 )
-from kahlervae.geometry import fisher_metric
+from kahlervae.geometry import (
+    MixturePotential,
+    closedness_defect,
+    fisher_metric,
+    mixed_hessian,
+    relative_error,
+)
 from kahlervae.models import build_model
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
@@ -148,3 +156,28 @@ def test_metrics_that_are_none_are_refused_in_words():
     metrics[1, 0, 1] = torch.inf
     with pytest.raises(InputError, match="it is not finite at 1 of 3: the decoder hardly depends"):
         _finite(metrics, "it")
+
+
+def sure_posteriors():
+    """Of standard deviations next to their distances, in R⁴ at latents of order 1."""
+    stream = torch.Generator().manual_seed(0)
+    mean = 1 + 1e-3 * torch.randn(64, 2, dtype=torch.complex128, generator=stream)
+    variance = 1e-7 * (1 + torch.rand(64, 2, dtype=torch.float64, generator=stream))
+    z = mean[:20] + 1e-4 * torch.randn(20, 2, dtype=torch.complex128, generator=stream)
+    return MixturePotential.from_posterior(mean, variance), z
+
+
+def test_identities_of_sure_posteriors_are_judged_without_what_rounding_does():
+    potential, z = sure_posteriors()
+    plain = relative_error(potential.metric(z), mixed_hessian(potential.potential, z))
+    assert plain.max() > TOLERANCES["total_covariance"]
+    assert _hessian_error(potential, z).max() < TOLERANCES["total_covariance"]
+    assert closedness_defect(potential.metric, z).max() > TOLERANCES["closedness"]
+    assert _closedness_error(potential, z).max() < TOLERANCES["closedness"]
+
+
+def test_a_metric_that_is_not_the_hessian_is_found_whatever_the_posteriors(monkeypatch):
+    potential, z = sure_posteriors()
+    metric = MixturePotential._metric
+    monkeypatch.setattr(MixturePotential, "_metric", lambda self, z: (1 + 1e-9) * metric(self, z))
+    assert _hessian_error(potential, z).max() > TOLERANCES["total_covariance"]

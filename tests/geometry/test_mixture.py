@@ -83,6 +83,18 @@ def test_closed_form_metric_is_the_hessian_of_the_potential(name, d, count):
 
 
 @pytest.mark.parametrize("name", POTENTIALS)
+@pytest.mark.parametrize("d", [1, 3])
+def test_about_a_point_is_the_same_geometry(name, d):
+    """The difference is pluriharmonic, at the point and elsewhere, for any group."""
+    potential, z = POTENTIALS[name](d), points(12, d, seed=1)
+    for point in points(3, d, seed=2):
+        local = potential.about(point)
+        torch.testing.assert_close(local.metric(z - point), potential.metric(z))
+        expected = mixed_hessian(potential.potential, z)
+        torch.testing.assert_close(mixed_hessian(local.potential, z - point), expected)
+
+
+@pytest.mark.parametrize("name", POTENTIALS)
 @pytest.mark.parametrize("d", [1, 3, 9])
 def test_log_det_is_that_of_the_metric(name, d):
     potential, z = POTENTIALS[name](d), points(20, d, seed=1)

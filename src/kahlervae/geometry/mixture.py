@@ -1,5 +1,6 @@
 """Log-sum-exp potentials: plurisubharmonic by construction, with their metric in closed form."""
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import ClassVar, Self
@@ -219,6 +220,30 @@ class MixturePotential(Potential):
                 offset=torch.zeros(1, 1, dtype=metric.real.dtype),
                 slope=torch.zeros(1, 1, metric.shape[0], dtype=metric.dtype),
             ).requires_grad_(False)
+
+    @torch.no_grad()
+    def about(self, point: Complex[Tensor, " d"]) -> Self:
+        r"""The same geometry in coordinates from a point, without steep terms that cancel there.
+
+        .. math:: w \mapsto K(p + w) - \sum_m s_m\, [c_m + 2\,\mathrm{Re}(\bar u_m^\dagger w)]
+
+        up to what is pluriharmonic, with the mean :math:`\bar u_m` of every group's slopes at p.
+        The metric at w is that of K at p + w. Derivatives of K itself lose as many digits as
+        :math:`|\bar u|^2` is larger than the metric; those of this one, at 0, lose none.
+
+        Example:
+            >>> stream = torch.Generator().manual_seed(0)
+            >>> potential = MixturePotential.random(2, 3, 4, scale=1.0, generator=stream)
+            >>> z = torch.tensor([[1 + 2j, 0.5 - 1j]])
+            >>> torch.allclose(potential.about(z[0]).metric(0 * z), potential.metric(z), atol=1e-6)
+            True
+        """
+        (components,), (slopes,) = self._components(point.unsqueeze(0))
+        weights = components.softmax(-1).to(slopes.dtype)
+        moved = copy.deepcopy(self)
+        moved.offset.copy_(components - components.amax(-1, keepdim=True))
+        moved.slope.copy_(slopes - (weights.unsqueeze(-1) * slopes).sum(1, keepdim=True))
+        return moved
 
     @classmethod
     def _shapes(cls, tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
