@@ -136,18 +136,27 @@ def short_table() -> str:
         return ""
     text = f"| the paper's words | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}\n"
     for paper in dict.fromkeys(paper for held in columns.values() for paper in held["paper"]):
-        cells = [_cell(held[held["paper"] == paper]) for held in columns.values()]
+        cells = [
+            _cell(held[held["paper"] == paper], first=name == next(iter(columns)))
+            for name, held in columns.items()
+        ]
         text += f"| {paper} | {' | '.join(cells)} |\n"
     return text
 
 
-def _cell(claims: pd.DataFrame) -> str:
-    """Verdicts, corrected for their number, with effects: a line a claim, linked to its figure."""
+def _cell(claims: pd.DataFrame, first: bool) -> str:
+    """Verdicts, corrected for their number, with effects: a line a claim, linked to its figure.
+
+    Controls are the same for all data sets, and named once; so is what is measured, if it is one.
+    """
     lines = []
     for row in claims.itertuples():
         control = row.claim.partition("_vs_")[2].replace("_", " ")
-        what = f"{row.metric} against {control}" if control else row.metric
-        lines.append(f"[{what}]({row.link}): {row.adjusted} {row.told}".strip())
+        what = f"{row.metric} against {control}" if control and first else row.metric
+        told = f"[{what}]({row.link}): {row.adjusted} {row.told}"
+        if not first and len(claims) == 1:
+            told = f"[{row.adjusted}]({row.link}) {row.told}"
+        lines.append(told.strip())
     return "<br>".join(lines)
 
 
