@@ -110,12 +110,12 @@ docs: $(DEVELOPED) ## build the tutorial, the theory and the reference into docs
 	sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 # $(call keep,RESULTS,FIGURES,REFERENCE): the claims, tables and figures of a run, where there is
-# one. Tables with a row for every epoch, probe or difference at equal variation are large and seen in
-# the figures and the claims.
+# one. Tables with a row for every epoch, probe, curve or difference at equal variation are large and
+# seen in the figures and the claims.
 keep = test ! -f $(1)/provenance.json || { \
 	rm -rf $(3)/tables $(3)/figures && mkdir -p $(3)/tables $(3)/figures && \
 	cp $(1)/claims.csv $(1)/provenance.json $(3)/ && \
-	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv ! -name pareto.csv -exec cp -t $(3)/tables {} + && \
+	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv ! -name pareto.csv ! -name hypervolume.csv -exec cp -t $(3)/tables {} + && \
 	(cd $(2) && find . -name '*.png' ! -path './reference/*' -exec tar cf - {} +) | tar xf - -C $(3)/figures; }
 
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper`, `make speech` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
