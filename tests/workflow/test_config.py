@@ -48,9 +48,10 @@ def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def overlaid(*names: str) -> dict[str, Any]:
-    """The default configuration under some of config/, as the workflow takes it."""
-    files = [ROOT / "config.yaml", *(ROOT / f"config/{name}.yaml" for name in names)]
+def overlaid(*names: str | Path) -> dict[str, Any]:
+    """The default configuration under files, or some of config/, as the workflow takes it."""
+    overlays = (ROOT / f"config/{name}.yaml" if isinstance(name, str) else name for name in names)
+    files = [ROOT / "config.yaml", *overlays]
     config: dict[str, Any] = {}
     for file in files:
         config = merge(config, yaml.safe_load(file.read_text()))
@@ -336,12 +337,7 @@ def test_what_is_off_lends_its_settings(tmp_path: Path) -> None:
         "datasets: {mnist: null, fashion_mnist: {like: mnist, sweep: null},"
         " digits: {variants: {kahler: null, tie: {like: kahler, beta: 3.0}}}}"
     )
-    files = [ROOT / "config.yaml", ROOT / "config/paper.yaml", off]
-    config = copy.deepcopy(DEFAULT)
-    for file in files[1:]:
-        config = merge(config, yaml.safe_load(file.read_text()))
-    fill_in(config, files)
-    drop_absent(config)
+    config = overlaid("paper", off)
     check_config(config, SCHEMA)
     paper = overlaid("paper")["datasets"]
     assert "mnist" not in config["datasets"]
@@ -364,12 +360,7 @@ def test_a_set_of_ones_own_runs_alone_as_its_page_says(tmp_path: Path) -> None:
     block = block.replace("<64 hexadecimal digits>", "a" * 64)
     for nulls, run in (("", {"mnist", "mnist_16", "kmnist"}), (alone, {"kmnist"})):
         mine.write_text(block + "".join(f"  {line}\n" for line in nulls.split(", ")))
-        files = [ROOT / "config.yaml", ROOT / "config/paper.yaml", mine]
-        config = copy.deepcopy(DEFAULT)
-        for file in files[1:]:
-            config = merge(config, yaml.safe_load(file.read_text()))
-        fill_in(config, files)
-        drop_absent(config)
+        config = overlaid("paper", mine)
         check_config(config, SCHEMA)
         assert {*config["datasets"]} == run
 

@@ -238,11 +238,10 @@ class MixturePotential(Potential):
             >>> torch.allclose(potential.about(z[0]).metric(0 * z), potential.metric(z), atol=1e-6)
             True
         """
-        (components,), (slopes,) = self._components(point.unsqueeze(0))
-        weights = components.softmax(-1).to(slopes.dtype)
+        components, slopes = self._components(point.unsqueeze(0))
         moved = copy.deepcopy(self)
-        moved.offset.copy_(components - components.amax(-1, keepdim=True))
-        moved.slope.copy_(slopes - (weights.unsqueeze(-1) * slopes).sum(1, keepdim=True))
+        moved.offset.copy_((components - components.amax(-1, keepdim=True))[0])
+        moved.slope.copy_(_deviations(components.softmax(-1), slopes)[0])
         return moved
 
     @classmethod
