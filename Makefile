@@ -33,7 +33,7 @@ $(DEVELOPED): $(INSTALLED) requirements-dev.txt
 
 # $(call run,RESULTS,OPTIONS,REFERENCE): how long it takes here, if the kept run tells; run; report.
 define run
-	@! grep --quiet --no-messages calibration $(3)/tables/efficiency.csv || kahlervae forecast $(3)/tables/efficiency.csv
+	@! grep --quiet --no-messages calibration $(3)/tables/efficiency.csv || kahlervae forecast $(3)/tables/efficiency.csv || true
 	snakemake --cores all $(2)
 	snakemake $(2) --report $(1)/report.html
 endef

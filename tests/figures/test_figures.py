@@ -9,6 +9,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from kahlervae.errors import InputError
 from kahlervae.figures import FIGURES, WHOLE, draw
@@ -44,7 +45,9 @@ def laid_out(name, inputs):
 
 @style()
 def check_fits(figure):
-    """Nothing lies outside the page and no two tick labels of an axis overlap."""
+    """Nothing lies outside the page, no two tick labels of an axis overlap, no number is NaN."""
+    for text in figure.findobj(Text):
+        assert not re.search(r"\bnan\b", text.get_text())
     width, height = figure.get_size_inches()
     box = figure.get_tightbbox()
     assert min(box.x0, box.y0) > -0.01

@@ -28,3 +28,9 @@ def test_a_run_that_was_not_calibrated_is_refused(kept):
     pd.read_csv(kept).drop(columns="calibration_seconds").to_csv(kept, index=False)
     with pytest.raises(InputError, match="has no column 'calibration_seconds'"):
         forecast(kept, cores=1)
+
+
+def test_a_run_whose_time_is_unknown_is_refused(kept):
+    pd.read_csv(kept).assign(cpu_seconds=float("nan")).to_csv(kept, index=False)
+    with pytest.raises(InputError, match="does not tell how long its run took"):
+        forecast(kept, cores=1)

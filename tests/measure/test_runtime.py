@@ -18,12 +18,12 @@ from kahlervae.measure.runtime import (
 )
 
 
-def write_job(folder, name, end, wall, cpu=None, start=None, memory="100.5"):
+def write_job(folder, name, end, wall, cpu=None, start=None, memory="100.5", sampled="NA"):
     """Benchmark file and log of a job as Snakemake and the command line write them."""
     benchmark, log = folder / "benchmarks" / f"{name}.tsv", folder / "logs" / f"{name}.log"
     for path in (benchmark, log):
         path.parent.mkdir(parents=True, exist_ok=True)
-    benchmark.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{wall}\t0:00:01\t{memory}\tNA\n")
+    benchmark.write_text(f"s\th:m:s\tmax_rss\tcpu_time\n{wall}\t0:00:01\t{memory}\t{sampled}\n")
     os.utime(benchmark, (end, end))
     told = f"CPU seconds: {cpu:.2f}, of which to start: {start:.2f}\n" if cpu else ""
     log.write_text("epoch 1\n" + told)
@@ -73,7 +73,26 @@ def test_a_job_that_tells_nothing_makes_its_rule_unknown(tmp_path):
     ]
     table = summarise_rules(read_jobs(paths, tmp_path / "benchmarks", tmp_path / "logs"))
     assert table["wall_seconds_total"].tolist() == [2]
-    assert table[["cpu_seconds", "start_up_share"]].isna().all(axis=None)
+    assert math.isnan(table["cpu_seconds"].item())
+    assert table["start_up_share"].item() == 0.5  # of the other job
+
+
+def test_without_its_log_a_job_took_what_snakemake_sampled(tmp_path):
+    paths = [
+        write_job(tmp_path, "data/a", 10.0, 1.0, 1.0, 0.5, sampled="0.8"),
+        write_job(tmp_path, "data/b", 10.0, 2.0, sampled="1.5"),
+    ]
+    (tmp_path / "logs/data/b.log").unlink()
+    table = summarise_rules(read_jobs(paths, tmp_path / "benchmarks", tmp_path / "logs"))
+    assert table["cpu_seconds"].tolist() == [2.5]
+    assert table["start_up_share"].tolist() == [0.5]
+
+
+def test_files_that_were_touched_do_not_make_a_run_faster_than_its_cores(tmp_path):
+    paths = [write_job(tmp_path, f"data/{k}", 100.0, 10.0, 8.0, 1.0) for k in range(6)]
+    jobs = read_jobs(paths, tmp_path / "benchmarks", tmp_path / "logs")
+    (row,) = measure_efficiency(jobs, cores=2, calibration=1.0).to_dict("records")
+    assert (row["busy_seconds"], row["occupancy"], row["efficiency"]) == (30, 1, 0.8)
 
 
 def test_a_job_lies_in_the_folder_of_all(tmp_path):

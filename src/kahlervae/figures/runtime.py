@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
@@ -13,6 +14,12 @@ from kahlervae.figures.style import canvas, counted, handle, legend
 __all__ = ["runtime"]
 
 CPU = ["cpu_seconds", "start_up_share"]
+
+SHARES = {
+    "occupancy": "occupied {:.0%}",
+    "efficiency": "computing {:.0%}",
+    "start_up_share": "{:.0%} of the CPU time went into starting",
+}
 
 PARTS = {
     "wait": Look("waiting", "#C8C8C8", "s"),
@@ -31,9 +38,7 @@ def runtime(inputs: Sequence[Path]) -> Figure:
         rules,
         ["rule", "jobs", *(f"wall_seconds_{x}" for x in ("total", "median", "max")), *CPU],
     )
-    run = table(
-        whole, ["cores", "jobs", "busy_seconds", "occupancy", "efficiency", "start_up_share"]
-    ).iloc[0]
+    run = table(whole, ["cores", "jobs", "busy_seconds", *SHARES]).iloc[0]
     frame["rule"] = [f"{row.rule} ({row.jobs:,})" for row in frame.itertuples()]
     frame["start"] = (frame["start_up_share"] * frame["cpu_seconds"]).fillna(0)
     # More than one thread, or a coarse clock, may give more CPU than wall seconds.
@@ -71,11 +76,11 @@ def runtime(inputs: Sequence[Path]) -> Figure:
     single.set(xlabel="one job (s)", ylabel="", title="median and longest job", xscale="log")
     for ax in (total, single):
         ax.grid(False, axis="y")
+    told = [words.format(run[share]) for share, words in SHARES.items() if pd.notna(run[share])]
     legend(
         figure,
         [handle(PARTS[name]) for name in ("start", "work", "wait")],
         title=f"{counted(int(run['cores']), 'core')}, {run['busy_seconds']:,.0f} s: "
-        f"occupied {run['occupancy']:.0%}, computing {run['efficiency']:.0%}; "
-        f"{run['start_up_share']:.0%} of the CPU time went into starting",
+        + ", ".join(told),
     )
     return figure

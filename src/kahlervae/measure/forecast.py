@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from kahlervae.errors import InputError
 from kahlervae.storage import read_table
 
 __all__ = ["calibrate", "forecast"]
@@ -57,10 +58,12 @@ def forecast(efficiency: Path | str, cores: int) -> str:
         cores: of this machine.
 
     Raises:
-        InputError: the table cannot be read, or is of a run that was not calibrated.
+        InputError: the table cannot be read, or is of a run that was not calibrated or timed.
     """
     numbers = ["cpu_seconds", "efficiency", "calibration_seconds"]
     kept = read_table(Path(efficiency), [], numbers).iloc[0]
+    if kept[numbers].isna().any():
+        raise InputError(f"{efficiency} does not tell how long its run took.")
     ratio = calibrate() / kept["calibration_seconds"]
     minutes = kept["cpu_seconds"] * ratio / (cores * kept["efficiency"]) / 60
     return (

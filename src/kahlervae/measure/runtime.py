@@ -29,7 +29,8 @@ def read_jobs(benchmarks: Iterable[Path], root: Path, logs: Path) -> pd.DataFram
     """One row a job: ``rule``, ``end``, ``wall``, ``cpu``, ``start_up`` (seconds), ``memory`` (MB).
 
     A job ended when its benchmark file was written. CPU seconds are those that the command notes
-    at the end of its log, since Snakemake samples them twice a second at best.
+    at the end of its log, since Snakemake samples them twice a second at best; where the log is
+    gone, those of Snakemake.
 
     Args:
         benchmarks: ``root``/<rule>/….tsv; files that do not exist are passed over, for not every
@@ -50,6 +51,7 @@ def read_jobs(benchmarks: Iterable[Path], root: Path, logs: Path) -> pd.DataFram
         try:
             measured = pd.read_csv(path, sep="\t", na_values=["-", "NA"]).iloc[0]
             wall, memory = float(measured["s"]), float(measured["max_rss"])
+            cpu = float(measured["cpu_time"]) if np.isnan(cpu) else cpu
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise InputError(f"{path} is not a benchmark file: delete it and run again.") from error
         rows.append((name.parts[0], path.stat().st_mtime, wall, cpu, start_up, memory))
@@ -61,8 +63,8 @@ def read_jobs(benchmarks: Iterable[Path], root: Path, logs: Path) -> pd.DataFram
 def summarise_rules(jobs: pd.DataFrame) -> pd.DataFrame:
     """One row a rule, the longest first: jobs, wall and CPU seconds, share of the start-up, memory.
 
-    The share is that of the CPU seconds which went into the interpreter and its imports; both are
-    NaN for a rule with a job whose log does not tell.
+    The share is that of the CPU seconds which went into the interpreter and its imports. CPU
+    seconds are NaN for a rule with a job that does not tell; the share is that of those which do.
     """
     rules = jobs.groupby("rule")
     table = pd.DataFrame(
@@ -72,7 +74,7 @@ def summarise_rules(jobs: pd.DataFrame) -> pd.DataFrame:
             "wall_seconds_median": rules["wall"].median(),
             "wall_seconds_max": rules["wall"].max(),
             "cpu_seconds": rules["cpu"].sum(skipna=False),
-            "start_up_share": rules["start_up"].sum(skipna=False) / rules["cpu"].sum(skipna=False),
+            "start_up_share": rules[["start_up", "cpu"]].apply(_start_up_share),
             "peak_memory_mb": rules["memory"].max(),
         }
     )
@@ -85,24 +87,31 @@ def measure_efficiency(jobs: pd.DataFrame, cores: int, calibration: float) -> pd
     .. math:: \text{occupancy} = \frac{\sum \text{wall}}{\text{cores} \cdot T}, \qquad
               \text{efficiency} = \frac{\sum \text{CPU}}{\text{cores} \cdot T}
 
-    T is the time during which a job ran, see :func:`busy_seconds`. Occupancy tells whether there
-    were jobs to run, efficiency whether these jobs computed. ``calibration`` is what
-    :func:`~kahlervae.measure.forecast.calibrate` took on the same machine.
+    T is the time during which a job ran, see :func:`busy_seconds`; no less than what the jobs need
+    on all cores, for a file that was touched since does not tell when its job ended. Occupancy
+    tells whether there were jobs to run, efficiency whether these jobs computed. ``calibration`` is
+    what :func:`~kahlervae.measure.forecast.calibrate` took on the same machine.
     """
-    busy = busy_seconds(jobs["end"] - jobs["wall"], jobs["end"])
     wall, cpu = jobs["wall"].sum(), jobs["cpu"].sum(skipna=False)
+    busy = max(busy_seconds(jobs["end"] - jobs["wall"], jobs["end"]), wall / cores)
     row = {
         "cores": cores,
         "jobs": len(jobs),
         "busy_seconds": busy,
         "wall_seconds": wall,
         "cpu_seconds": cpu,
-        "start_up_share": jobs["start_up"].sum() / cpu,
+        "start_up_share": _start_up_share(jobs),
         "occupancy": wall / (cores * busy),
         "efficiency": cpu / (cores * busy),
         "calibration_seconds": calibration,
     }
     return pd.DataFrame([row])
+
+
+def _start_up_share(jobs: pd.DataFrame) -> float:
+    """Of the jobs whose logs tell, or NaN if none does."""
+    told = jobs.dropna(subset="start_up")
+    return told["start_up"].sum() / told["cpu"].sum()
 
 
 def busy_seconds(starts: ArrayLike, ends: ArrayLike) -> float:
