@@ -39,7 +39,7 @@ LAYERS = sorted(set(ZOO) - set(REFUSED) - {"loop over rows"})
 SHAPES = [(6,), (2, 4), (1, 2, 3)]
 """Of data, without the batch."""
 
-REFUSALS = ("ill-defined", "to satisfy the constraint", "finite")
+REFUSALS = ("ill-defined", "to satisfy the constraint", "positive-definite", "finite")
 """Said of eigenvectors that have no derivative, of covariances that are none, and of NaN."""
 
 
