@@ -30,7 +30,7 @@ def matched_networks(
 
     Args:
         image_shape: height and width.
-        sizes: the block ``model`` of the configuration.
+        sizes: the block ``model`` of the configuration; ``own_depth``, where the variant has one.
         seed: of the initial parameters.
     """
     torch.manual_seed(generator(seed, "initialise").initial_seed())

@@ -173,6 +173,7 @@ class Budget(NamedTuple):
     dataset: str
     splits: Mapping[str, Split]
     model: Mapping[str, Any]
+    real_depth: int | None
     training: Mapping[str, Any]
 
     @property
@@ -181,9 +182,10 @@ class Budget(NamedTuple):
         return self.splits["train"].samples
 
     def networks(self) -> tuple[Encoder, Decoder]:
-        """Fresh ones of the project's size."""
+        """Fresh ones of the project's variant `real`."""
         height, width = self.images.shape[1:]
-        encoder, decoder = matched_networks((height, width), self.model, SEED)
+        sizes = {**self.model, "own_depth": self.real_depth}
+        encoder, decoder = matched_networks((height, width), sizes, SEED)
         return Encoder(encoder), Decoder(decoder, (height, width))
 
 
@@ -222,7 +224,8 @@ def main(
     training = dict(options["training"])
     training["epochs"] = epochs or training["epochs"]
     training["kl_warmup_epochs"] = min(training["kl_warmup_epochs"], training["epochs"])
-    budget = Budget(dataset, splits, options["model"], training)
+    real_depth = options["variants"]["real"].get("depth")
+    budget = Budget(dataset, splits, options["model"], real_depth, training)
 
     models, reconstruction = train_all(budget, rhvae_epochs)
     write_table(out / "reconstruction.csv", reconstruction)

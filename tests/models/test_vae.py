@@ -9,7 +9,7 @@ from kahlervae.errors import InputError
 from kahlervae.geometry import fisher_metric, wirtinger
 from kahlervae.models import ComplexGaussian, RealGaussian, build_model, load_model, save_model
 from kahlervae.models.decoders import LOG_FLOOR
-from kahlervae.models.vae import count_parameters
+from kahlervae.models.vae import VAE, count_parameters
 from kahlervae.nn import to_double
 from kahlervae.storage import write_tensors
 
@@ -46,6 +46,23 @@ def test_real_variant_has_as_many_parameters_as_the_complex_one(
     # One unit more or less changes the count by this share.
     step = (count_parameters(model("complex", **sizes | {"width": width + 1})) - target) / target
     assert count_parameters(model("real", **sizes)) == pytest.approx(target, rel=step)
+
+
+@pytest.mark.parametrize("networks", ["complex", "real", "pluriharmonic"])
+@pytest.mark.parametrize(("depth", "own_depth"), [(1, 4), (3, 1), (2, 3)])
+def test_networks_of_another_depth_have_as_many_parameters(networks, depth, own_depth):
+    sizes = {"latent_dim": 4, "width": 64}
+    target = count_parameters(model("complex", **sizes, depth=depth))
+    vae = model(networks, **sizes, depth=depth, own_depth=own_depth)
+    assert vae.architecture["depth"] == own_depth
+    wider = vae.architecture | {"width": vae.architecture["width"] + 1}
+    step = (count_parameters(VAE(vae.identity, wider)) - count_parameters(vae)) / target
+    assert count_parameters(vae) == pytest.approx(target, rel=step)
+
+
+def test_so_deep_that_no_width_is_left_is_refused():
+    with pytest.raises(InputError, match=r"depth 60 .* have a width of \d, less than the 8"):
+        model(latent_dim=8, width=12, depth=1, own_depth=60)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=" ".join)

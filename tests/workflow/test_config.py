@@ -442,7 +442,7 @@ def test_entries_of_ones_own_data_are_accepted() -> None:
 
 
 WRONG_SWEEPS: list[tuple[dict[str, Any], str]] = [
-    ({"real": [{}]}, r"sweep\.real needs sweep\.rules\.real: add it"),
+    ({"fisher": [{}]}, r"sweep\.fisher needs sweep\.rules\.fisher: add it"),
     ({"isometric": [{}]}, r"sweep\.isometric needs datasets\.digits\.variants\.isometric: add it"),
     ({"beta": [{"beta": 2.0, "prior": {}}]}, r"sweep\.beta must change beta alone"),
     (

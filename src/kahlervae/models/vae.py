@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,8 @@ from kahlervae.seeding import standard_normal, uniform
 
 __all__ = ["VAE", "build_model", "count_parameters", "load_model", "save_model"]
 
-MATCHED: dict[str, Callable[[int], Iterable[int]]] = {
-    "real": lambda width: range(width, 3 * width),
-    # Of the same size where data are real; the heads of complex data have twice the numbers. The
-    # width itself comes first, so that it is taken where others are as close.
-    "pluriharmonic": lambda width: [width, *range(width // 2 + 1, width)],
-}
-"""Networks that get as many parameters as complex ones, and the widths that are tried."""
+MATCHED = ("real", "pluriharmonic")
+"""Networks that get as many parameters as complex ones."""
 
 NETWORKS = ("complex", "real", "holomorphic", "pluriharmonic")
 IDENTITY = {"dataset": str, "representation": str, "variant": str, "seed": int}
@@ -201,11 +197,13 @@ def build_model(
     likelihood_variance: str = "constant",
     likelihood: str | None = None,
     prior: Mapping[str, Any] | None = None,
+    own_depth: int | None = None,
 ) -> VAE:
     """A freshly initialised model; draws from torch's global random state.
 
-    ``width`` is that of the complex networks. Real and pluriharmonic ones get the width at which
-    their number of real parameters comes closest to that of the complex ones.
+    ``width`` and ``depth`` are those of the complex networks. Real and pluriharmonic ones, and all
+    of another depth, get the width at which their number of real parameters comes closest to that
+    of the complex ones.
 
     Args:
         identity: dataset, representation, variant and seed.
@@ -218,9 +216,10 @@ def build_model(
         likelihood: a key of :data:`~kahlervae.models.decoders.LIKELIHOODS`; the Gaussian of the
             data if there is none.
         prior: see :func:`~kahlervae.models.priors.build_prior`; CN(0, I) if there is none.
+        own_depth: of these networks, where it is another one.
 
     Raises:
-        InputError: see :class:`VAE`.
+        InputError: see :class:`VAE`; or so many hidden layers leave a width below d.
 
     Example:
         >>> names = dict(dataset="digits", representation="pixels", variant="complex", seed=0)
@@ -240,16 +239,32 @@ def build_model(
         architecture["likelihood"] = likelihood
     if prior is not None:
         architecture["prior"] = dict(prior)
-    if networks in MATCHED:
+    own_depth = own_depth or depth
+    if networks in MATCHED or own_depth != depth:
+
+        def parameters(**changes: Any) -> int:
+            return count_parameters(VAE(identity, architecture | changes))
+
         with skeleton():
-            target = count_parameters(VAE(identity, architecture | {"networks": "complex"}))
-            architecture["width"] = min(
-                MATCHED[networks](width),
-                key=lambda w: abs(
-                    count_parameters(VAE(identity, architecture | {"width": w})) - target
-                ),
+            target = parameters(networks="complex")
+            own_width = _closest(lambda size: parameters(width=size, depth=own_depth), target)
+        if own_width < latent_dim:
+            raise InputError(
+                f"networks of depth {own_depth} with as many parameters as complex ones of depth "
+                f"{depth} have a width of {own_width}, less than the {latent_dim} latents: lower "
+                "the depth."
             )
+        architecture |= {"width": own_width, "depth": own_depth}
     return VAE(identity, architecture)
+
+
+def _closest(count: Callable[[int], int], target: int) -> int:
+    """The width at which a number of parameters, which grows with it, comes closest to another."""
+    upper = 1
+    while count(upper) < target:
+        upper *= 2
+    above = bisect_left(range(upper), target, lo=max(1, upper // 2), key=count)
+    return min(max(above - 1, 1), above, key=lambda size: abs(count(size) - target))
 
 
 def count_parameters(model: nn.Module) -> int:

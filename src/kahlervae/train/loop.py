@@ -139,6 +139,7 @@ def _build(
     names = ("latent_dim", "width", "depth", "likelihood_variance")
     sizes = {name: settings["model"][name] for name in names}
     given = {name: variant.get(name) for name in ("likelihood", "prior")}
+    given["own_depth"] = variant.get("depth")
     model = build_model(identity, splits["train"].form, networks, **sizes, **given)
     for split in splits.values():
         model.check_data(split.samples)
