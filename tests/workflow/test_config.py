@@ -66,8 +66,8 @@ def test_shipped_configurations_are_sound() -> None:
         check_config(overlaid(overlay), SCHEMA)
     paper = overlaid("paper")
     check_config(paper, SCHEMA)
-    assert list(paper["datasets"]) == ["digits", "states", "mnist", "mnist_16"]
-    assert paper["datasets"]["mnist"]["representations"] == ["pixels", "kspace"]
+    assert list(paper["datasets"]) == ["digits", "states", "mnist", "mnist_8"]
+    assert paper["datasets"]["mnist_8"]["representations"] == ["pixels", "kspace"]
     check_config(yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text()), SCHEMA)
 
 
@@ -358,7 +358,7 @@ def test_a_set_of_ones_own_runs_alone_as_its_page_says(tmp_path: Path) -> None:
     (alone,) = re.findall(r"with `(mnist: null.*?)`\s+it runs alone", page)
     mine = tmp_path / "mine.yaml"
     block = block.replace("<64 hexadecimal digits>", "a" * 64)
-    for nulls, run in (("", {"mnist", "mnist_16", "kmnist"}), (alone, {"kmnist"})):
+    for nulls, run in (("", {"mnist", "mnist_8", "kmnist"}), (alone, {"kmnist"})):
         mine.write_text(block + "".join(f"  {line}\n" for line in nulls.split(", ")))
         config = overlaid("paper", mine)
         check_config(config, SCHEMA)
@@ -487,8 +487,8 @@ def test_a_sweep_trains_its_changes_and_what_they_are_held_against() -> None:
 
 
 def test_a_data_set_like_another_one_has_its_files() -> None:
-    sources = data_sources({"registry": {"mnist_16": {"like": "mnist"}, "d": {"like": "digits"}}})
-    assert sources["mnist_16"] == sources["mnist"] | {"folder": "mnist"}
+    sources = data_sources({"registry": {"mnist_8": {"like": "mnist"}, "d": {"like": "digits"}}})
+    assert sources["mnist_8"] == sources["mnist"] | {"folder": "mnist"}
     assert sources["d"] == sources["digits"]
     for entry in ({"like": "mnits"}, {"like": "mnist", "classes": 3}):
         with pytest.raises(InputError, match=r"registry\.k must be `like: NAME` and no more, with"):
