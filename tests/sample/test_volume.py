@@ -5,7 +5,7 @@ import torch
 from arviz_stats.base.array import array_stats
 
 from kahlervae.errors import InputError
-from kahlervae.geometry import MixturePotential, log_det
+from kahlervae.geometry import HolomorphicPotential, MixturePotential, log_det
 from kahlervae.models import ComplexPosterior
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
@@ -217,6 +217,15 @@ def test_a_metric_that_grows_too_fast_is_refused_for_positive_powers(name):
     with pytest.raises(InputError, match=r"power=1: .* cannot be normalised|power=1 cannot"):
         Volume(base(name), Exploding(), 1.0, 1e-3)
     Volume(base(name), Exploding(), -1.0, 1e-3)
+
+
+def test_a_metric_known_to_be_polynomial_is_not_probed():
+    """Far outside the base it is not definite in float32; draws never get there."""
+    potential = HolomorphicPotential.random(16, 4, 3, 1.0, generator(3)).requires_grad_(False)
+    far = 32 * Prior(16).propose(64, generator(0))
+    assert potential.log_det(far, 1e-3).isnan().any()
+    volume = Volume(Prior(16), potential, 2.0, 1e-3)
+    assert volume.log_density(far / 32).isfinite().all()
 
 
 def test_a_metric_that_overflows_is_refused_for_positive_powers():

@@ -9,7 +9,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry import fisher_metric, log_det
+from kahlervae.geometry import HolomorphicPotential, MixturePotential, fisher_metric, log_det
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.latents import check_gradients
 from kahlervae.options import check_choice, check_number
@@ -27,6 +27,9 @@ AT_LEAST = 32
 """Draws of a component for its mean log det, however many there are."""
 RAYS = 64
 """Directions in which the growth of a density is probed."""
+POLYNOMIAL = (MixturePotential, HolomorphicPotential)
+"""Metrics that are known to grow as a polynomial at most; so far out that growth could be seen,
+they need not even be definite in single precision."""
 WEIGHTS = ("global", "local")
 """What a determinant is taken relative to."""
 
@@ -113,9 +116,10 @@ class Volume(ChainSampler):
     weight is bounded, det(g + εI)^α ≤ ε^{dα}; for α > 0, ``‖g(z)‖ ≤ C(1 + |z|²)^m`` gives a
     polynomial bound of the weight, which ``exp(−c|z|²)`` integrates. A mixture potential has m = 1,
     m = 0 if its components are affine: its metric is a weighted covariance of the vectors
-    b_k + A_k z plus bounded terms. The Fisher metric of a decoder of constant variance has m = 0 if
-    its activations have bounded derivatives and some m if they are polynomials; a variance that
-    depends on z adds a factor ``exp(c'|z|)`` at most. For any other metric, growth is probed along
+    b_k + A_k z plus bounded terms. A holomorphic potential has some m, for its network is a
+    polynomial. The Fisher metric of a decoder of constant variance has m = 0 if its activations
+    have bounded derivatives and some m if they are polynomials; a variance that depends on z adds a
+    factor ``exp(c'|z|)`` at most. For metrics other than these potentials growth is probed along
     random rays, and a density that does not fall there is refused.
 
     Candidates are draws from the base, its components weighed by their estimated shares in ρ, or by
@@ -187,7 +191,7 @@ class Volume(ChainSampler):
                 f"{self.key}: a local weight compares the components of a mixture, and "
                 f"{base.name} has a single one: use weight global, or base gmm."
             )
-        if self.alpha > 0:
+        if self.alpha > 0 and type(element) not in POLYNOMIAL:
             self._refuse_heavy_tails()
 
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
