@@ -11,7 +11,7 @@ DEVELOPED := $(VENV)/.developed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop reproduce smoke paper reduced speech bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive from-archive lock clean
+.PHONY: help install develop reproduce smoke paper reduced kspace speech ablations sweep bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive from-archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,20 +44,29 @@ reproduce: $(INSTALLED) ## run the whole workflow: tables and claims in results/
 smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into results/smoke/
 	$(call run,results/smoke,--configfile config/smoke.yaml,reference/smoke)
 
-paper: $(INSTALLED) ## run digits and MNIST, in pixels and k-space, into results/paper/ (with Fashion-MNIST: OVERLAYS=config/fashion.yaml)
+paper: $(INSTALLED) ## run MNIST in pixels, at two latent dimensions, into results/paper/ (with Fashion-MNIST: OVERLAYS=config/fashion.yaml)
 	$(call run,results/paper,--configfile config/paper.yaml $(OVERLAYS),reference/paper)
 
-reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds, epochs and representations, into results/reduced/
+reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds and epochs, into results/reduced/
 	$(call run,results/reduced,--configfile config/paper.yaml config/reduced.yaml,reference/reduced)
+
+kspace: $(INSTALLED) ## run MNIST in k-space, complex data, into results/kspace/
+	$(call run,results/kspace,--configfile config/paper.yaml config/kspace.yaml,reference/kspace)
 
 speech: $(INSTALLED) ## run spoken digits as complex spectrograms, into results/speech/ (downloads 12 MB unless the recordings are there)
 	$(call run,results/speech,--configfile config/speech.yaml,reference/speech)
+
+ablations: $(INSTALLED) ## take the method apart on the digits, and choose its settings there, into results/ablations/
+	$(call run,results/ablations,--configfile config/ablations.yaml,reference/ablations)
+
+sweep: $(INSTALLED) ## choose the settings of MNIST, into results/sweep/
+	snakemake --cores all --configfile config/paper.yaml config/sweep.yaml -- $(addprefix results/sweep/,tables/strengths.csv figures/strengths.png)
 
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
 	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
-check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, RUN=reduced, RUN=speech, RUN=smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
+check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, or reduced, kspace, speech, ablations, smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
 	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
 
 $(VENV)-peers/.installed: $(INSTALLED) requirements-dev.txt comparison/requirements.txt
@@ -67,14 +76,14 @@ $(VENV)-peers/.installed: $(INSTALLED) requirements-dev.txt comparison/requireme
 	@touch $@
 
 peers: $(VENV)-peers/.installed ## compare with pythae on MNIST and with stochman on the digits, into results/peers/ (see comparison/README.md)
-	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors results/paper/digits/pixels/complex/seed=0/potential.safetensors
+	snakemake --cores all --configfile config/paper.yaml -- results/paper/mnist/oracles/cnn.safetensors results/paper/mnist/oracles/mlp.safetensors
+	snakemake --cores all -- results/digits/pixels/complex/seed=0/potential.safetensors
 	$(VENV)-peers/bin/python comparison/pythae_peers.py
 	$(VENV)-peers/bin/python comparison/stochman_geodesics.py
 
 # What the weights are tried on: oracles, and potentials of models.
-WEIGHED = $(foreach dataset,digits mnist,\
-	$(foreach oracle,cnn mlp,results/paper/$(dataset)/oracles/$(oracle).safetensors) \
-	$(foreach variant,complex kahler,$(foreach seed,0 1 2 3 4,results/paper/$(dataset)/pixels/$(variant)/seed=$(seed)/potential.safetensors)))
+WEIGHED = $(addprefix results/paper/mnist/,$(foreach oracle,cnn mlp,oracles/$(oracle).safetensors) \
+	$(foreach variant,complex kahler,$(foreach seed,0 1 2 3 4,pixels/$(variant)/seed=$(seed)/potential.safetensors)))
 
 weights: $(INSTALLED) ## try weights on mixtures of latents, on models of `make paper`, into results/weights/ (see comparison/README.md)
 	snakemake --cores all --configfile config/paper.yaml -- $(WEIGHED)
@@ -118,10 +127,12 @@ keep = test ! -f $(1)/provenance.json || { \
 	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv ! -name pareto.csv ! -name hypervolume.csv -exec cp -t $(3)/tables {} + && \
 	(cd $(2) && find . -name '*.png' ! -path './reference/*' -exec tar cf - {} +) | tar xf - -C $(3)/figures; }
 
-reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, `make paper`, `make speech` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
+KEPT_RUNS = paper kspace speech ablations
+
+reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, of the other runs, of `make sweep` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
-	$(call keep,results/paper,results/paper/figures,reference/paper)
-	$(call keep,results/speech,results/speech/figures,reference/speech)
+	$(foreach run,$(KEPT_RUNS),$(call keep,results/$(run),results/$(run)/figures,reference/$(run)) &&) true
+	test ! -f results/sweep/tables/strengths.csv || { mkdir -p reference/sweep && cp results/sweep/tables/strengths.csv results/sweep/figures/strengths.png reference/sweep/; }
 	test ! -f results/smoke/claims.csv || { mkdir -p reference/smoke/tables && cp results/smoke/claims.csv reference/smoke/ && cp results/smoke/tables/reconstruction.csv results/smoke/tables/efficiency.csv reference/smoke/tables/; }
 	test ! -f results/bench/tables/steps.csv || cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
 	for kind in peers weights; do test ! -d results/$$kind || { mkdir -p reference/$$kind && cp results/$$kind/*.csv reference/$$kind/; }; done
@@ -136,7 +147,7 @@ RUNS = $(shell tail -n +2 $(REFERENCE)/tables/paths.csv | cut -d, -f1,2 | sort -
 # $(call drawn,FIGURE,TABLES): a figure of every data set in every representation.
 drawn = kahlervae figure $(1) $(2) $(foreach run,$(RUNS),--of $(run) --out figures/$(REFERENCE)/$(run)/$(1).png)
 
-figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of another run: RUN=paper, RUN=speech)
+figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of another run: RUN=paper, or kspace, speech, ablations)
 	$(call drawn,agreement_summary,$(REFERENCE)/tables/agreement.csv)
 	$(call drawn,smoothness,$(REFERENCE)/tables/paths.csv)
 	$(call drawn,pareto,$(addprefix $(REFERENCE)/tables/,samples.csv chosen.csv reference.csv))

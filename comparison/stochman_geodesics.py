@@ -3,7 +3,7 @@
 stochman joins points by cubic splines, whose energy Adam lowers; that of a decoder is taken from
 its outputs at neighbouring points, as in stochman's own examples. See comparison/README.md.
 
-    .venv-peers/bin/python comparison/stochman_geodesics.py    # of the digits of `make paper`
+    .venv-peers/bin/python comparison/stochman_geodesics.py    # of `make reproduce`
 """
 
 import argparse
@@ -28,7 +28,7 @@ from kahlervae.seeding import generator
 from kahlervae.storage import write_table
 from kahlervae.train.potentials import load_potentials
 
-PAPER = "results/paper/digits"
+DIGITS = "results/digits"
 POINTS = 7
 """Free points of the project's curves."""
 FINE = 64
@@ -132,8 +132,8 @@ def compare(folder: Path, data: Path, count: int, steps: int) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, default=Path(f"{PAPER}/pixels/complex/seed=0"))
-    parser.add_argument("--data", type=Path, default=Path(f"{PAPER}/data.safetensors"))
+    parser.add_argument("--model", type=Path, default=Path(f"{DIGITS}/pixels/complex/seed=0"))
+    parser.add_argument("--data", type=Path, default=Path(f"{DIGITS}/data.safetensors"))
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=16, help="of the project's curves")
     parser.add_argument("--out", type=Path, default=Path("results/peers/geodesics.csv"))

@@ -340,7 +340,7 @@ def main(
     config: Annotated[
         tuple[Path, Path], typer.Option(help="The workflow's configuration and its overlay.")
     ] = (Path("config.yaml"), Path("config/paper.yaml")),
-    dataset: Annotated[list[str] | None, typer.Option(help="Repeatable; or else all.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
     variant: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("results/weights"),
 ) -> None:
@@ -351,7 +351,7 @@ def main(
     for file in config:
         update_config(settings, yaml.safe_load(file.read_text(encoding="utf-8")))
     searches, tables = [], []
-    for name in dataset or settings["datasets"]:
+    for name in dataset or ("mnist",):
         data = results / name / "data.safetensors"
         oracles = settings["evaluation"]["oracles"]
         files = [results / name / f"oracles/{oracle}.safetensors" for oracle in oracles]
