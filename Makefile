@@ -60,7 +60,7 @@ ablations: $(INSTALLED) ## take the method apart on the digits, and choose its s
 	$(call run,results/ablations,--configfile config/ablations.yaml,reference/ablations)
 
 sweep: $(INSTALLED) ## choose the settings of MNIST, into results/sweep/
-	snakemake --cores all --configfile config/paper.yaml config/sweep.yaml -- $(addprefix results/sweep/,tables/strengths.csv figures/strengths.png)
+	snakemake --cores all --configfile config/paper.yaml config/sweep.yaml -- choose figure_strengths
 
 bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machine with nothing else to do, into results/bench/
 	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
@@ -132,7 +132,7 @@ KEPT_RUNS = paper kspace speech ablations
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, of the other runs, of `make sweep` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
 	$(foreach run,$(KEPT_RUNS),$(call keep,results/$(run),results/$(run)/figures,reference/$(run)) &&) true
-	test ! -f results/sweep/tables/strengths.csv || { mkdir -p reference/sweep && cp results/sweep/tables/strengths.csv results/sweep/figures/strengths.png reference/sweep/; }
+	test ! -f results/sweep/tables/strengths.csv || { mkdir -p reference/sweep && cp results/sweep/tables/strengths.csv reference/sweep/ && (cd results/sweep && find figures -name '*.png' -exec tar cf - {} +) | tar xf - -C reference/sweep; }
 	test ! -f results/smoke/claims.csv || { mkdir -p reference/smoke/tables && cp results/smoke/claims.csv reference/smoke/ && cp results/smoke/tables/reconstruction.csv results/smoke/tables/efficiency.csv reference/smoke/tables/; }
 	test ! -f results/bench/tables/steps.csv || cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/
 	for kind in peers weights; do test ! -d results/$$kind || { mkdir -p reference/$$kind && cp results/$$kind/*.csv reference/$$kind/; }; done

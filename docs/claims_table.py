@@ -1,14 +1,16 @@
-"""Write the tables of claims from the reference results: README.md's and docs/claims_table.md.
+"""Write the tables of README.md, docs/claims.md and docs/claims_table.md from the reference results.
 
 ``python docs/claims_table.py`` writes them anew; tests/test_readme.py fails where they drift. A
-reference of another run, as in reference/paper, adds the claims that it alone has.
+reference of another run, as in reference/paper, adds the claims that it alone has. Where a page
+says ``<!-- NAME: ARGUMENTS -->``, the table that ``WRITERS`` has by that name comes after it.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from kahlervae.figures.sources import primary
@@ -17,8 +19,11 @@ from kahlervae.judge.entries import read_claims
 from kahlervae.storage import read_table
 
 ROOT = Path(__file__).parents[1]
-README, PAGE = ROOT / "README.md", ROOT / "docs/claims_table.md"
-BLOCK = re.compile(r"(?<=<!-- claims -->\n).*?(?=<!-- /claims -->)", re.DOTALL)
+README, FINDINGS = ROOT / "README.md", ROOT / "docs/claims.md"
+PAGE = ROOT / "docs/claims_table.md"
+BLOCK = re.compile(r"(<!-- (\w+)(?:: ([^>]*?))? -->\n)(.*?)(?=<!-- /\2 -->)", re.DOTALL)
+SHOWN = ("digits", "mnist", "spoken_digits")
+"""Data sets that README.md has a column of."""
 
 
 class Run(NamedTuple):
@@ -127,14 +132,14 @@ def _cost(run: Run, rules: tuple[str, ...] | None = None) -> tuple[float, float]
 def short_table() -> str:
     """The paper's sentences and what came out of the claims that ask for them, for README.md.
 
-    One column a data set, of its first representation; at most twelve rows, links to the figures.
+    One column a data set; at most twelve rows, links to the figures.
     """
     columns: dict[str, pd.DataFrame] = {}
     for run, dataset, rows in groups():
         chosen = primary(run.reference / "claims.csv")
         held = chosen[chosen["claim"].isin(rows["claim"]) & chosen["dataset"].isin(rows["dataset"])]
         name = dataset.partition("/")[0]
-        if len(held) and name not in columns:
+        if len(held) and name in SHOWN and name not in columns:
             seen = [_seen(run, dataset, claim) for claim in held["claim"]]
             columns[name] = held.assign(link=seen)
     if not columns:
@@ -171,6 +176,93 @@ def _seen(run: Run, dataset: str, claim: str) -> str:
     folder = run.reference.relative_to(ROOT).as_posix()
     path = f"{folder}/figures/{dataset}/{figure}.png"
     return path if (ROOT / path).exists() else f"{folder}/tables/{table}.csv"
+
+
+COLUMNS = {
+    "ELBO": ("reconstruction", "elbo"),
+    "active latents": ("reconstruction", "active_latents"),
+    "speed variation": ("paths", "speed_variation"),
+    "turning": ("paths", "turning"),
+    "acceleration": ("paths", "acceleration"),
+    "sharpness": ("paths", "sharpness"),
+    "sd of log det": ("flatness", "logdet_sd"),
+    "outliers by distance": ("samples", "knn_outliers"),
+    "by entropy": ("samples", "entropy_outliers"),
+    "recall": ("samples", "recall"),
+    "Vendi": ("samples", "vendi"),
+}
+"""What is said of the models of a variant: the table and the column in which it stands."""
+ROWS = {
+    "paths": {"endpoints": "posterior"},
+    "flatness": {"points": "posterior"},
+    "samples": {"split": "test", "sampler": "prior", "setting": "default"},
+}
+"""The rows of these tables that it is taken from."""
+
+
+def variants_table(run: str, dataset: str) -> str:
+    """The variants of a run on a data set, ``NAME/REPRESENTATION``: means over seeds and oracles.
+
+    Empty where no such run is kept.
+    """
+    (folder,) = [held.reference for held in RUNS if held.command == f"make {run}"]
+    if not (folder / "claims.csv").exists():
+        return ""
+    columns = {}
+    for title, (name, column) in COLUMNS.items():
+        table = read_table(folder / f"tables/{name}.csv")
+        where = dict(zip(("dataset", "representation"), dataset.split("/"), strict=True))
+        for key, value in (where | ROWS.get(name, {})).items():
+            table = table[table[key] == value]
+        columns[title] = table.groupby("variant", sort=False)[column].mean()
+    frame = pd.DataFrame(columns)
+    text = f"| | {' | '.join(frame)} |\n| --- |{' --- |' * len(frame.columns)}\n"
+    for variant, row in frame.iterrows():
+        cells = ["–" if np.isnan(value) else _figures(value) for value in row]
+        text += f"| `{variant}` | {' | '.join(cells)} |\n"
+    return text
+
+
+def effects_table(*names: str) -> str:
+    """Claims, by id, on every data set: estimates with 95 % intervals.
+
+    **Bold**: supported after Holm's correction; *italic*: not supported; neither: inconclusive.
+    """
+    columns = {
+        dataset: rows.set_index("claim")
+        for _, dataset, rows in groups()
+        if rows["claim"].isin(names).any()
+    }
+    text = f"| | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}\n"
+    for name in names:
+        cells = [_effect(rows.loc[name]) if name in rows.index else "" for rows in columns.values()]
+        text += f"| `{name}` | {' | '.join(cells)} |\n"
+    return text
+
+
+def _effect(row: pd.Series) -> str:
+    mark = {"supported": "**", "not supported": "*"}.get(row["adjusted"], "")
+    estimate, *ends = (_figures(row[key]) for key in ("estimate", "ci_low", "ci_high"))
+    interval = "" if pd.isna(row["ci_low"]) else f" [{', '.join(ends)}]"
+    return "–" if pd.isna(row["estimate"]) else f"{mark}{estimate}{mark}{interval}"
+
+
+def _figures(value: float) -> str:
+    """Three significant figures, and no exponent where none is needed."""
+    digits = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return digits.replace("-", "−")
+
+
+WRITERS: dict[str, Callable[..., str]] = {
+    "claims": short_table,
+    "variants": variants_table,
+    "effects": effects_table,
+}
+
+
+def renewed(text: str) -> str:
+    """A page with its tables written anew."""
+    return BLOCK.sub(lambda held: held[1] + WRITERS[held[2]](*(held[3] or "").split()), text)
 
 
 def page() -> str:
@@ -229,5 +321,6 @@ def _commands(run: Run, claims: dict[str, pd.DataFrame]) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(BLOCK.sub(lambda _: short_table(), README.read_text()))
+    for file in (README, FINDINGS):
+        file.write_text(renewed(file.read_text()))
     PAGE.write_text(page())
