@@ -11,10 +11,10 @@ DEVELOPED := $(VENV)/.developed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop reproduce smoke paper reduced kspace speech ablations sweep bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive from-archive lock clean
+.PHONY: help install develop reproduce smoke paper reduced mnist_8 speech ablations sweep bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive from-archive lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## set up .venv for runs (with the CPU build of torch, a smaller download on Linux: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install)
 
@@ -44,14 +44,14 @@ reproduce: $(INSTALLED) ## run the whole workflow: tables and claims in results/
 smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into results/smoke/
 	$(call run,results/smoke,--configfile config/smoke.yaml,reference/smoke)
 
-paper: $(INSTALLED) ## run MNIST in pixels, at two latent dimensions, into results/paper/ (with Fashion-MNIST: OVERLAYS=config/fashion.yaml)
+paper: $(INSTALLED) ## run MNIST in pixels into results/paper/ (with Fashion-MNIST: OVERLAYS=config/fashion.yaml)
 	$(call run,results/paper,--configfile config/paper.yaml $(OVERLAYS),reference/paper)
 
 reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds and epochs, into results/reduced/
 	$(call run,results/reduced,--configfile config/paper.yaml config/reduced.yaml,reference/reduced)
 
-kspace: $(INSTALLED) ## run MNIST in k-space, complex data, into results/kspace/
-	$(call run,results/kspace,--configfile config/paper.yaml config/kspace.yaml,reference/kspace)
+mnist_8: $(INSTALLED) ## run MNIST at half the latent dimension, in pixels and in k-space, into results/mnist_8/
+	$(call run,results/mnist_8,--configfile config/paper.yaml config/mnist_8.yaml,reference/mnist_8)
 
 speech: $(INSTALLED) ## run spoken digits as complex spectrograms, into results/speech/ (downloads 12 MB unless the recordings are there)
 	$(call run,results/speech,--configfile config/speech.yaml,reference/speech)
@@ -66,7 +66,7 @@ bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machin
 	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
-check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, or reduced, kspace, speech, ablations, smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
+check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, or reduced, mnist_8, speech, ablations, smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
 	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
 
 $(VENV)-peers/.installed: $(INSTALLED) requirements-dev.txt comparison/requirements.txt
@@ -127,7 +127,7 @@ keep = test ! -f $(1)/provenance.json || { \
 	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv ! -name pareto.csv ! -name hypervolume.csv -exec cp -t $(3)/tables {} + && \
 	(cd $(2) && find . -name '*.png' ! -path './reference/*' -exec tar cf - {} +) | tar xf - -C $(3)/figures; }
 
-KEPT_RUNS = paper kspace speech ablations
+KEPT_RUNS = paper mnist_8 speech ablations
 
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, of the other runs, of `make sweep` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
@@ -147,7 +147,7 @@ RUNS = $(shell tail -n +2 $(REFERENCE)/tables/paths.csv | cut -d, -f1,2 | sort -
 # $(call drawn,FIGURE,TABLES): a figure of every data set in every representation.
 drawn = kahlervae figure $(1) $(2) $(foreach run,$(RUNS),--of $(run) --out figures/$(REFERENCE)/$(run)/$(1).png)
 
-figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of another run: RUN=paper, or kspace, speech, ablations)
+figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of another run: RUN=paper, or mnist_8, speech, ablations)
 	$(call drawn,agreement_summary,$(REFERENCE)/tables/agreement.csv)
 	$(call drawn,smoothness,$(REFERENCE)/tables/paths.csv)
 	$(call drawn,pareto,$(addprefix $(REFERENCE)/tables/,samples.csv chosen.csv reference.csv))

@@ -49,7 +49,7 @@ RUNS = [
         for name, files in {
             "paper": "config/paper.yaml",
             "speech": "config/speech.yaml",
-            "kspace": "config/paper.yaml config/kspace.yaml",
+            "mnist_8": "config/paper.yaml config/mnist_8.yaml",
             "ablations": "config/ablations.yaml",
         }.items()
     ),
