@@ -127,11 +127,12 @@ keep = test ! -f $(1)/provenance.json || { \
 	find $(1)/tables -name '*.csv' ! -name history.csv ! -name probes.csv ! -name pareto.csv ! -name hypervolume.csv -exec cp -t $(3)/tables {} + && \
 	(cd $(2) && find . -name '*.png' ! -path './reference/*' -exec tar cf - {} +) | tar xf - -C $(3)/figures; }
 
-KEPT_RUNS = paper mnist_8 speech ablations
-
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, of the other runs, of `make sweep` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
-	$(foreach run,$(KEPT_RUNS),$(call keep,results/$(run),results/$(run)/figures,reference/$(run)) &&) true
+	$(call keep,results/paper,results/paper/figures,reference/paper)
+	$(call keep,results/mnist_8,results/mnist_8/figures,reference/mnist_8)
+	$(call keep,results/speech,results/speech/figures,reference/speech)
+	$(call keep,results/ablations,results/ablations/figures,reference/ablations)
 	test ! -f results/sweep/tables/strengths.csv || { mkdir -p reference/sweep && cp results/sweep/tables/strengths.csv reference/sweep/ && (cd results/sweep && find figures -name '*.png' -exec tar cf - {} +) | tar xf - -C reference/sweep; }
 	test ! -f results/smoke/claims.csv || { mkdir -p reference/smoke/tables && cp results/smoke/claims.csv reference/smoke/ && cp results/smoke/tables/reconstruction.csv results/smoke/tables/efficiency.csv reference/smoke/tables/; }
 	test ! -f results/bench/tables/steps.csv || cp results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png reference/bench/

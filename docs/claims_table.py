@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/claims.md and docs/claims_table.md from the reference results.
+"""Write the tables of README.md, docs/claims.md and docs/claims_table.md from reference/.
 
 ``python docs/claims_table.py`` writes them anew; tests/test_readme.py fails where they drift. A
 reference of another run, as in reference/paper, adds the claims that it alone has. Where a page
