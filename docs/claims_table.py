@@ -201,13 +201,10 @@ ROWS = {
 
 
 def variants_table(run: str, dataset: str) -> str:
-    """The variants of a run on a data set, ``NAME/REPRESENTATION``: means over seeds and oracles.
-
-    Empty where no such run is kept.
-    """
+    """The variants of a run on a data set, ``NAME/REPRESENTATION``: means over seeds and oracles."""
     (folder,) = [held.reference for held in RUNS if held.command == f"make {run}"]
     if not (folder / "claims.csv").exists():
-        return ""
+        return f"No run of `make {run}` is kept.\n"
     columns = {}
     for title, (name, column) in COLUMNS.items():
         table = read_table(folder / f"tables/{name}.csv")
