@@ -201,7 +201,7 @@ ROWS = {
 
 
 def variants_table(run: str, dataset: str) -> str:
-    """The variants of a run on a data set, ``NAME/REPRESENTATION``: means over seeds and oracles."""
+    """The variants of a run on a data set, ``NAME/REPRESENTATION``: means over seeds, oracles."""
     (folder,) = [held.reference for held in RUNS if held.command == f"make {run}"]
     if not (folder / "claims.csv").exists():
         return f"No run of `make {run}` is kept.\n"
