@@ -15,7 +15,7 @@ import pandas as pd
 
 from kahlervae.figures.sources import primary
 from kahlervae.judge.check import label_runs, run_of, tolerance
-from kahlervae.judge.entries import read_claims
+from kahlervae.judge.entries import read_claims, read_yaml
 from kahlervae.storage import read_table
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +81,9 @@ EVIDENCE = {
 }
 
 
-CLAIMS = {claim.id: claim for claim in read_claims(ROOT / "workflow/claims.yaml")}
+CLAIMS_FILE = ROOT / "workflow/claims.yaml"
+CLAIMS = {claim.id: claim for claim in read_claims(CLAIMS_FILE)}
+METRICS = read_yaml(CLAIMS_FILE)["metrics"]
 
 
 def evidence(name: str) -> Evidence:
@@ -179,39 +181,34 @@ def _seen(run: Run, dataset: str, claim: str) -> str:
 
 
 COLUMNS = {
-    "ELBO": ("reconstruction", "elbo"),
-    "active latents": ("reconstruction", "active_latents"),
-    "speed variation": ("paths", "speed_variation"),
-    "turning": ("paths", "turning"),
-    "acceleration": ("paths", "acceleration"),
-    "sharpness": ("paths", "sharpness"),
-    "sd of log det": ("flatness", "logdet_sd"),
-    "outliers by distance": ("samples", "knn_outliers"),
-    "by entropy": ("samples", "entropy_outliers"),
-    "recall": ("samples", "recall"),
-    "Vendi": ("samples", "vendi"),
+    "ELBO": "elbo",
+    "active latents": "active_latents",
+    "speed variation": "speed_variation",
+    "turning": "turning",
+    "acceleration": "acceleration",
+    "sharpness": "sharpness",
+    "sd of log det": "logdet_sd",
+    "outliers by distance": "knn_outliers",
+    "by entropy": "entropy_outliers",
+    "recall": "recall",
+    "Vendi": "vendi",
 }
-"""What is said of the models of a variant: the table and the column in which it stands."""
-ROWS = {
-    "paths": {"endpoints": "posterior"},
-    "flatness": {"points": "posterior"},
-    "samples": {"split": "test", "sampler": "prior", "setting": "default"},
-}
-"""The rows of these tables that it is taken from."""
+"""What is said of the models of a variant: metrics of the claims, read where those are."""
 
 
-def variants_table(run: str, dataset: str) -> str:
-    """The variants of a run on a data set, ``NAME/REPRESENTATION``: means over seeds, oracles."""
-    (folder,) = [held.reference for held in RUNS if held.command == f"make {run}"]
-    if not (folder / "claims.csv").exists():
-        return f"No run of `make {run}` is kept.\n"
+def variants_table(dataset: str) -> str:
+    """The variants on a data set, ``NAME/REPRESENTATION``: means over seeds and oracles."""
+    folders = [run.reference for run, label, _ in groups() if label == dataset]
+    if not folders:
+        return f"No run of {dataset} is kept.\n"
     columns = {}
-    for title, (name, column) in COLUMNS.items():
-        table = read_table(folder / f"tables/{name}.csv")
+    for title, metric in COLUMNS.items():
+        known = METRICS[metric]
+        table = read_table(folders[0] / f"tables/{known['table']}.csv")
         where = dict(zip(("dataset", "representation"), dataset.split("/"), strict=True))
-        for key, value in (where | ROWS.get(name, {})).items():
+        for key, value in (where | known.get("where", {})).items():
             table = table[table[key] == value]
-        columns[title] = table.groupby("variant", sort=False)[column].mean()
+        columns[title] = table.groupby("variant", sort=False)[metric].mean()
     frame = pd.DataFrame(columns)
     text = f"| | {' | '.join(frame)} |\n| --- |{' --- |' * len(frame.columns)}\n"
     for variant, row in frame.iterrows():
