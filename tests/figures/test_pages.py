@@ -3,15 +3,18 @@
 import re
 from html import unescape
 
+import numpy as np
 import pandas as pd
 import pytest
 from browser import needs_chromium, opened
 from docutils.core import publish_parts
+from PIL import Image
 
 from kahlervae.errors import InputError
 from kahlervae.figures import draw
 from kahlervae.figures.captions import MEASURED, write_captions
 from kahlervae.figures.pages import write_summary, write_table_page
+from kahlervae.figures.single_file import LARGEST
 from kahlervae.storage import write_table
 
 
@@ -64,6 +67,18 @@ def test_table_sorts_by_a_click(tmp_path):
         assert page.evaluate(names) == ["<b>", "a", "c"]
 
 
+def test_sentences_stand_behind_what_is_read_first(tmp_path):
+    sentence = "The volume element varies less at held-out points."
+    key = "base=posterior_mixture,weight=local,metric=fitted,power=-4"
+    frame = pd.DataFrame({"claim": ["a"], "said": [sentence], "setting": [key], "estimate": [0.5]})
+    write_table(tmp_path / "t.csv", frame)
+    write_table_page(tmp_path / "t.csv", tmp_path / "t.html")
+    page = (tmp_path / "t.html").read_text()
+    names = re.findall("<button>(.*)</button>", page)
+    assert names == ["claim", "setting", "estimate", "said"]
+    assert re.findall("<td class=(.*?)>", page) == ["words", "key", "number", "sentence"]
+
+
 def test_table_without_rows_has_its_columns(tmp_path):
     write_table(tmp_path / "t.csv", pd.DataFrame({"name": [], "value": []}))
     write_table_page(tmp_path / "t.csv", tmp_path / "t.html")
@@ -98,6 +113,16 @@ def test_summary_is_legible_on_a_laptop_and_prints_on_one_page(summary):
         assert page.evaluate("document.documentElement.scrollWidth") <= 1366
         pdf = page.pdf(prefer_css_page_size=True)
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 1
+
+
+def test_summary_opens_out_of_the_report_whatever_its_figures_show(results, tmp_path):
+    claims = results().table("claims")
+    noise = np.random.default_rng(0).integers(0, 256, (500, 700, 3), dtype=np.uint8)
+    figures = [tmp_path / f"{name}.png" for name in FIGURES]
+    for path in figures:
+        Image.fromarray(noise).save(path)
+    write_summary(claims, figures, tmp_path / "summary.html")
+    assert (tmp_path / "summary.html").stat().st_size < LARGEST
 
 
 def test_summary_tells_the_primary_claims_with_verdict_and_effect(summary):

@@ -1,8 +1,5 @@
 """The page of the latent atlas: one HTML file that shows, offline, what the arrays hold."""
 
-import base64
-import gzip
-import io
 import math
 import re
 from collections.abc import Mapping
@@ -33,13 +30,17 @@ from kahlervae.errors import InputError
 from kahlervae.figures.images import key_label
 from kahlervae.figures.looks import VARIANTS, ordered
 from kahlervae.figures.pictures import pictures
+from kahlervae.figures.single_file import data_uri, webp, write_page
 from kahlervae.figures.sources import arrays
-from kahlervae.storage import atomic
 
 __all__ = ["write_atlas"]
 
 PREVIEW = 140
 """Side of the shown images in CSS pixels."""
+SHEET = 300_000
+"""Bytes of a sheet of images, at most."""
+PIXELS = 1 << 21
+"""Pixels of a sheet, at most."""
 SIDE = 300
 """Width of the column beside the map."""
 INK, OUTLIER = "#000000", "#D55E00"
@@ -119,26 +120,6 @@ shown.data = Object.fromEntries(Object.entries(points.data).map(
 """
 
 
-PACKED = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title></head>
-<body>
-<noscript>This page needs JavaScript.</noscript>
-<script>
-(async () => {{
-  const bytes = Uint8Array.from(atob('{payload}'), letter => letter.charCodeAt(0));
-  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('gzip'));
-  const page = await new Response(unpacked).text();
-  document.open();
-  document.write(page);
-  document.close();
-}})();
-</script>
-</body>
-</html>
-"""
-
-
 def write_atlas(path: Path, out: Path) -> None:
     """Write the interactive page of one model's atlas.
 
@@ -166,8 +147,7 @@ def write_atlas(path: Path, out: Path) -> None:
     document = Document()
     document.add_root(_page(title, content, sorted(sets, key=_rank)))
     html = _numbered(file_html(document, INLINE, title=title))
-    with atomic(out) as temporary:
-        temporary.write_text(_packed(html, title), encoding="utf-8")
+    write_page(out, html, title)
 
 
 def _page(title: str, content: Mapping[str, np.ndarray], sets: list[str]) -> LayoutDOM:
@@ -331,11 +311,11 @@ def _preview(name: str, images: np.ndarray, across: int) -> Div:
     # are what they are.
     light = rows if colours else 1 - rows
     ink = (np.round(31 * light) * 255 / 31).round().astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(ink).save(file, "webp", lossless=True, quality=100, method=6)
-    encoded = base64.b64encode(file.getvalue()).decode()
+    side = min(PREVIEW, math.isqrt(PIXELS // (across * down)))
+    small = (across * min(width, side), down * min(height, side))
+    shrunk = Image.fromarray(ink).resize(small, Image.Resampling.BOX)
     window = f""":host {{
-        background-image: url(data:image/webp;base64,{encoded});
+        background-image: url({data_uri("image/webp", webp(shrunk, SHEET))});
         background-size: {across * PREVIEW}px {down * PREVIEW}px;
         image-rendering: pixelated;
         border: 1px solid #999999;
@@ -347,12 +327,6 @@ def _preview(name: str, images: np.ndarray, across: int) -> Div:
 
 def _titled(title: str, preview: Div) -> LayoutDOM:
     return column(Div(text=title), preview)
-
-
-def _packed(html: str, title: str) -> str:
-    """A page that unpacks itself: browsers open no page above 2 MB out of Snakemake's report."""
-    payload = base64.b64encode(gzip.compress(html.encode(), mtime=0)).decode()
-    return PACKED.format(title=title, payload=payload)
 
 
 def _numbered(html: str) -> str:

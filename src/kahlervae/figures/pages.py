@@ -1,19 +1,20 @@
 """Pages of the report beside the figures: tables that sort, and the summary on one page."""
 
-import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
+from PIL import Image
 
 from kahlervae.errors import InputError
 from kahlervae.figures.looks import VERDICTS
+from kahlervae.figures.single_file import data_uri, webp, write_page
 from kahlervae.figures.sources import EFFECT, primary
-from kahlervae.storage import atomic, read_table
+from kahlervae.storage import read_table
 
 __all__ = ["render", "write_summary", "write_table_page"]
 
@@ -44,6 +45,8 @@ FIGURES = {
 
 LINE = 40
 """Characters of a column that is not broken into lines."""
+PICTURE = 250_000
+"""Bytes of a figure in the summary, at most."""
 
 
 def shown_by(metric: str) -> str | None:
@@ -55,26 +58,33 @@ def shown_by(metric: str) -> str | None:
 
 
 def write_table_page(path: Path, out: Path) -> None:
-    """Write a table as a self-contained page whose columns sort on a click.
+    """Write a table as a self-contained page whose columns sort on a click, sentences last.
 
     Raises:
         InputError: the table cannot be read.
     """
     frame = read_table(path)
-    rows = [
-        ["" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v) for v in row]
-        for row in frame.itertuples(index=False)
-    ]
-    columns = [
-        (name, "number" if pd.api.types.is_numeric_dtype(kind) else _width(row[i] for row in rows))
-        for i, (name, kind) in enumerate(frame.dtypes.items())
-    ]
-    render(out, "table", name=path.stem, columns=columns, rows=rows)
+    columns = sorted(map(_column, frame.items()), key=lambda column: column.set_as == "sentence")
+    rows = list(zip(*(column.cells for column in columns), strict=True))
+    render(out, "table", path.stem, columns=columns, rows=rows)
 
 
-def _width(cells: Iterable[str]) -> str:
-    """How texts are set: words in one line, sentences in several."""
-    return "words" if max(map(len, cells), default=0) <= LINE else "sentence"
+class _Column(NamedTuple):
+    name: Any
+    set_as: str
+    cells: list[str]
+
+
+def _column(named: tuple[Any, pd.Series]) -> _Column:
+    """A number, words in one line, keys that may be broken, or sentences."""
+    name, values = named
+    cells = ["" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values]
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return _Column(name, "number", cells)
+    long = [cell for cell in cells if len(cell) > LINE]
+    if not long:
+        return _Column(name, "words", cells)
+    return _Column(name, "sentence" if any(" " in cell for cell in long) else "key", cells)
 
 
 def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
@@ -107,10 +117,11 @@ def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
     render(
         out,
         "summary",
+        "Kähler geometry of complex variational autoencoders: what came out",
         rows=rows,
         datasets=list(frame["dataset"].unique()),
         figures={
-            path.stem: {"caption": MEANING.get(path.stem, path.stem), "source": _data_uri(path)}
+            path.stem: {"caption": MEANING.get(path.stem, path.stem), "source": _embedded(path)}
             for path in figures
         },
         room=min(85, max(40, 120 - 5 * frame["claim"].nunique())),  # mm for a figure on A4
@@ -128,15 +139,15 @@ def _cell(row: Mapping[Any, Any], reach: float) -> dict[str, Any]:
     return {"verdict": verdict, "colour": colour, "effect": row["told"], "bar": bar}
 
 
-def _data_uri(path: Path) -> str:
+def _embedded(path: Path) -> str:
     if not path.exists():
         raise InputError(f"{path} does not exist: run the rule that makes it first.")
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    with Image.open(path) as image:
+        return data_uri("image/webp", webp(image.convert("RGB"), PICTURE))
 
 
-def render(out: Path, template: str, **values: Any) -> None:
+def render(out: Path, template: str, title: str, **values: Any) -> None:
     """Write a template of this folder, with all values escaped."""
     text = files("kahlervae.figures").joinpath(f"{template}.html.jinja").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    with atomic(out) as temporary:
-        temporary.write_text(environment.from_string(text).render(values), encoding="utf-8")
+    write_page(out, environment.from_string(text).render(values, title=title), title)

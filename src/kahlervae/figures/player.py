@@ -1,6 +1,5 @@
 """The page on which a model of recordings is heard: one HTML file with its sounds inside."""
 
-import base64
 import io
 import wave
 from pathlib import Path
@@ -14,6 +13,7 @@ from kahlervae.figures.images import key_label
 from kahlervae.figures.looks import VARIANTS, ordered
 from kahlervae.figures.pages import render
 from kahlervae.figures.pictures import pictures
+from kahlervae.figures.single_file import data_uri
 from kahlervae.figures.sources import arrays
 
 __all__ = ["wav_bytes", "write_player"]
@@ -45,7 +45,7 @@ def write_player(path: Path, rate: int, out: Path) -> None:
         {
             "title": _title(name),
             "sounds": [
-                {"sound": _data_uri("audio/wav", wav_bytes(sound, rate)), "view": _picture(view)}
+                {"sound": data_uri("audio/wav", wav_bytes(sound, rate)), "view": _picture(view)}
                 for sound, view in zip(
                     content[f"sounds/{name}"], pictures(content[f"views/{name}"]), strict=True
                 )
@@ -55,7 +55,7 @@ def write_player(path: Path, rate: int, out: Path) -> None:
     ]
     variant = VARIANTS[ordered([identity["variant"]], VARIANTS)[0]].label
     title = f"Sounds: {variant}, {identity['dataset']}, seed {identity['seed']}"
-    render(out, "player", title=title, rows=rows)
+    render(out, "player", title, rows=rows)
 
 
 def wav_bytes(sound: Float[np.ndarray, " length"], rate: int) -> bytes:
@@ -78,11 +78,7 @@ def wav_bytes(sound: Float[np.ndarray, " length"], rate: int) -> bytes:
 def _picture(view: Float[np.ndarray, "height width"]) -> str:
     file = io.BytesIO()
     Image.fromarray((255 * (1 - np.clip(view, 0, 1))).round().astype(np.uint8)).save(file, "png")
-    return _data_uri("image/png", file.getvalue())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return data_uri("image/png", file.getvalue())
 
 
 def _rank(name: str) -> tuple[int, str]:
