@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
+from torch.func import jvp
 
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, chunks, gathered
+from kahlervae.geometry.memory import MEMORY, allocated, fitting, gathered
 from kahlervae.geometry.metric import check_metric
 from kahlervae.geometry.wirtinger import mixed_hessian
 
@@ -77,7 +78,8 @@ def ricci(
     if not len(z):
         return z.new_zeros(0, z.shape[1], z.shape[1])
     check_metric(metric, z)
-    rows, _ = chunks(metric, z, memory // 4)  # of which the Hessian keeps what the value makes
+    # Directions go one by one, each of which keeps about four times what the value alone makes.
+    rows = fitting(memory // 4, allocated(lambda: jvp(metric, (z[:1],), (torch.ones_like(z[:1]),))))
     return gathered(lambda part: _ricci(metric, part), z.split(rows), len(z))
 
 
