@@ -11,7 +11,7 @@ DEVELOPED := $(VENV)/.developed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install develop reproduce smoke paper reduced mnist_8 speech ablations sweep bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive from-archive lock clean
+.PHONY: help install develop reproduce smoke paper reduced mnist_8 kspace speech ablations sweep bench check peers weights test test-long test-gpu test-slurm test-peers verify lint docs reference figures-from-reference archive from-archive lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,8 +50,11 @@ paper: $(INSTALLED) ## run MNIST in pixels into results/paper/ (with Fashion-MNI
 reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds and epochs, into results/reduced/
 	$(call run,results/reduced,--configfile config/paper.yaml config/reduced.yaml,reference/reduced)
 
-mnist_8: $(INSTALLED) ## run MNIST at half the latent dimension, in pixels and in k-space, into results/mnist_8/
+mnist_8: $(INSTALLED) ## run MNIST at half the latent dimension, with decoders that are Kähler by construction, into results/mnist_8/
 	$(call run,results/mnist_8,--configfile config/paper.yaml config/mnist_8.yaml,reference/mnist_8)
+
+kspace: $(INSTALLED) ## run MNIST in k-space, with holomorphic decoders, into results/kspace/
+	$(call run,results/kspace,--configfile config/paper.yaml config/mnist_8.yaml config/kspace.yaml,reference/kspace)
 
 speech: $(INSTALLED) ## run spoken digits as complex spectrograms, into results/speech/ (downloads 12 MB unless the recordings are there)
 	$(call run,results/speech,--configfile config/speech.yaml,reference/speech)
@@ -66,7 +69,7 @@ bench: $(INSTALLED) ## measure what metrics and training steps cost, on a machin
 	snakemake --cores all --forcerun sampler_cost -- results/tables/sampler_cost.csv
 	snakemake --cores all --configfile config/bench.yaml --forcerun cost step_cost -- results/bench/tables/cost.csv results/bench/tables/steps.csv results/bench/figures/cost.png results/bench/figures/cost.pdf
 
-check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, or reduced, mnist_8, speech, ablations, smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
+check: $(INSTALLED) ## hold the claims of the last `make reproduce` (RUN=paper, or reduced, mnist_8, kspace, speech, ablations, smoke: of that run) against reference/; fails if a verdict flips or an estimate is out of tolerance
 	kahlervae check --reference $(REFERENCE) --results results/$(RUN)
 
 $(VENV)-peers/.installed: $(INSTALLED) requirements-dev.txt comparison/requirements.txt
@@ -131,6 +134,7 @@ reference: $(INSTALLED) ## keep claims, tables and figures of the last `make rep
 	$(call keep,results,figures,reference)
 	$(call keep,results/paper,results/paper/figures,reference/paper)
 	$(call keep,results/mnist_8,results/mnist_8/figures,reference/mnist_8)
+	$(call keep,results/kspace,results/kspace/figures,reference/kspace)
 	$(call keep,results/speech,results/speech/figures,reference/speech)
 	$(call keep,results/ablations,results/ablations/figures,reference/ablations)
 	test ! -f results/sweep/tables/strengths.csv || { mkdir -p reference/sweep && cp results/sweep/tables/strengths.csv reference/sweep/ && (cd results/sweep && find figures -name '*.png' -exec tar cf - {} +) | tar xf - -C reference/sweep; }
@@ -148,7 +152,7 @@ RUNS = $(shell tail -n +2 $(REFERENCE)/tables/paths.csv | cut -d, -f1,2 | sort -
 # $(call drawn,FIGURE,TABLES): a figure of every data set in every representation.
 drawn = kahlervae figure $(1) $(2) $(foreach run,$(RUNS),--of $(run) --out figures/$(REFERENCE)/$(run)/$(1).png)
 
-figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of another run: RUN=paper, or mnist_8, speech, ablations)
+figures-from-reference: $(INSTALLED) ## draw the figures that rest on tables from reference/tables into figures/reference/, without training (of another run: RUN=paper, or mnist_8, kspace, speech, ablations)
 	$(call drawn,agreement_summary,$(REFERENCE)/tables/agreement.csv)
 	$(call drawn,smoothness,$(REFERENCE)/tables/paths.csv)
 	$(call drawn,pareto,$(addprefix $(REFERENCE)/tables/,samples.csv chosen.csv reference.csv))

@@ -50,6 +50,7 @@ RUNS = [
             "paper": "config/paper.yaml",
             "speech": "config/speech.yaml",
             "mnist_8": "config/paper.yaml config/mnist_8.yaml",
+            "kspace": "config/paper.yaml config/mnist_8.yaml config/kspace.yaml",
             "ablations": "config/ablations.yaml",
         }.items()
     ),

@@ -73,23 +73,26 @@ def test_overlays_of_the_paper_are_sound() -> None:
     reduced, fashion, mnist_8, sweep = (
         overlaid("paper", overlay) for overlay in ("reduced", "fashion", "mnist_8", "sweep")
     )
-    for config in (reduced, fashion, mnist_8, sweep):
+    kspace = overlaid("paper", "mnist_8", "kspace")
+    for config in (reduced, fashion, mnist_8, kspace, sweep):
         check_config(config, SCHEMA)
     assert fashion["datasets"]["fashion_mnist"] == paper["datasets"]["mnist"]
     assert fashion["results"] == paper["results"]
-    assert len({config["results"] for config in (paper, reduced, mnist_8, sweep)}) == 4
+    assert len({config["results"] for config in (paper, reduced, mnist_8, kspace, sweep)}) == 5
     assert len(reduced["seeds"]) >= reduced["claims"]["minimum_seeds"]
     # What is left out would be missing when the claims are compared.
     for name, options in reduced["datasets"].items():
         assert options["training"]["epochs"] < paper["datasets"][name]["training"]["epochs"]
         for key in ("split", "variants"):
             assert options[key] == paper["datasets"][name][key]
-    assert list(mnist_8["datasets"]) == ["mnist_8"]
-    assert mnist_8["datasets"]["mnist_8"]["representations"] == ["pixels", "kspace"]
-    # What is chosen among settings is what the run has.
+    assert list(mnist_8["datasets"]) == list(kspace["datasets"]) == ["mnist_8"]
+    assert "holomorphic" in kspace["datasets"]["mnist_8"]["variants"]
+    # What is chosen among settings is what the runs have.
     for name, options in sweep["datasets"].items():
         assert options.pop("sweep")
-        assert options == paper["datasets"][name]
+        run = (paper["datasets"] | mnist_8["datasets"])[name]
+        assert [options[key] for key in ("model", "training")] == [run["model"], run["training"]]
+    assert sweep["datasets"]["mnist"] == paper["datasets"]["mnist"]
 
 
 DIGITS = "datasets/digits"
