@@ -206,6 +206,32 @@ def test_sheets_show_a_middling_setting_of_every_sampler_and_base(results):
     ]
 
 
+def test_sheets_of_a_single_sampler_stand_side_by_side(results):
+    variants = ("complex", "mixture", "beta", "kahler", "constant")
+    inputs = results(variants=variants).inputs("sample_sheets")
+    for path in inputs:
+        content, identity = read_tensors(path)
+        write_tensors(path, {"prior:default": content["prior:default"]}, identity)
+    figure = laid_out("sample_sheets", inputs)
+    shown = [ax.get_title().split("\n")[0] for ax in figure.axes if ax.images]
+    assert shown == ["complex", "learned prior", "β-VAE", "Kähler", "constant metric"]
+    width, height = figure.get_size_inches()
+    assert height < width
+
+
+def test_pareto_of_the_prior_alone_speaks_of_no_truncation(results):
+    results = results(variants=("complex", "kahler"))
+    samples, chosen = results.frame("samples"), results.frame("chosen")
+    inputs = [
+        results.table("samples", samples[samples["sampler"] == "prior"]),
+        results.table("chosen", chosen[:0]),
+    ]
+    figure = laid_out("pareto", inputs)
+    entries = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert "prior" in entries
+    assert not {"truncated prior", "chosen on validation"} & {*entries}
+
+
 def test_flagged_samples_are_shown_by_who_flags_them(results):
     results = results(variants=("real", "kahler"))
     inputs = results.inputs("flagged")

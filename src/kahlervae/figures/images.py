@@ -211,7 +211,8 @@ def sample_sheets(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     """Decoded samples, variants × samplers (lowest seed given).
 
     ``inputs``: ``sheet.safetensors`` of each model. One column a sampler, at a middling setting.
-    Models with a single sampler are left out where others have more.
+    Models with a single sampler are left out where others have more; if none has more, they stand
+    side by side.
     """
     sheets = {variant: content for variant, (content, _) in models(inputs, [], run).items()}
     keys = _shown(sorted({key for content in sheets.values() for key in content}))
@@ -219,6 +220,8 @@ def sample_sheets(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         raise InputError(f"{inputs[0]} holds no samples of a known sampler: make it again.")
     several = {name: held for name, held in sheets.items() if len({*keys} & {*held}) > 1}
     sheets = several or sheets
+    if len(keys) == 1:
+        return _sheets_of_one_sampler(sheets, keys[0])
     across, side = 6, (WIDTH - 0.3) / max(len(keys), 4)
     # Of many variants fewer rows of samples, so that a page holds them.
     down = min(across, max(1, int(across * (PAGE - 0.9) / (len(sheets) * side))))
@@ -247,6 +250,23 @@ def sample_sheets(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         lines = key_label(key).replace(" = ", "\u00a0=\u00a0").split("\n")
         title = "\n".join(textwrap.fill(line, 14) for line in lines) if narrow else key_label(key)
         ax.set_title(title, fontsize=6 if narrow else None)
+    return figure
+
+
+def _sheets_of_one_sampler(sheets: Mapping[str, Mapping[str, np.ndarray]], key: str) -> Figure:
+    held = {variant: content[key] for variant, content in sheets.items() if key in content}
+    columns = min(len(held), 4)
+    lines = -(-len(held) // columns)
+    across, side = 6, WIDTH / max(columns, 3)
+    figure, axes = canvas(lines, columns, lines * (side + 0.35) + 0.3)
+    figure.set_layout_engine("compressed", wspace=0.08, hspace=0.08)
+    drawn = _alike({variant: content[: across**2] for variant, content in held.items()})
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for (variant, images), ax in zip(drawn.items(), axes.flat, strict=False):
+        ax.set_axis_on()
+        _draw(ax, images, across)
+        ax.set_title(f"{VARIANTS[variant].label}\n{key_label(key)}", fontsize=6)
     return figure
 
 

@@ -187,6 +187,7 @@ def strengths(inputs: Sequence[Path], run: Run | None = None) -> Figure:
 
 
 REAL = Look("real test data", "#000000", "*")
+PRIOR = Look("prior", "#000000", "o")
 SCORES = {"knn_outliers": "kNN outliers", "entropy_outliers": "entropy outliers"}
 FITTED = "volume:base={},weight={},metric=fitted"
 FAMILIES = {
@@ -236,12 +237,15 @@ def pareto(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     real = real[real["dataset"].isin(means["dataset"])]
     count = frame["seed"].nunique()
     families = ordered(means["family"], FAMILIES)
+    truncations = means.loc[means["family"] == "truncated", "knob"]
+    looks = FAMILIES if (truncations != 1).any() else FAMILIES | {"truncated": PRIOR}
+    ringed = means.merge(chosen)
     figure, axes = canvas(2, len(variants), height=4.6, sharex=True, sharey="row")
     for (score, label), line in zip(SCORES.items(), axes, strict=True):
         for variant, ax in zip(variants, line, strict=True):
             part = means[means["variant"] == variant]
             _curves(ax, part, score, families)
-            for _, held in part.merge(chosen).groupby(["family", "setting"]):
+            for _, held in ringed[ringed["variant"] == variant].groupby(["family", "setting"]):
                 where, colour = (
                     held[["recall", score]].mean(),
                     FAMILIES[held["family"].iloc[0]].color,
@@ -261,8 +265,9 @@ def pareto(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(5))
     ring = handle(Look("chosen on validation", "#000000", "o"), mfc="none", ms=7, mew=0.9)
     entries = [
-        *(handle(FAMILIES[name], line=True) for name in families),
-        *[ring, *([handle(REAL, ms=7)] if len(real) else [])],
+        *(handle(looks[name], line=True) for name in families),
+        *([ring] if len(ringed) else []),
+        *([handle(REAL, ms=7)] if len(real) else []),
     ]
     half = (len(entries) + 1) // 2
     legend(
