@@ -206,13 +206,26 @@ def test_sheets_show_a_middling_setting_of_every_sampler_and_base(results):
     ]
 
 
-def test_sheets_of_a_single_sampler_stand_side_by_side(results):
-    variants = ("complex", "mixture", "beta", "kahler", "constant")
-    inputs = results(variants=variants).inputs("sample_sheets")
+def sheets_of_the_prior(results, variants):
+    inputs = results(variants=variants, seeds=[0]).inputs("sample_sheets")
     for path in inputs:
         content, identity = read_tensors(path)
         write_tensors(path, {"prior:default": content["prior:default"]}, identity)
-    figure = laid_out("sample_sheets", inputs)
+    return laid_out("sample_sheets", inputs)
+
+
+def test_sheets_of_a_single_sampler_keep_to_a_page(results):
+    variants = tuple(f"mine_{k}" for k in range(22))
+    figure = sheets_of_the_prior(results, variants)
+    shown = [ax for ax in figure.axes if ax.images]
+    assert len(shown) == len(variants)
+    # Fewer rows of samples instead of smaller ones: wider than high.
+    assert all(ax.images[0].get_array().shape[0] < 40 for ax in shown)
+
+
+def test_sheets_of_a_single_sampler_stand_side_by_side(results):
+    variants = ("complex", "mixture", "beta", "kahler", "constant")
+    figure = sheets_of_the_prior(results, variants)
     shown = [ax.get_title().split("\n")[0] for ax in figure.axes if ax.images]
     assert shown == ["complex", "learned prior", "β-VAE", "Kähler", "constant metric"]
     width, height = figure.get_size_inches()

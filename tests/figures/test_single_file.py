@@ -44,7 +44,7 @@ def test_a_page_that_opens_from_disk_alone_is_told_of(tmp_path, caplog):
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_picture_keeps_to_its_bytes(mode):
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, len(mode)), dtype=np.uint8)
-    image = Image.fromarray(noise.squeeze(), mode)
+    image = Image.fromarray(noise.squeeze())
     assert len(webp(image, 20_000)) <= 20_000
     flat = Image.new(mode, (300, 300), 200 if mode == "L" else (200, 3, 7))
     content = webp(flat, 20_000)

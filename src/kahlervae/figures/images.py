@@ -258,13 +258,14 @@ def _sheets_of_one_sampler(sheets: Mapping[str, Mapping[str, np.ndarray]], key: 
     columns = min(len(held), 4)
     lines = -(-len(held) // columns)
     across, side = 6, WIDTH / max(columns, 3)
-    figure, axes = canvas(lines, columns, lines * (side + 0.35) + 0.3)
+    # Of many variants fewer rows of samples, so that a page holds them.
+    down = min(across, max(1, int(across * ((PAGE - 0.5) / lines - 0.35) / side)))
+    figure, axes = canvas(lines, columns, lines * (side * down / across + 0.35) + 0.3)
     figure.set_layout_engine("compressed", wspace=0.08, hspace=0.08)
-    drawn = _alike({variant: content[: across**2] for variant, content in held.items()})
-    for ax in axes.flat:
+    drawn = _alike({variant: content[: across * down] for variant, content in held.items()})
+    for ax in axes.flat[len(held) :]:
         ax.set_axis_off()
     for (variant, images), ax in zip(drawn.items(), axes.flat, strict=False):
-        ax.set_axis_on()
         _draw(ax, images, across)
         ax.set_title(f"{VARIANTS[variant].label}\n{key_label(key)}", fontsize=6)
     return figure

@@ -64,20 +64,20 @@ def write_table_page(path: Path, out: Path) -> None:
         InputError: the table cannot be read.
     """
     frame = read_table(path)
-    columns = sorted(map(_column, frame.items()), key=lambda column: column.set_as == "sentence")
+    columns = [_column(str(name), values) for name, values in frame.items()]
+    columns.sort(key=lambda column: column.set_as == "sentence")
     rows = list(zip(*(column.cells for column in columns), strict=True))
     render(out, "table", path.stem, columns=columns, rows=rows)
 
 
 class _Column(NamedTuple):
-    name: Any
+    name: str
     set_as: str
     cells: list[str]
 
 
-def _column(named: tuple[Any, pd.Series]) -> _Column:
+def _column(name: str, values: pd.Series) -> _Column:
     """A number, words in one line, keys that may be broken, or sentences."""
-    name, values = named
     cells = ["" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values]
     if pd.api.types.is_numeric_dtype(values.dtype):
         return _Column(name, "number", cells)

@@ -87,13 +87,14 @@ def webp(image: Image.Image, most: int) -> bytes:
         >>> len(webp(Image.new("L", (640, 480)), most=1000)) < 1000
         True
     """
-    file = io.BytesIO()
+    content = b""
     for picture, options in _attempts(image):
         file = io.BytesIO()
         picture.save(file, "webp", **options)
-        if file.tell() <= most:
+        content = file.getvalue()
+        if len(content) <= most:
             break
-    return file.getvalue()
+    return content
 
 
 def _attempts(image: Image.Image) -> Iterator[tuple[Image.Image, dict[str, Any]]]:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
-from torch.func import jvp
 
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, allocated, fitting, gathered
+from kahlervae.geometry.memory import MEMORY, along_one, gathered
 from kahlervae.geometry.metric import check_metric
 from kahlervae.geometry.wirtinger import mixed_hessian
 
@@ -79,7 +78,7 @@ def ricci(
         return z.new_zeros(0, z.shape[1], z.shape[1])
     check_metric(metric, z)
     # Directions go one by one, each of which keeps about four times what the value alone makes.
-    rows = fitting(memory // 4, allocated(lambda: jvp(metric, (z[:1],), (torch.ones_like(z[:1]),))))
+    rows = along_one(metric, z, memory // 4)
     return gathered(lambda part: _ricci(metric, part), z.split(rows), len(z))
 
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from kahlervae.geometry.interception import Interception
 
-__all__ = ["MEMORY", "allocated", "chunks", "fitting", "gathered"]
+__all__ = ["MEMORY", "allocated", "along_one", "chunks", "fitting", "gathered"]
 
 MEMORY = 1 << 30
 """Bytes beyond inputs and results that a function may take, unless its caller says otherwise."""
@@ -53,6 +53,19 @@ def fitting(memory: float, each: int) -> int:
     return max(1, int(memory) // each)
 
 
+def along_one(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> int:
+    """Points at which f is differentiated forwards at once, along one direction each.
+
+    Args: see :func:`chunks`.
+
+    Example:
+        >>> along_one(torch.exp, torch.zeros(100, 2) + 0j, 1)
+        1
+    """
+    row = z[:1]
+    return fitting(memory, allocated(lambda: jvp(f, (row,), (torch.ones_like(row),))))
+
+
 def chunks(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> tuple[int, int]:
     """Points, and directions of each, along which f is to be differentiated forwards at once.
 
@@ -69,9 +82,7 @@ def chunks(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> tuple[int, int
         >>> points > 100, directions
         (True, 4)
     """
-    row = z[:1]
-    pairs = fitting(memory, allocated(lambda: jvp(f, (row,), (torch.ones_like(row),))))
-    directions = 2 * z.shape[1]
+    pairs, directions = along_one(f, z, memory), 2 * z.shape[1]
     return max(1, pairs // directions), min(pairs, directions)
 
 
