@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from kahlervae import storage
 from kahlervae.errors import InputError
@@ -120,6 +122,25 @@ def test_what_is_no_file_is_not_replaced(tmp_path, monkeypatch, name):
         storage.write_json(name, 1)
     assert Path("pipe").is_fifo()
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_png_shows_what_is_drawn_in_256_colours(tmp_path):
+    figure = Figure(figsize=(3, 2), dpi=150)
+    axes = figure.subplots(1, 2)
+    axes[0].imshow(np.random.default_rng(0).uniform(size=(20, 20)), cmap="viridis")
+    axes[1].plot([0, 1], color="#D55E00", linewidth=1)  # few pixels among many of the heat map
+    storage.write_figure(tmp_path / "f.png", figure)
+    figure.savefig(tmp_path / "all.png")
+    few, all_colours = (Image.open(tmp_path / name) for name in ("f.png", "all.png"))
+    assert few.mode == "P"
+    assert few.size == (450, 300)
+    assert few.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+    assert set(few.info) <= {"dpi", "transparency"}  # nothing of when or by what
+    off = np.abs(np.subtract(few.convert("RGB"), all_colours.convert("RGB"), dtype=float))
+    assert off.max() < 24
+    assert off.mean() < 0.5
+    sizes = [(tmp_path / name).stat().st_size for name in ("f.png", "all.png")]
+    assert sizes[0] < 0.7 * sizes[1]
 
 
 @pytest.mark.parametrize("name", ["f", "f.", "f.svg", ".png"])
