@@ -1,6 +1,6 @@
 """Figures of the scores: training, smoothness, outliers against variation, claims."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -187,7 +187,6 @@ def strengths(inputs: Sequence[Path], run: Run | None = None) -> Figure:
 
 
 REAL = Look("real test data", "#000000", "*")
-PRIOR = Look("prior", "#000000", "o")
 SCORES = {"knn_outliers": "kNN outliers", "entropy_outliers": "entropy outliers"}
 FITTED = "volume:base={},weight={},metric=fitted"
 FAMILIES = {
@@ -214,43 +213,41 @@ def pareto(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     the temperature, or the power of the volume element, through means over seeds with their 95 %
     intervals; mixtures have a curve for every number of components. Ringed: the settings that were
     chosen on validation rows. The vertical scale is that of the square root. Variants of which only
-    the prior was sampled are left out, unless there are no others.
+    the prior was sampled are left out; if there are no others, all are compared in one panel.
     """
     path, chosen_path = given(inputs[:2], "samples.csv", "chosen.csv")
     scores = [*SCORES, "recall"]
     frame = rows(path, [*MODEL, "split", "sampler", "setting", "oracle", *scores], run)
     columns = [*GROUP, "variant", "family", "setting"]
     chosen = read_table(chosen_path, columns)[columns]
-    frame = frame[frame["split"] == "test"]
-    present = frame["variant"].unique()
-    variants = [name for name in SHOWN if name in present] or ordered(present, VARIANTS)[:3]
-    means = with_families(frame[frame["variant"].isin(variants)])
+    means = with_families(frame[frame["split"] == "test"])
     means["curve"] = means["family"]
     means["family"] = means["family"].replace("(gmm|ratio):.*", r"\1", regex=True)
     means = means[means["family"].isin(FAMILIES)]
-    compared = means.groupby("variant")["family"].transform("nunique") > 1
-    means = means[compared] if compared.any() else means
-    variants = [name for name in variants if (means["variant"] == name).any()]
-    keys = [*MODEL, "family", "curve", "knob", "setting"]
+    several = means.groupby("variant")["family"].transform("nunique") > 1
+    if several.any():
+        present = ordered(means.loc[several, "variant"], VARIANTS)
+        panels = [name for name in SHOWN if name in present] or present[:3]
+        means = means[means["variant"].isin(panels)]
+        means["panel"], means["look"], looks = means["variant"], means["family"], FAMILIES
+        titles = [VARIANTS[name].label for name in panels]
+    else:
+        panels, titles = ["prior"], ["samples of each variant's own prior"]
+        means["panel"], means["look"], looks = "prior", means["variant"], VARIANTS
+    keys = [*MODEL, "panel", "look", "family", "curve", "knob", "setting"]
     means = means.groupby(keys, sort=False, dropna=False)[scores].mean().reset_index()
     real = pd.concat([table(each, ["dataset", *scores]) for each in inputs[2:]] or [means[:0]])
     real = real[real["dataset"].isin(means["dataset"])]
     count = frame["seed"].nunique()
-    families = ordered(means["family"], FAMILIES)
-    truncations = means.loc[means["family"] == "truncated", "knob"]
-    looks = FAMILIES if (truncations != 1).any() else FAMILIES | {"truncated": PRIOR}
+    shown = {name: looks[name] for name in ordered(means["look"], looks)}
     ringed = means.merge(chosen)
-    figure, axes = canvas(2, len(variants), height=4.6, sharex=True, sharey="row")
+    figure, axes = canvas(2, len(panels), height=4.6, sharex=True, sharey="row")
     for (score, label), line in zip(SCORES.items(), axes, strict=True):
-        for variant, ax in zip(variants, line, strict=True):
-            part = means[means["variant"] == variant]
-            _curves(ax, part, score, families)
-            for _, held in ringed[ringed["variant"] == variant].groupby(["family", "setting"]):
-                where, colour = (
-                    held[["recall", score]].mean(),
-                    FAMILIES[held["family"].iloc[0]].color,
-                )
-                ax.plot(*where, "o", ms=7, mfc="none", mec=colour, mew=0.9, zorder=4)
+        for panel, ax in zip(panels, line, strict=True):
+            _curves(ax, means[means["panel"] == panel], score, shown)
+            held = ringed[ringed["panel"] == panel].groupby(["look", "setting"])
+            for (look, _), where in held[["recall", score]].mean().iterrows():
+                ax.plot(*where, "o", ms=7, mfc="none", mec=looks[look].color, mew=0.9, zorder=4)
             if len(real):
                 where = real[["recall", score]].mean()
                 ax.plot(*where, "*", ms=8, color="black", mec="white", mew=0.5, zorder=5)
@@ -258,14 +255,14 @@ def pareto(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         line[0].set_yscale("function", functions=(_root, np.square))
         line[0].set_ylim(bottom=0)
         line[0].set_yticks(_ticks(line[0].get_ylim()[1]))
-    for variant, ax in zip(variants, axes[0], strict=True):
-        ax.set_title(VARIANTS[variant].label)
+    for title, ax in zip(titles, axes[0], strict=True):
+        ax.set_title(title)
     for ax in axes[-1]:
         ax.set_xlabel("recall")
         ax.xaxis.set_major_locator(MaxNLocator(5))
     ring = handle(Look("chosen on validation", "#000000", "o"), mfc="none", ms=7, mew=0.9)
     entries = [
-        *(handle(looks[name], line=True) for name in families),
+        *(handle(look, line=looks is FAMILIES) for look in shown.values()),
         *([ring] if len(ringed) else []),
         *([handle(REAL, ms=7)] if len(real) else []),
     ]
@@ -292,30 +289,30 @@ def _ticks(top: float) -> list[float]:
     return [tick for tick in ticks if tick <= top and (tick != 0.01 or top < 0.4)]
 
 
-def _curves(ax: Axes, part: pd.DataFrame, score: str, families: Sequence[str]) -> None:
-    """Means over seeds of every family in the order of its knob, with intervals of both scores."""
-    points = part.groupby(["family", "curve", "knob"], dropna=False)
+def _curves(ax: Axes, part: pd.DataFrame, score: str, looks: Mapping[str, Look]) -> None:
+    """Means over seeds of every look in the order of its knob, with intervals of both scores."""
+    points = part.groupby(["look", "curve", "knob"], dropna=False)
     means = points[["recall", score]].mean().reset_index()
     common = {
         "data": means,
         "x": "recall",
         "y": score,
-        "hue": "family",
-        "hue_order": families,
-        "palette": {name: FAMILIES[name].color for name in families},
+        "hue": "look",
+        "hue_order": list(looks),
+        "palette": {name: look.color for name, look in looks.items()},
         "legend": False,
         "ax": ax,
     }
     sns.lineplot(units="curve", estimator=None, sort=False, lw=1.0, **common)
     sns.scatterplot(
-        style="family",
-        markers={name: FAMILIES[name].marker for name in families},
+        style="look",
+        markers={name: look.marker for name, look in looks.items()},
         s=9,
         linewidth=0.3,
         zorder=3,
         **common,
     )
-    for _, held in points:
-        color = FAMILIES[held["family"].iloc[0]].color
+    for (look, *_), held in points:
+        color = looks[look].color
         ax.hlines(held[score].mean(), *interval(held["recall"]), color=color, lw=0.5)
         ax.vlines(held["recall"].mean(), *interval(held[score]), color=color, lw=0.5)
