@@ -132,6 +132,7 @@ keep = test ! -f $(1)/provenance.json || { \
 
 reference: $(INSTALLED) ## keep claims, tables and figures of the last `make reproduce`, of the other runs, of `make sweep` and `make bench`, of those that there are, in reference/, README.md and docs/claims_table.md
 	$(call keep,results,figures,reference)
+	test ! -f results/provenance.json || kahlervae figure latent_slice results/digits/pixels/complex/seed=0/slice.safetensors results/digits/pixels/kahler/seed=0/slice.safetensors --out reference/overview.png
 	$(call keep,results/paper,results/paper/figures,reference/paper)
 	$(call keep,results/mnist_8,results/mnist_8/figures,reference/mnist_8)
 	$(call keep,results/kspace,results/kspace/figures,reference/kspace)

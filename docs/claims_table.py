@@ -184,6 +184,7 @@ def _seen(run: Run, dataset: str, claim: str) -> str:
 COLUMNS = {
     "ELBO": "elbo",
     "active latents": "active_latents",
+    "norm of latents": "latent_norm",
     "speed variation": "speed_variation",
     "turning": "turning",
     "acceleration": "acceleration",
@@ -221,7 +222,8 @@ def variants_table(dataset: str) -> str:
 def effects_table(*names: str) -> str:
     """Claims, by id, on every data set: estimates with 95 % intervals.
 
-    **Bold**: supported after Holm's correction; *italic*: not supported; neither: inconclusive.
+    **Bold**: supported after Holm's correction; *italic*: not supported; neither: inconclusive; in
+    brackets: without a verdict, since not every seed compares.
     """
     columns = {
         dataset: rows.set_index("claim")
@@ -238,8 +240,13 @@ def effects_table(*names: str) -> str:
 def _effect(row: pd.Series) -> str:
     mark = {"supported": "**", "not supported": "*"}.get(row["adjusted"], "")
     estimate, *ends = (_figures(row[key]) for key in ("estimate", "ci_low", "ci_high"))
-    interval = "" if pd.isna(row["ci_low"]) else f" [{', '.join(ends)}]"
-    return "–" if pd.isna(row["estimate"]) else f"{mark}{estimate}{mark}{interval}"
+    if pd.isna(row["estimate"]):
+        return "–"
+    if pd.isna(row["ci_low"]):
+        return f"{mark}{estimate}{mark}"
+    if pd.isna(row["p_value"]):
+        return f"({estimate})"
+    return f"{mark}{estimate}{mark} [{', '.join(ends)}]"
 
 
 def _figures(value: float) -> str:
@@ -267,7 +274,7 @@ def page() -> str:
         "Written by `python docs/claims_table.py` from `reference/`. An expected value is the mean "
         "over the seeds; ± is the half width of its 95 % prediction interval for as many seeds "
         "drawn anew, √2 times that of the confidence interval. Identities have the bound of their "
-        "rule instead. `make check` compares a fresh run with all of them at once, by tolerances "
+        "rule instead. Verdicts of primary claims are those after Holm's correction. `make check` compares a fresh run with all of them at once, by tolerances "
         "widened for their number (`kahlervae.judge.check`).\n"
     )
     held = list(groups())
@@ -284,7 +291,7 @@ def page() -> str:
             where = f"{figure}, {table}" if figure else table
             text += (
                 f"| `{row.claim}` | {row.role} | {row.statement.rstrip('.')} | {where} "
-                f"| {row.metric} | {row.expected} | {row.verdict} |\n"
+                f"| {row.metric} | {row.expected} | {row.adjusted} |\n"
             )
     return text
 

@@ -50,7 +50,7 @@ def map_latents(
         test: samples; their posterior means span the plane.
         samples: latents of the test split by ``sampler:setting``.
         references: real data as seen by each oracle, which tell the outliers.
-        settings: ``extent`` (half side), ``resolution``, ``samples`` of each sampler, ``epsilon``.
+        settings: as of the latent slice, and ``samples`` of each sampler.
 
     Returns:
         ``axis``; ``log_det_fisher``, ``log_det_fitted`` and ``ricci_scalar``, vertical axis first;

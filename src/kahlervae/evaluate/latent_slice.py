@@ -20,16 +20,22 @@ class Plane(NamedTuple):
     Attributes:
         origin: where both coordinates of the plane are 0.
         directions: orthonormal.
+        spread: a length on the plane.
     """
 
     origin: Float[Tensor, " 2*d"]
     directions: Float[Tensor, "2 2*d"]
+    spread: float
 
     def grid(
         self, extent: float, points: int
     ) -> tuple[Float[Tensor, " points"], Complex[Tensor, "points**2 d"]]:
-        """The axis of a square grid of half side ``extent``, and its latents by rows from below."""
-        axis = torch.linspace(-extent, extent, points, device=self.directions.device)
+        """The axis of a square grid, and its latents by rows from below.
+
+        Half the side is ``extent`` times the spread.
+        """
+        half = extent * self.spread
+        axis = torch.linspace(-half, half, points, device=self.directions.device)
         vertical, horizontal = torch.meshgrid(axis, axis, indexing="ij")
         coordinates = torch.stack([horizontal, vertical], dim=-1).flatten(0, 1)
         latents = self.origin + coordinates @ self.directions
@@ -46,10 +52,14 @@ class Plane(NamedTuple):
 
 
 def principal_plane(means: Complex[Tensor, "n d"]) -> Plane:
-    """The plane from which the means lie least far, in the mean of squares, around their mean."""
+    """The plane from which the means lie least far, in the mean of squares, around their mean.
+
+    Its spread is their standard deviation along the first direction, so that a square of so many of
+    them shows as much of every model, however large its latents are; 1 where they do not vary.
+    """
     real = torch.view_as_real(means).flatten(1)
-    _, _, directions = torch.linalg.svd(real - real.mean(0), full_matrices=False)
-    return Plane(real.mean(0), directions[:2])
+    _, singular, directions = torch.linalg.svd(real - real.mean(0), full_matrices=False)
+    return Plane(real.mean(0), directions[:2], float(singular[0]) / len(real) ** 0.5 or 1.0)
 
 
 def slice_latents(
@@ -67,7 +77,8 @@ def slice_latents(
         model: with complex latents.
         potentials: ``fitted`` and ``posterior``.
         test: samples whose posterior means span the plane and are projected into it.
-        settings: ``extent`` (half side), ``resolution``, ``images`` per side, ``epsilon``.
+        settings: ``extent`` (half side, in the means' spread), ``resolution``, ``images`` per side,
+            ``epsilon``.
 
     Returns:
         ``axis``; ``log_det_fisher``, ``log_det_fitted``, ``log_det_posterior``, and

@@ -65,7 +65,7 @@ INTRODUCTION = f"""
 <p style="margin: 0; max-width: 78em; line-height: 1.45">
 <b>Colour</b>: the chosen quantity on the plane of the two leading principal directions of the
 posterior means of test data, real directions in C<sup>d</sup> = R<sup>2d</sup> through their mean.
-The prior CN(0, I) has standard deviation 1/√2 along each axis.
+The square reaches as many of their standard deviations in every model.
 <b>Points</b>: latents of the chosen set, projected orthogonally into the plane; in the other
 directions they lie off it, so that what is decoded at a point may differ from what is decoded below
 it.

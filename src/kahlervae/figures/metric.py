@@ -1,6 +1,6 @@
 """Figures of the metric: the latent slice, agreement with the Fisher metric, cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,18 @@ def latent_slice(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         "log_det_posterior": "posterior potential",
     }
     held = models(inputs, ["axis", *maps, "images", "means"], run)
-    medians, fields = {}, {}
-    for variant, (content, _) in held.items():
-        fisher = content["log_det_fisher"]
-        medians[variant] = np.median(fisher[np.isfinite(fisher)]) if fisher.size else np.nan
-        fields[variant] = {name: content[name] - medians[variant] for name in maps}
-    values = np.array([field for fields_of in fields.values() for field in fields_of.values()])
-    limits = np.nanpercentile(values, [1, 99]) if np.isfinite(values).any() else (0.0, 1.0)
+    medians = {name: _median(content["log_det_fisher"]) for name, (content, _) in held.items()}
+    fields = {
+        name: {shown: content[shown] - medians[name] for shown in maps}
+        for name, (content, _) in held.items()
+    }
+    # Those of the posterior potential, the least like the metric, run off the scale.
+    limits = _limits(
+        field
+        for maps_of in fields.values()
+        for shown, field in maps_of.items()
+        if shown != "log_det_posterior"
+    )
     blocks = 1 if len(held) <= MANY else 2
     lines = -(-len(held) // blocks)
     side = (WIDTH - 0.3 * blocks - 0.6) / (4 * blocks)
@@ -96,9 +101,25 @@ def latent_slice(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     bar = figure.colorbar(places[0, 0].images[0], ax=axes, extend="both", pad=0.01, aspect=60)
     bar.set_label(r"$\log\,\det\,g$ − median")
     bar.outline.set_visible(False)
-    extent = ", ".join(f"{end:.3g}" for end in places[0, 0].get_xlim()).replace("-", "−")
-    figure.supxlabel(f"1st and 2nd principal direction of posterior means, each [{extent}]")
+    figure.supxlabel(
+        "1st and 2nd principal direction of posterior means, as many of their standard deviations "
+        "in every row"
+    )
     return figure
+
+
+def _median(field: np.ndarray) -> float:
+    """NaN where nothing is finite."""
+    finite = field[np.isfinite(field)]
+    return float(np.median(finite)) if finite.size else np.nan
+
+
+def _limits(fields: Iterable[np.ndarray]) -> tuple[float, float]:
+    """The range of the colours of several maps: 1st and 99th percentile of all their values."""
+    values = np.concatenate([np.ravel(field) for field in fields])
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
+    return float(low), float(high)
 
 
 def _map(ax: Axes, grid: np.ndarray, field: np.ndarray, low: float, high: float) -> None:
@@ -136,7 +157,8 @@ def construction(inputs: Sequence[Path], run: Run | None = None) -> Figure:
 
     ``inputs``: ``slice.safetensors`` and ``gallery.safetensors`` of the models (lowest seed of each
     variant). One row a variant: log det of its metric, that of the exact potential where there is
-    one, and straight latent lines between the posteriors of the same test images.
+    one, and straight latent lines between the posteriors of the same test images. Maps are less
+    their median, on one colour scale.
     """
     slices, galleries = (
         models([path for path in inputs if path.stem == stem], names, run)
@@ -147,16 +169,20 @@ def construction(inputs: Sequence[Path], run: Run | None = None) -> Figure:
     shown = 5
     figure, axes = canvas(len(slices), 2, height=1.9 * len(slices) + 0.3, width_ratios=[1, 2.2])
     figure.set_layout_engine("compressed")
+    exact = {name for name, (content, _) in slices.items() if "log_det_log_partition" in content}
+    fields = {
+        name: content["log_det_log_partition" if name in exact else "log_det_fisher"]
+        for name, (content, _) in slices.items()
+    }
+    fields = {name: field - _median(field) for name, field in fields.items()}
+    limits = _limits(fields.values())
     for (variant, (content, _)), (left, right) in zip(slices.items(), axes, strict=True):
-        exact = "log_det_log_partition" in content
-        field = content["log_det_log_partition" if exact else "log_det_fisher"]
-        finite = field[np.isfinite(field)]
-        low, high = np.percentile(finite, [1, 99]) if finite.size else (0.0, 1.0)
-        _map(left, content["axis"], field, low, high)
+        _map(left, content["axis"], fields[variant], *limits)
         _dots(left, content["means"])
         bar = figure.colorbar(left.images[0], ax=left, extend="both", pad=0.02)
         bar.outline.set_visible(False)
-        left.set_title("log det of the " + ("exact potential" if exact else "Fisher metric"))
+        metric = "exact potential" if variant in exact else "Fisher metric"
+        left.set_title(f"log det of the {metric} − median")
         left.set_ylabel(VARIANTS[variant].label)
         lines = galleries[variant][0]["paths"][:shown]
         show(right, lines.reshape(-1, *lines.shape[2:]), lines.shape[1])
@@ -428,7 +454,13 @@ def tradeoff(inputs: Sequence[Path]) -> Figure:
         name = looks[method].label if method in TRADED else method.replace("_", " ")
         ax.annotate(name, (error, time), (5, 5), textcoords="offset points")
     ax.margins(x=0.25, y=0.2)
-    ax.set(yscale="log", xlabel="relative error of the metric", ylabel="time per point (µs)")
+    ax.set(
+        title="potentials of one random decoder",
+        xlabel="relative error of the metric",
+        ylabel="time per point (µs)",
+        yscale="log",
+    )
+    ax.set_xlim(left=0)
     return figure
 
 

@@ -103,7 +103,8 @@ def primary(path: Path) -> pd.DataFrame:
     """The primary claims, or all where none is primary, with effect, ``low`` and ``high``.
 
     ``paper`` is the part of the claims where the paper has no words for it; ``told`` is the effect
-    with its interval, or the estimate where there is none.
+    with its interval, or the estimate where there is none, or the effect in brackets where not
+    every seed compares and there can be no verdict.
 
     An effect is a difference in percent of its control, or of its bound where it has no control;
     NaN for what holds or fails by a tolerance, and has no interval.
@@ -111,7 +112,7 @@ def primary(path: Path) -> pd.DataFrame:
     Raises:
         InputError: the table lacks a column, or has no claim.
     """
-    numbers = ["estimate", "ci_low", "ci_high", "bound", "control"]
+    numbers = ["estimate", "ci_low", "ci_high", "bound", "control", "p_value"]
     texts = ["claim", "dataset", "part", "role", "paper", "statement", "metric"]
     frame = table(path, [*texts, *numbers, "verdict", "adjusted"])
     chosen = frame["role"] == "primary"
@@ -121,10 +122,15 @@ def primary(path: Path) -> pd.DataFrame:
     scale = scale.mask(frame["ci_low"].isna())
     for end, column in zip(EFFECT, numbers[:3], strict=True):
         frame[end] = 100 * (frame[column] - frame["bound"]) / scale
-    frame["told"] = [
-        f"{effect:+.0f} % [{low:+.0f}, {high:+.0f}]".replace("-", "−")
-        if np.isfinite(effect)
-        else f"{estimate:.2g}".replace("-", "−").replace("nan", "")
-        for effect, low, high, estimate in frame[[*EFFECT, "estimate"]].to_numpy()
-    ]
+    frame["told"] = [_told(*row) for row in frame[[*EFFECT, "estimate", "p_value"]].to_numpy()]
     return frame
+
+
+def _told(effect: float, low: float, high: float, estimate: float, p_value: float) -> str:
+    if np.isnan(effect):
+        text = f"{estimate:.2g}".replace("nan", "")
+    elif np.isnan(p_value):
+        text = f"({effect:+.0f} %)"
+    else:
+        text = f"{effect:+.0f} % [{low:+.0f}, {high:+.0f}]"
+    return text.replace("-", "−")
