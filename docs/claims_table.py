@@ -274,7 +274,8 @@ def page() -> str:
         "Written by `python docs/claims_table.py` from `reference/`. An expected value is the mean "
         "over the seeds; ± is the half width of its 95 % prediction interval for as many seeds "
         "drawn anew, √2 times that of the confidence interval. Identities have the bound of their "
-        "rule instead. Verdicts of primary claims are those after Holm's correction. `make check` compares a fresh run with all of them at once, by tolerances "
+        "rule instead. Verdicts of primary claims are those after Holm's correction. `make check` "
+        "compares a fresh run with all of them at once, by tolerances "
         "widened for their number (`kahlervae.judge.check`).\n"
     )
     held = list(groups())

@@ -34,6 +34,7 @@ def summary_page(folder: Path) -> Path:
             "claim": text, "dataset": text, "statement": text, "metric": text, "estimate": 1.0,
             "ci_low": low, "ci_high": low, "verdict": "supported", "adjusted": "supported",
             "part": text, "role": "primary", "paper": text, "bound": 0.0, "control": 2.0,
+            "p_value": 0.01,
         }
         for text in HOSTILE
         for low in (None, 0.5)

@@ -15,6 +15,7 @@ from kahlervae.figures import draw
 from kahlervae.figures.captions import MEASURED, write_captions
 from kahlervae.figures.pages import write_summary, write_table_page
 from kahlervae.figures.single_file import LARGEST
+from kahlervae.figures.sources import primary
 from kahlervae.storage import write_table
 
 
@@ -136,6 +137,21 @@ def test_summary_tells_the_primary_claims_with_verdict_and_effect(summary):
     assert f"{100 * row['estimate'] / 0.3:+.0f} % [".replace("-", "−") in text
     for left, width, middle in re.findall(r'x="(.+)" width="(.+)" y="-3".*\n<rect x="(.+?)"', text):
         assert -100 <= float(left) <= float(middle) + 1.5 <= float(left) + float(width) <= 100
+
+
+def test_an_effect_without_a_verdict_is_in_brackets(results):
+    results = results(variants=("complex", "kahler"))
+    frame = results.frame("claims")
+    at = frame["control"] == 0.3
+    told = [
+        primary(results.table("claims", frame.assign(p_value=frame["p_value"].mask(lost))))
+        .query("control == 0.3")["told"]
+        .iloc[0]
+        for lost in (~at, at)
+    ]
+    compared, lost = told
+    assert re.fullmatch(r"[+−]\d+ % \[[+−]\d+, [+−]\d+\]", compared)
+    assert lost == f"({compared.partition(' [')[0]})"
 
 
 def test_summary_names_a_missing_figure(results, tmp_path):

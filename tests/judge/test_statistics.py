@@ -55,6 +55,15 @@ def test_is_the_percentile_bootstrap_at_the_expanded_confidence():
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
 
 
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_of_fewer_seeds_it_is_students_interval_whose_ends_no_resample_reaches(count):
+    values = np.random.default_rng(count).normal(1, 2, count)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    interval = bootstrap_interval(values, **SETTINGS)
+    assert (interval.low, interval.high) == pytest.approx(tuple(expected), rel=1e-12)
+    assert interval.high > values.max()
+
+
 def test_stays_within_the_differences():
     values = [1.0, 2.0, 4.0, 3.0, 9.0]
     interval = bootstrap_interval(values, **SETTINGS)
@@ -73,7 +82,6 @@ def test_too_few_differences():
     assert math.isnan(single.low)
     assert math.isnan(single.high)
     assert all(math.isnan(value) for value in bootstrap_interval([], **SETTINGS))
-    assert bootstrap_interval([1.0, 2.0], **SETTINGS).low == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
