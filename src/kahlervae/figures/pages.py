@@ -124,7 +124,7 @@ def write_summary(claims: Path, figures: Sequence[Path], out: Path) -> None:
             path.stem: {"caption": MEANING.get(path.stem, path.stem), "source": _embedded(path)}
             for path in figures
         },
-        room=min(85, max(40, 120 - 5 * frame["claim"].nunique())),  # mm for a figure on A4
+        room=min(85, max(40, 140 - 5 * frame["claim"].nunique())),  # mm for a figure on A4
     )
 
 
