@@ -81,7 +81,15 @@ CASES = {
     ),
     "no estimate": (
         changed("fewer", verdict="inconclusive", estimate=np.nan),
-        {"fewer": "undecided"},
+        {"fewer": "missing"},
+    ),
+    "no estimate of what is inconclusive": (
+        changed("recall", estimate=np.inf, ci_low=np.nan, ci_high=np.nan),
+        {"recall": "missing"},
+    ),
+    "no oracle": (
+        changed("fewer", verdict="left out", estimate=np.nan, ci_low=np.nan, ci_high=np.nan),
+        {"fewer": "missing"},
     ),
     "left out": (CLAIMS[1:], {"closedness": "missing"}),
 }
@@ -96,6 +104,15 @@ def test_claims_are_compared_one_by_one(reference, tmp_path, case):
         app, ["check", "--reference", str(reference), "--results", str(fresh)]
     )
     assert outcome.exit_code == int(bool(set(other.values()) & set(FAILURES))), outcome.output
+
+
+@pytest.mark.parametrize("verdict", ["inconclusive", "left out"])
+def test_what_the_reference_has_no_estimate_for_cannot_be_missing(tmp_path, verdict):
+    silent = changed("fewer", verdict=verdict, estimate=np.nan, ci_low=np.nan, ci_high=np.nan)
+    reference, fresh = (write_run(tmp_path / name, silent) for name in ("reference", "fresh"))
+    assert status(reference, fresh) == ALL_WELL
+    decided = write_run(tmp_path / "decided")
+    assert status(reference, decided) == ALL_WELL | {"fewer": "undecided"}
 
 
 def test_further_claims_are_shown_and_do_not_fail(reference, tmp_path):
