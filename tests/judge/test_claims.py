@@ -381,6 +381,48 @@ def test_files(frames, tmp_path):
         make_claims(without, FILE, SETTINGS, out)
 
 
+def test_two_tables_of_a_name_are_refused(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "paths.csv").write_text("a\n")
+    with pytest.raises(InputError, match=r"one/paths\.csv and .*two/paths\.csv are both call"):
+        make_claims(sorted(tmp_path.glob("*/paths.csv")), FILE, SETTINGS, tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("confidence", value) for value in (0, 1, 95, np.nan, "0.95")),
+        *(("resamples", value) for value in (0, 99.5)),
+        *(("minimum_seeds", 0), ("seed", -1)),
+    ],
+)
+def test_settings_are_looked_at(name, value, tmp_path):
+    with pytest.raises(InputError, match=f"{name} of claims is "):
+        make_claims([], FILE, SETTINGS | {name: value}, tmp_path / "out.csv")
+
+
+def test_a_setting_that_no_row_has_is_told(frames, tmp_path, caplog):
+    document = yaml.safe_load(ENTRY)
+    document["claims"][0] |= {"metric": "knn_outliers", "statement": "s"}
+    names = {"power": POWER.format(-3), "spelt": "base=prior", "fine": POWER.format(-2)}
+    what = {"variant": "kahler", "sampler": "volume"}
+    document["claims"] = [
+        document["claims"][0] | {"id": name, "what": what | {"setting": setting}}
+        for name, setting in names.items()
+    ]
+    document["claims"].append(document["claims"][0] | {"id": "not_run"})
+    document["claims"][-1]["what"] = what | {"sampler": "ratio", "setting": "base=prior"}
+    del document["primary"]
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(document))
+    for name in ("reconstruction", "samples"):
+        frames[name].to_csv(tmp_path / f"{name}.csv", index=False)
+    make_claims(tmp_path.glob("*.csv"), tmp_path / "claims.yaml", SETTINGS, tmp_path / "out.csv")
+    told = "{} is left out: no samples are of volume:{}."
+    absent = [told.format(name, names[name]) for name in ("power", "spelt")]
+    assert [record.message for record in caplog.records] == absent
+
+
 def test_tables_are_judged_without_torch():
     modules = "kahlervae.judge.claims, kahlervae.judge.pareto"
     code = f"import sys, {modules}; print('torch' in sys.modules)"

@@ -7,6 +7,7 @@ rows. A claim whose tables, variants or samplers a run does not have gets no row
 no labels there are no oracles, and claims that need one are left out, in words.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from kahlervae.errors import InputError
 from kahlervae.evaluate import UNJUDGED
 from kahlervae.judge.entries import OPTIONAL, RUN, Claim, Read, needed, read_claims
 from kahlervae.judge.statistics import bootstrap_interval, holm, student_p, verdict
+from kahlervae.options import check_count, check_number
 from kahlervae.storage import read_table, write_table
 
 __all__ = ["COLUMNS", "LEFT_OUT", "judge", "make_claims"]
@@ -52,11 +54,18 @@ def make_claims(
         out: Where to write.
 
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged, two hold the same table, or a setting is out of
+            its range.
     """
+    _check_settings(settings)
     entries = read_claims(claims)
     columns = needed(entries)
-    files = {Path(file).stem: file for file in tables}
+    files: dict[str, Path | str] = {}
+    for file in tables:
+        name = Path(file).stem
+        if name in files:
+            raise InputError(f"{files[name]} and {file} are both called {name}: name one of them.")
+        files[name] = file
     if "reconstruction" not in files:
         raise InputError("there is no reconstruction.csv, which says what was trained: name it.")
     frames = {
@@ -64,7 +73,31 @@ def make_claims(
         for name, (texts, numbers) in columns.items()
         if name in files
     }
+    _warn_of_absent_settings(frames.get("samples"), entries)
     write_table(out, judge(frames, entries, settings))
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of :func:`judge` that give no interval."""
+    check_number("the confidence of claims", settings["confidence"], positive=True, below=1)
+    for name, least in {"resamples": 1, "minimum_seeds": 1, "seed": 0}.items():
+        check_count(f"{name} of claims", settings[name], least)
+
+
+def _warn_of_absent_settings(samples: pd.DataFrame | None, claims: Sequence[Claim]) -> None:
+    """Tell of settings that no row has although their sampler was run: they may be misspelt.
+
+    All else that claims select by is either checked or, as variants are, up to the configuration.
+    """
+    if samples is None:
+        return
+    there = set(samples[["sampler", "setting"]].itertuples(index=False, name=None))
+    run = {sampler for sampler, _ in there}
+    for claim in claims:
+        for side in (claim.what, claim.against or {}):
+            pair = side.get("sampler"), side.get("setting")
+            if None not in pair and pair[0] in run and pair not in there:
+                logging.warning("%s is left out: no samples are of %s:%s.", claim.id, *pair)
 
 
 def judge(
