@@ -122,6 +122,11 @@ def judged(frames, claims=CLAIMS, **settings):
     return table.set_index("claim")
 
 
+def one(name, frames):
+    """The row of a claim, judged alone."""
+    return judged(frames, [claim for claim in CLAIMS if claim.id == name]).loc[name]
+
+
 @pytest.fixture(scope="module")
 def frames():
     return tables()
@@ -203,6 +208,50 @@ def test_beta_counts_only_at_matched_reconstruction(frames, claims):
     assert unmatched["estimate"] == pytest.approx(-0.12)
     assert "beta is not matched" in unmatched["rule"]
     assert "in the mean over the seeds (limit 5%), by -2.0% to +56.9% in each" in unmatched["rule"]
+
+
+@pytest.mark.parametrize("variant", ["beta", "kahler"])
+@pytest.mark.parametrize("value", [None, np.nan, np.inf])
+def test_reconstruction_is_matched_for_every_seed_or_not_at_all(frames, variant, value):
+    table = frames["reconstruction"].assign(mse=0.01)
+    lost = (table["variant"] == variant) & (table["seed"] == 3)
+    table = table[~lost] if value is None else table.assign(mse=table["mse"].mask(lost, value))
+    row = one("kahler_knn_outliers_vs_beta", frames | {"reconstruction": table})
+    assert row["verdict"] == "inconclusive"
+    said = "beta is not matched, its test MSE and that of kahler are known for 4 of 5 seeds only"
+    assert said in row["rule"]
+
+
+@pytest.mark.parametrize(("variant", "oracle"), [("kahler", "cnn"), ("complex", "mlp")])
+def test_a_seed_that_an_oracle_did_not_judge_has_no_value(frames, variant, oracle):
+    """The mean over the others is that of other oracles: 0.04 apart, as large as an effect."""
+    samples = frames["samples"]
+    where = {"variant": variant, "seed": 3, "oracle": oracle, "sampler": "prior", "split": "test"}
+    lost = np.all([samples[key] == value for key, value in where.items()], axis=0)
+    row = one("kahler_knn_outliers_vs_complex", frames | {"samples": samples[~lost]})
+    assert row["estimate"] == pytest.approx(np.mean([-0.10, -0.11, -0.12, -0.14]))
+    assert row["verdict"] == "inconclusive"
+    assert "defined for 4 of 5 seeds only" in row["rule"]
+
+
+@pytest.mark.parametrize("effect", ["difference", "ratio"])
+def test_infinity_is_no_value(frames, effect):
+    paths = frames["paths"].copy()
+    lost = (paths["variant"] == "complex") & (paths["seed"] == 3)
+    paths.loc[lost, "acceleration"] = np.inf if effect == "difference" else 0.0
+    row = own({"effect": effect}, frames | {"paths": paths}).loc["mine"]
+    assert np.isfinite(row["estimate"])
+    assert row["verdict"] == "inconclusive"
+    assert "defined for 4 of 5 seeds only" in row["rule"]
+
+
+@pytest.mark.parametrize("name", ["reconstruction", "paths", "chosen", "pareto"])
+def test_a_row_that_is_there_twice_is_refused(frames, tmp_path, name):
+    tables = frames | {name: pd.concat([frames[name], frames[name].iloc[1:2]])}
+    for each in ("reconstruction", "paths", "chosen", "pareto", "samples"):
+        tables[each].to_csv(tmp_path / f"{each}.csv", index=False)
+    with pytest.raises(InputError, match=rf"{name}\.csv holds the row digits, pixels, .* twice"):
+        make_claims(tmp_path.glob("*.csv"), FILE, SETTINGS, tmp_path / "out.csv")
 
 
 def test_each_sampling_strategy_meets_its_own_control(claims):
