@@ -158,10 +158,27 @@ def test_refusals_are_sentences(reference, tmp_path):
     twice = write_run(tmp_path / "twice", pd.concat([CLAIMS, CLAIMS]))
     with pytest.raises(InputError, match="holds a claim twice"):
         compare_claims(twice, twice)
-    for k, change in enumerate(({"verdict": ""}, {"verdict": "maybe"}, {"estimate": np.nan})):
+    for k, change in enumerate(({"verdict": "maybe"}, {"estimate": np.nan})):
         broken = write_run(tmp_path / f"broken{k}", changed("fewer", **change))
         with pytest.raises(InputError, match="lacks verdict or estimate of fewer"):
             compare_claims(reference, broken)
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [
+        *(("claims.csv", column) for column in ("claim", "dataset", "verdict")),
+        *(("tables/reconstruction.csv", column) for column in ("dataset", "seed")),
+    ],
+)
+def test_blanks_are_refused(reference, tmp_path, file, column):
+    broken = write_run(tmp_path / "broken")
+    table = pd.read_csv(broken / file)
+    table[column] = None
+    table.to_csv(broken / file, index=False)
+    for runs in ((reference, broken), (broken, reference)):
+        with pytest.raises(InputError, match=f"{file} has blanks in '{column}'"):
+            compare_claims(*runs)
 
 
 def test_honest_runs_are_within_tolerance():

@@ -91,7 +91,7 @@ def label_runs(folder: Path | str) -> dict[str, tuple[str, int]]:
         InputError: ``tables/reconstruction.csv`` in the folder cannot be read.
     """
     path = Path(folder) / "tables/reconstruction.csv"
-    models = read_table(path, ["dataset", "representation"], ["seed"])
+    models = read_table(path, ["dataset", "representation", "seed"])
     seeds = models.groupby(["dataset", "representation"])["seed"].nunique().reset_index()
     several = seeds["dataset"].duplicated(keep=False)
     seeds["full"] = seeds["dataset"] + "/" + seeds["representation"]
