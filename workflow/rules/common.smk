@@ -27,6 +27,7 @@ from kahlervae.config.check import (
 from kahlervae.config.filling import drop_absent, fill_in
 from kahlervae.config.registry import data_sources, is_labelled
 from kahlervae.config.sentences import check_repetitions
+from kahlervae.config.sweep import NAME as SETTING_NAME
 from kahlervae.config.sweep import sweep_settings
 from kahlervae.errors import InputError
 from kahlervae.judge.entries import needed
