@@ -249,6 +249,16 @@ def test_wrong_configuration_is_refused(path: str, value: Any, sentence: str) ->
     assert sentence in str(refusal.value)
 
 
+def test_a_misspelt_data_set_is_all_that_is_said() -> None:
+    """An overlay for it has none of the keys that a data set needs."""
+    with pytest.raises(InputError) as refusal:
+        check_config(changed("datasets/digts", {"training": {"epochs": 10}}), SCHEMA)
+    (sentence,) = str(refusal.value).splitlines()
+    assert sentence.startswith(
+        "config: datasets.digts is not a known data set (did you mean digits?); known are digits, "
+    )
+
+
 def test_every_rule_of_the_schema_has_words() -> None:
     """A keyword without words would end in a ValueError instead of a sentence."""
     worded = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kahlervae.config.contradictions import contradictions
-from kahlervae.config.registry import data_sources
+from kahlervae.config.registry import data_sources, unknown_datasets
 from kahlervae.config.sentences import (
     Validator,
     load_yaml,
@@ -33,7 +33,8 @@ def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
     """
     document = plain(config)
     validator = Validator(load_yaml(schema))
-    faults = schema_faults(validator, document)
+    # Names first: of a block under a misspelt one everything would be missing.
+    faults = list(unknown_datasets(document)) or schema_faults(validator, document)
     if not faults:
         sources = data_sources(document)
         # Rules that span keys can rely on all keys being there.

@@ -151,7 +151,7 @@ def _plain(run: pd.DataFrame, variant: str, dataset: str) -> pd.DataFrame:
 
 def _finite(rows: pd.DataFrame, scores: list[str], dataset: str) -> pd.DataFrame:
     """The settings of a variant whose scores are numbers."""
-    counted = rows[np.isfinite(rows[scores]).all(axis=1)]
+    counted = rows[np.isfinite(rows[scores].to_numpy(float)).all(axis=1)]
     if counted.empty:
         raise InputError(
             f"the sweep on {dataset} has no setting of {rows['variant'].iloc[0]} with "
