@@ -437,5 +437,5 @@ def _where(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
 def _means(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
     """Means over oracles by seed; NaN where one has no value or no row: seeds stay comparable."""
     by_seed = rows.groupby("seed")[column]
-    means = by_seed.agg(lambda values: values.mean(skipna=False))
+    means = by_seed.agg(lambda values: values.mean(skipna=False)).astype(float)
     return means.where(np.isfinite(means) & (by_seed.size() == by_seed.size().max()))
