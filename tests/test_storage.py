@@ -93,6 +93,13 @@ def test_a_table_that_ends_within_a_row_is_refused(tmp_path):
         storage.read_table(tmp_path / "t.csv")
 
 
+def test_a_blank_text_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\nx,1\n,2\n")
+    with pytest.raises(InputError, match=r"t\.csv has blanks in 'a': delete it and run again"):
+        storage.read_table(tmp_path / "t.csv", ["a"], ["b"])
+    assert len(storage.read_table(tmp_path / "t.csv", [], ["b"])) == 2
+
+
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):

@@ -54,8 +54,14 @@ def check_sizes(whose: str, **sizes: Any) -> None:
         check_count(f"{name} of {whose}", size)
 
 
-def check_number(what: str, value: Any, positive: bool = False, least: float = -math.inf) -> None:
-    """Refuse what is no finite number, not positive where it has to be, or below the least.
+def check_number(
+    what: str,
+    value: Any,
+    positive: bool = False,
+    least: float = -math.inf,
+    below: float = math.inf,
+) -> None:
+    """Refuse what is no finite number, not positive where it has to be, or out of the bounds.
 
     Example:
         >>> check_number("ε", 0.0, positive=True)
@@ -64,9 +70,10 @@ def check_number(what: str, value: Any, positive: bool = False, least: float = -
         kahlervae.errors.InputError: ε is 0.0: give a finite number above 0.
     """
     try:
-        fits = math.isfinite(value) and value >= least and not (positive and value <= 0)
+        fits = math.isfinite(value) and least <= value < below and not (positive and value <= 0)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         fits = False
     if not fits:
         bound = " above 0" if positive else f" of at least {least:g}" if least > -math.inf else ""
+        bound += f" and below {below:g}" if below < math.inf else ""
         raise InputError(f"{what} is {value!r}: give a finite number{bound}.")

@@ -198,11 +198,11 @@ def read_table(
 
     Args:
         path: the file.
-        texts: columns that there have to be, read as texts whatever they look like.
+        texts: columns that there have to be, read as texts whatever they look like; none is blank.
         numbers: columns that there have to be and that hold numbers, or nothing.
 
     Raises:
-        InputError: the file is missing, empty, cut off or not a table, or lacks a column.
+        InputError: the file is missing, empty, cut off or not a table, or lacks a column or a text.
     """
     import pandas as pd
 
@@ -214,6 +214,8 @@ def read_table(
     for column in [*texts, *numbers]:
         if column not in frame.columns:
             raise InputError(f"{path} has no column {column!r}: delete it and run again.")
+        if column in texts and frame[column].isna().any():
+            raise InputError(f"{path} has blanks in {column!r}: delete it and run again.")
         if column in numbers and len(frame) and not pd.api.types.is_numeric_dtype(frame[column]):
             raise InputError(f"{path} holds no numbers in {column!r}: delete it and run again.")
     return frame

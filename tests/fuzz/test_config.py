@@ -13,9 +13,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kahlervae.config.check import check_config, check_repetitions, check_writable
+from kahlervae.config.check import check_config, check_writable
 from kahlervae.config.filling import fill_in
 from kahlervae.config.registry import data_sources
+from kahlervae.config.sentences import check_repetitions
 from kahlervae.errors import InputError
 
 from .stages import ROOT, SCHEMA, TINY, run_stages

@@ -81,7 +81,15 @@ CASES = {
     ),
     "no estimate": (
         changed("fewer", verdict="inconclusive", estimate=np.nan),
-        {"fewer": "undecided"},
+        {"fewer": "missing"},
+    ),
+    "no estimate of what is inconclusive": (
+        changed("recall", estimate=np.inf, ci_low=np.nan, ci_high=np.nan),
+        {"recall": "missing"},
+    ),
+    "no oracle": (
+        changed("fewer", verdict="left out", estimate=np.nan, ci_low=np.nan, ci_high=np.nan),
+        {"fewer": "missing"},
     ),
     "left out": (CLAIMS[1:], {"closedness": "missing"}),
 }
@@ -96,6 +104,15 @@ def test_claims_are_compared_one_by_one(reference, tmp_path, case):
         app, ["check", "--reference", str(reference), "--results", str(fresh)]
     )
     assert outcome.exit_code == int(bool(set(other.values()) & set(FAILURES))), outcome.output
+
+
+@pytest.mark.parametrize("verdict", ["inconclusive", "left out"])
+def test_what_the_reference_has_no_estimate_for_cannot_be_missing(tmp_path, verdict):
+    silent = changed("fewer", verdict=verdict, estimate=np.nan, ci_low=np.nan, ci_high=np.nan)
+    reference, fresh = (write_run(tmp_path / name, silent) for name in ("reference", "fresh"))
+    assert status(reference, fresh) == ALL_WELL
+    decided = write_run(tmp_path / "decided")
+    assert status(reference, decided) == ALL_WELL | {"fewer": "undecided"}
 
 
 def test_further_claims_are_shown_and_do_not_fail(reference, tmp_path):
@@ -141,10 +158,27 @@ def test_refusals_are_sentences(reference, tmp_path):
     twice = write_run(tmp_path / "twice", pd.concat([CLAIMS, CLAIMS]))
     with pytest.raises(InputError, match="holds a claim twice"):
         compare_claims(twice, twice)
-    for k, change in enumerate(({"verdict": ""}, {"verdict": "maybe"}, {"estimate": np.nan})):
+    for k, change in enumerate(({"verdict": "maybe"}, {"estimate": np.nan})):
         broken = write_run(tmp_path / f"broken{k}", changed("fewer", **change))
         with pytest.raises(InputError, match="lacks verdict or estimate of fewer"):
             compare_claims(reference, broken)
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [
+        *(("claims.csv", column) for column in ("claim", "dataset", "verdict")),
+        *(("tables/reconstruction.csv", column) for column in ("dataset", "seed")),
+    ],
+)
+def test_blanks_are_refused(reference, tmp_path, file, column):
+    broken = write_run(tmp_path / "broken")
+    table = pd.read_csv(broken / file)
+    table[column] = None
+    table.to_csv(broken / file, index=False)
+    for runs in ((reference, broken), (broken, reference)):
+        with pytest.raises(InputError, match=f"{file} has blanks in '{column}'"):
+            compare_claims(*runs)
 
 
 def test_honest_runs_are_within_tolerance():

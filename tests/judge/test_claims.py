@@ -122,6 +122,11 @@ def judged(frames, claims=CLAIMS, **settings):
     return table.set_index("claim")
 
 
+def one(name, frames):
+    """The row of a claim, judged alone."""
+    return judged(frames, [claim for claim in CLAIMS if claim.id == name]).loc[name]
+
+
 @pytest.fixture(scope="module")
 def frames():
     return tables()
@@ -203,6 +208,50 @@ def test_beta_counts_only_at_matched_reconstruction(frames, claims):
     assert unmatched["estimate"] == pytest.approx(-0.12)
     assert "beta is not matched" in unmatched["rule"]
     assert "in the mean over the seeds (limit 5%), by -2.0% to +56.9% in each" in unmatched["rule"]
+
+
+@pytest.mark.parametrize("variant", ["beta", "kahler"])
+@pytest.mark.parametrize("value", [None, np.nan, np.inf])
+def test_reconstruction_is_matched_for_every_seed_or_not_at_all(frames, variant, value):
+    table = frames["reconstruction"].assign(mse=0.01)
+    lost = (table["variant"] == variant) & (table["seed"] == 3)
+    table = table[~lost] if value is None else table.assign(mse=table["mse"].mask(lost, value))
+    row = one("kahler_knn_outliers_vs_beta", frames | {"reconstruction": table})
+    assert row["verdict"] == "inconclusive"
+    said = "beta is not matched, its test MSE and that of kahler are known for 4 of 5 seeds only"
+    assert said in row["rule"]
+
+
+@pytest.mark.parametrize(("variant", "oracle"), [("kahler", "cnn"), ("complex", "mlp")])
+def test_a_seed_that_an_oracle_did_not_judge_has_no_value(frames, variant, oracle):
+    """The mean over the others is that of other oracles: 0.04 apart, as large as an effect."""
+    samples = frames["samples"]
+    where = {"variant": variant, "seed": 3, "oracle": oracle, "sampler": "prior", "split": "test"}
+    lost = np.all([samples[key] == value for key, value in where.items()], axis=0)
+    row = one("kahler_knn_outliers_vs_complex", frames | {"samples": samples[~lost]})
+    assert row["estimate"] == pytest.approx(np.mean([-0.10, -0.11, -0.12, -0.14]))
+    assert row["verdict"] == "inconclusive"
+    assert "defined for 4 of 5 seeds only" in row["rule"]
+
+
+@pytest.mark.parametrize("effect", ["difference", "ratio"])
+def test_infinity_is_no_value(frames, effect):
+    paths = frames["paths"].copy()
+    lost = (paths["variant"] == "complex") & (paths["seed"] == 3)
+    paths.loc[lost, "acceleration"] = np.inf if effect == "difference" else 0.0
+    row = own({"effect": effect}, frames | {"paths": paths}).loc["mine"]
+    assert np.isfinite(row["estimate"])
+    assert row["verdict"] == "inconclusive"
+    assert "defined for 4 of 5 seeds only" in row["rule"]
+
+
+@pytest.mark.parametrize("name", ["reconstruction", "paths", "chosen", "pareto"])
+def test_a_row_that_is_there_twice_is_refused(frames, tmp_path, name):
+    tables = frames | {name: pd.concat([frames[name], frames[name].iloc[1:2]])}
+    for each in ("reconstruction", "paths", "chosen", "pareto", "samples"):
+        tables[each].to_csv(tmp_path / f"{each}.csv", index=False)
+    with pytest.raises(InputError, match=rf"{name}\.csv holds the row digits, pixels, .* twice"):
+        make_claims(tmp_path.glob("*.csv"), FILE, SETTINGS, tmp_path / "out.csv")
 
 
 def test_each_sampling_strategy_meets_its_own_control(claims):
@@ -379,6 +428,48 @@ def test_files(frames, tmp_path):
     without = [file for file in files if file.stem != "reconstruction"]
     with pytest.raises(InputError, match=r"no reconstruction\.csv"):
         make_claims(without, FILE, SETTINGS, out)
+
+
+def test_two_tables_of_a_name_are_refused(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "paths.csv").write_text("a\n")
+    with pytest.raises(InputError, match=r"one/paths\.csv and .*two/paths\.csv are both call"):
+        make_claims(sorted(tmp_path.glob("*/paths.csv")), FILE, SETTINGS, tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("confidence", value) for value in (0, 1, 95, np.nan, "0.95")),
+        *(("resamples", value) for value in (0, 99.5)),
+        *(("minimum_seeds", 0), ("seed", -1)),
+    ],
+)
+def test_settings_are_looked_at(name, value, tmp_path):
+    with pytest.raises(InputError, match=f"{name} of claims is "):
+        make_claims([], FILE, SETTINGS | {name: value}, tmp_path / "out.csv")
+
+
+def test_a_setting_that_no_row_has_is_told(frames, tmp_path, caplog):
+    document = yaml.safe_load(ENTRY)
+    document["claims"][0] |= {"metric": "knn_outliers", "statement": "s"}
+    names = {"power": POWER.format(-3), "spelt": "base=prior", "fine": POWER.format(-2)}
+    what = {"variant": "kahler", "sampler": "volume"}
+    document["claims"] = [
+        document["claims"][0] | {"id": name, "what": what | {"setting": setting}}
+        for name, setting in names.items()
+    ]
+    document["claims"].append(document["claims"][0] | {"id": "not_run"})
+    document["claims"][-1]["what"] = what | {"sampler": "ratio", "setting": "base=prior"}
+    del document["primary"]
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(document))
+    for name in ("reconstruction", "samples"):
+        frames[name].to_csv(tmp_path / f"{name}.csv", index=False)
+    make_claims(tmp_path.glob("*.csv"), tmp_path / "claims.yaml", SETTINGS, tmp_path / "out.csv")
+    told = "{} is left out: no samples are of volume:{}."
+    absent = [told.format(name, names[name]) for name in ("power", "spelt")]
+    assert [record.message for record in caplog.records] == absent
 
 
 def test_tables_are_judged_without_torch():

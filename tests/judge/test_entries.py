@@ -10,19 +10,21 @@ import yaml
 
 from kahlervae.config.check import check_claims
 from kahlervae.errors import InputError
-from kahlervae.judge.entries import TABLES, claims_of, needed, read_claims
+from kahlervae.evaluate.agreement import TOLERANCES
+from kahlervae.judge.claims import make_claims
+from kahlervae.judge.entries import FAMILIES, TABLES, VALUES, claims_of, needed, read_claims
+from kahlervae.sample.run import SAMPLERS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "workflow/claims.yaml"
-SCHEMAS = ROOT / "workflow/schemas/claims.schema.yaml", ROOT / "workflow/schemas/config.schema.yaml"
+SCHEMA = ROOT / "workflow/schemas/config.schema.yaml"
 CLAIMS = {claim.id: claim for claim in read_claims(FILE)}
 CONFIG = {"datasets": {"digits": {"variants": {"complex": {}, "mine": {}}}}}
 INDEX = (ROOT / "docs/claims_index.md").read_text()
 
 
 def check(file, config=CONFIG):
-    claims, configuration = SCHEMAS
-    return check_claims(file, claims, config, configuration)
+    return check_claims(file, config, SCHEMA)
 
 
 def test_the_claims_that_come_along_are_well_formed():
@@ -101,6 +103,26 @@ def test_tables_of_a_kept_run_have_the_columns_that_claims_may_read():
             assert re.fullmatch(table.numbers, column), (name, column)
 
 
+@pytest.mark.parametrize("name", ["identities", "agreement", "distances", "paths", "flatness"])
+def test_values_are_those_of_the_tables(name):
+    for file in ROOT.glob(f"reference/**/tables/{name}.csv"):
+        frame = pd.read_csv(file)
+        for key in set(TABLES[name].keys) & set(VALUES):
+            assert set(frame[key]) <= set(VALUES[key]), file
+
+
+def test_values_are_those_of_the_stages():
+    samplers = yaml.safe_load(SCHEMA.read_text())["$defs"]["samplers"]["items"]["enum"]
+    assert VALUES["sampler"] == SAMPLERS == tuple(samplers)
+    assert set(VALUES["identity_name"]) == set(TOLERANCES)
+
+
+@pytest.mark.parametrize("file", [*ROOT.glob("reference/**/tables/chosen.csv")], ids=str)
+def test_families_are_those_that_are_chosen(file):
+    for family in set(pd.read_csv(file)["family"]):
+        assert re.fullmatch(FAMILIES, family), family
+
+
 def test_needed_columns_are_those_of_the_claims():
     document = yaml.safe_load(FILE.read_text())
     document["claims"] = [e for e in document["claims"] if "at" in e][:1]
@@ -111,12 +133,17 @@ def test_needed_columns_are_those_of_the_claims():
     assert columns["samples"][1] == ["knn_outliers", "seed"]
 
 
+SETTINGS = {"confidence": 0.95, "resamples": 99, "minimum_seeds": 5, "seed": 0}
 ENTRY = {
     "metrics": {
         "turning": {"table": "paths", "where": {"endpoints": "posterior"}, "words": "straighter"},
         "recall": {"table": "samples", "where": {"split": "test", "sampler": "prior"}},
+        "knn_outliers": {"table": "samples", "where": {"split": "test"}},
     },
-    "samplers": {"paper": {"family": "volume:base=prior"}, "cold": {"control": "truncated"}},
+    "samplers": {
+        "paper": {"family": "volume:base=prior,weight=global,metric=fitted"},
+        "cold": {"control": "truncated"},
+    },
     "primary": {"mine": "as the paper says"},
     "claims": [
         {
@@ -130,6 +157,12 @@ ENTRY = {
         }
     ],
 }
+
+
+EQUAL = {
+    "at": ["recall"], "what": {"variant": "mine", "sampler": "paper"},
+    "against": {"sampler": "cold"}, "metric": "knn_outliers", "statement": "s",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -173,6 +206,70 @@ ENTRY = {
             {"table": "reconstruction", "metric": "mse", "statement": "s", "oracles": "each"},
             "mine is about each oracle, and none judges reconstruction",
         ),
+        ({"statement": "{b"}, r'mine has braces in "{b" that are no name \(expected \'}\' before'),
+        ({"statement": "{words:d}"}, r'mine has braces in "{words:d}" that are no name'),
+        *(
+            ({"over": "rows", "against": None} | ignored,
+             f"mine is judged at every row by itself, which does not read `{key}`: drop it")
+            for key, ignored in {
+                "against": {"against": {"variant": "complex"}},
+                "effect": {"effect": "ratio"},
+                "matched": {"matched": {"turning": 0.05}},
+                "beside": {"beside": ["turning"]},
+                "oracles": {"oracles": "each"},
+                "pooled": {"pooled": True},
+                "at": {"at": ["recall"]},
+                "margin": {"direction": "within", "margin": 0.1},
+            }.items()
+        ),
+        ({"margin": 0.1}, "mine has its bound on one side, which does not read `margin`"),
+        ({"tolerance": "turning"}, "mine is judged by its mean over seeds, which does not r"),
+        (
+            {"over": "rows", "against": None, "tolerance": "turning", "bound": 1},
+            "mine has the bound of every row from a column, which does not read `bound`",
+        ),
+        (
+            {"pooled": True, "oracles": "each"},
+            "mine is about a mean over data sets, each with oracles of its own, which does not",
+        ),
+        *(
+            (EQUAL | ignored, f"mine compares .* at equal [a-z, ]+ which does not read `{key}`")
+            for key, ignored in {
+                "effect": {"effect": "ratio"},
+                "matched": {"matched": {"recall": 0.05}},
+                "beside": {"beside": ["recall"]},
+            }.items()
+        ),
+        (
+            EQUAL | {"against": {"sampler": "cold", "variant": "complex"}},
+            "mine compares test draws of one model at equal recall, which does not read `variant`",
+        ),
+        (
+            EQUAL | {"where": {"split": "validation"}},
+            "mine compares test draws of one model at equal recall, which does not read `split`",
+        ),
+        (EQUAL | {"at": ["recal"]}, "mine compares at equal recal, which is no measure of var"),
+        (
+            {"what": {"variant": "mine", "sampler": "paper", "setting": "x"}, "metric": "recall",
+             "statement": "s"},
+            "mine is about paper, whose setting a table says: drop `setting`",
+        ),
+        (
+            {"what": {"variant": "mine", "sampler": "paper"}, "metric": "recall",
+             "statement": "s", "over": "rows", "against": None},
+            "mine is about paper, whose setting a table says: drop `setting`, and let it be over",
+        ),
+        *(
+            (
+                {"table": table, "metric": metric, "statement": "s", "where": {key: "x"}},
+                f"mine names the {key} x, which there is not: take one of [a-z_]+, ",
+            )
+            for table, metric, key in (
+                ("identities", "value", "identity_name"),
+                ("agreement", "airm_median", "potential"),
+                ("distances", "spearman", "metric"),
+            )
+        ),
         ({"direction": "within"}, "mine lies within a margin, of an interval over seeds: add"),
         ({"beside": ["blur"]}, "mine reads blur, which `metrics` does not explain"),
         ({"beside": ["recall"]}, "mine does not say which setting of samples it is about"),
@@ -181,6 +278,8 @@ ENTRY = {
 def test_a_claim_that_is_none_is_refused_in_one_sentence(changes, said, tmp_path):
     document = copy.deepcopy(ENTRY)
     document["claims"][0] |= changes
+    if document["claims"][0]["against"] is None:
+        del document["claims"][0]["against"]
     file = tmp_path / "claims.yaml"
     file.write_text(yaml.safe_dump(document))
     with pytest.raises(InputError) as refusal:
@@ -189,6 +288,59 @@ def test_a_claim_that_is_none_is_refused_in_one_sentence(changes, said, tmp_path
     assert sentence.startswith(f"{file}: ")
     assert re.search(said.replace("{words}", r"\{words\}"), sentence), sentence
     assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("samplers", "said"),
+    [
+        (
+            {"volume": {"family": "posterior_mixture"}},
+            r"samplers\.volume has the name of a sampler",
+        ),
+        (
+            {"paper": {"family": "volume:base=prior,weight=globl,metric=fitted"}},
+            "mine is about the family volume:base=prior,weight=globl,metric=fitted, of which no",
+        ),
+    ],
+)
+def test_a_sampler_that_none_is_meant_by_is_refused(samplers, said, tmp_path):
+    document = copy.deepcopy(ENTRY)
+    document["samplers"] |= samplers
+    document["claims"][0] |= EQUAL
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match=said):
+        check(tmp_path / "claims.yaml")
+
+
+def test_what_is_said_anyway_may_be_written():
+    """An entry cannot take out what it merges from another one, but for setting it back."""
+    document = copy.deepcopy(ENTRY)
+    document["claims"][0] |= EQUAL | {"effect": "difference", "oracles": "averaged"}
+    document["claims"][0]["statement"] = "{{braces}} and {name}"
+    document["claims"][0]["for"] = {"name": ["names"]}
+    (claim,) = claims_of(document)
+    assert claim.statement == "{braces} and names"
+
+
+def test_what_is_judged_is_checked_as_before_a_run(tmp_path):
+    """Variants may have any name, for none is known; all else is held against the same rules."""
+    document = copy.deepcopy(ENTRY)
+    file = tmp_path / "claims.yaml"
+    for change, said in (
+        (
+            {"agaisnt": {}},
+            r"claims\.yaml: claims\[0\]\.agaisnt is not a known key \(did you mean",
+        ),
+        ({"margin": 1.0}, "mine has its bound on one side"),
+        ({"where": {"endpoints": "ends"}}, "mine names the endpoints ends, which there is not"),
+    ):
+        document["claims"][0] = ENTRY["claims"][0] | change
+        file.write_text(yaml.safe_dump(document))
+        with pytest.raises(InputError, match=said):
+            make_claims([], file, SETTINGS, tmp_path / "out.csv")
+    document["claims"][0] = ENTRY["claims"][0] | {"what": {"variant": "kahlr"}}
+    file.write_text(yaml.safe_dump(document))
+    assert read_claims(file)[0].what["variant"] == "kahlr"
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,50 @@ def test_matching_beta_is_log_linear_and_never_extrapolates(error, beta):
     assert match_beta(np.array([2.0, 8.0]), np.array([0.01, 0.04]), error) == beta
 
 
+@pytest.mark.parametrize(
+    ("errors", "error"),
+    [((0.02, 0.01), 0.015), ((0.01, 0.01), 0.01), ((0.01, np.nan), 0.01), ((0.01, 0.02), np.nan)],
+)
+def test_beta_is_read_off_rising_errors_alone(errors, error):
+    with pytest.raises(InputError, match=r"MSEs must rise with β for .* and are 0\.0"):
+        match_beta(np.array([2.0, 8.0]), np.array(errors), error)
+    rows = (row("beta", "beta=2.0", mse=0.02), row("beta", "beta=8.0", mse=0.01))
+    with pytest.raises(InputError, match="the sweep of beta on d: MSEs must rise with β"):
+        choose(sweep(*SETTINGS[:4], *rows), RULES)
+
+
+@pytest.mark.parametrize(
+    ("failed", "rule", "setting"),
+    [
+        ({"elbo": np.nan, "speed_variation": 0.0}, {"least": "speed_variation"}, "strength=9"),
+        ({"elbo": 200, "speed_variation": np.nan}, RULES["kahler"], "strength=3"),
+        ({"elbo": np.inf}, {"most": "elbo"}, "strength=1"),
+    ],
+)
+def test_settings_whose_training_failed_do_not_count(failed, rule, setting):
+    table = choose(
+        sweep(*SETTINGS, row("kahler", "strength=99", **failed)), RULES | {"kahler": rule}
+    )
+    assert chosen(table)["kahler"] == setting
+    assert len(table[table["variant"] == "kahler"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ({"kahler": {"elbo": np.nan}}, "no setting of kahler with elbo and speed_variation"),
+        ({"mixture": {"elbo": np.nan}}, "no setting of mixture with elbo: change its settings"),
+        ({"beta": {"mse": np.nan}}, "no setting of beta with mse"),
+    ],
+)
+def test_variants_of_which_every_training_failed_are_named(rows, said):
+    table = sweep(*SETTINGS)
+    for variant, scores in rows.items():
+        table.loc[table["variant"] == variant, list(scores)] = np.nan
+    with pytest.raises(InputError, match=f"the sweep on d has {said}"):
+        choose(table, RULES)
+
+
 def test_the_least_price_is_paid_where_all_is_dearer_than_the_margin():
     poor = (row("constant", "tie=300", elbo=90.0), row("constant", "tie=30", elbo=94.0))
     assert chosen(choose(sweep(*SETTINGS, *poor), RULES))["constant"] == "tie=30"

@@ -135,3 +135,19 @@ def test_a_run_is_compared_with_the_kept_one_by_rule_and_in_all(tmp_path):
     assert rules["ratio"].tolist() == [2.0, 0.5, 65 / 40]
     assert rule_table(rules).row_count == 3
     assert compare_rules(tmp_path / "kept", tmp_path).empty
+
+
+@pytest.mark.parametrize("rows", ["train,1\ntrain,2\n", ",1\n", "train,much\n", "x"])
+def test_a_damaged_table_of_run_times_is_refused(tmp_path, rows):
+    for name, content in (("kept", "train,1\n"), ("fresh", rows)):
+        (tmp_path / name / "tables").mkdir(parents=True)
+        (tmp_path / name / "tables/runtime.csv").write_text(f"rule,cpu_seconds\n{content}")
+    with pytest.raises(InputError, match=r"fresh/tables/runtime\.csv .*: delete it and run again"):
+        compare_rules(tmp_path / "kept", tmp_path / "fresh")
+
+
+def test_runs_without_a_rule_in_common_do_not_compare(tmp_path):
+    for name in ("kept", "fresh"):
+        (tmp_path / name / "tables").mkdir(parents=True)
+        (tmp_path / name / "tables/runtime.csv").write_text("rule,cpu_seconds\n")
+    assert compare_rules(tmp_path / "kept", tmp_path / "fresh").empty

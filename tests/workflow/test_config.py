@@ -12,7 +12,7 @@ from kahlervae.config.check import check_config, check_writable
 from kahlervae.config.filling import drop_absent, fill_in
 from kahlervae.config.registry import COMPLEX_DATA, REPRESENTED, TABLE, data_sources
 from kahlervae.config.sentences import KINDS
-from kahlervae.config.sweep import sweep_settings
+from kahlervae.config.sweep import NAME, sweep_settings
 from kahlervae.data.representations import REPRESENTATIONS
 from kahlervae.errors import InputError
 
@@ -249,6 +249,16 @@ def test_wrong_configuration_is_refused(path: str, value: Any, sentence: str) ->
     assert sentence in str(refusal.value)
 
 
+def test_a_misspelt_data_set_is_all_that_is_said() -> None:
+    """An overlay for it has none of the keys that a data set needs."""
+    with pytest.raises(InputError) as refusal:
+        check_config(changed("datasets/digts", {"training": {"epochs": 10}}), SCHEMA)
+    (sentence,) = str(refusal.value).splitlines()
+    assert sentence.startswith(
+        "config: datasets.digts is not a known data set (did you mean digits?); known are digits, "
+    )
+
+
 def test_every_rule_of_the_schema_has_words() -> None:
     """A keyword without words would end in a ValueError instead of a sentence."""
     worded = {
@@ -460,10 +470,93 @@ WRONG_SWEEPS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+WRONG_SWEEPS += [
+    ({"kahler": 2 * [{"regulariser": {"tie": 3.0}}]}, r"sweep holds kahler_tie=3\.0 2 times: keep"),
+    ({"kahler": [{}, {}]}, r"sweep holds kahler 2 times: keep it once"),
+    (
+        {"mixture": [{"samplers": ["prior"]}]},
+        r"sweep holds mixture_samplers=\['prior'\], which names",
+    ),
+    (
+        {"mixture": [{"model": {"latent_dim": 65}}]},
+        r"sweep\.mixture\[\]\.model\.latent_dim = 65 must be",
+    ),
+    (
+        {"complex": [{"model": {"width": 3}}]},
+        r"sweep\.complex\[\]\.model\.width \(3\) and the values",
+    ),
+    (
+        {"kahler": [{"regulariser": {"warmup_epochs": 151}}]},
+        r"digits\.sweep\.kahler\[\]\.regulariser\.warmup_epochs = 151 is longer than the training",
+    ),
+    (
+        {"complex": [{"likelihood": "complex_gaussian"}]},
+        r"digits\.sweep\.complex\.likelihood must be gaussian, bernoulli or continuous_b",
+    ),
+]
+
+
 @pytest.mark.parametrize(("sweep", "sentence"), WRONG_SWEEPS)
 def test_wrong_sweeps_are_refused(sweep: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         check_config(changed(f"{DIGITS}/sweep", sweep), SCHEMA)
+
+
+def test_a_sweep_has_a_seed_of_its_own() -> None:
+    config = changed("sweep/seed", DEFAULT["seeds"][0])
+    check_config(config, SCHEMA)  # where nothing is swept
+    config["datasets"]["digits"]["sweep"] = {"kahler": [{}]}
+    with pytest.raises(InputError, match=r"sweep\.seed = 0 must be none of seeds: no claim may"):
+        check_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        (
+            {"beta": {"most": "elbo", "match": "kahler"}},
+            "beta must have one of most, least, match, not",
+        ),
+        (
+            {"beta": DEFAULT["sweep"]["rules"]["kahler"] | {"most": "elbo"}},
+            r"sweep\.rules\.beta must have one of most, least, match, not most and least",
+        ),
+        (
+            {"beta": {"match": "beta"}},
+            r"sweep\.rules\.beta\.match must name a variant that is not mat",
+        ),
+        (
+            {"beta": {"match": "kahler_beta"}, "kahler_beta": {"match": "beta"}},
+            "kahler_beta.match must name a variant that is not matched to another one itself",
+        ),
+    ],
+)
+def test_rules_choose_in_one_way_and_not_by_each_other(rules: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check_config(changed("sweep/rules", rules), SCHEMA)
+
+
+def test_settings_that_differ_have_names_that_do_and_are_those_of_files() -> None:
+    """Of two keys that end alike a setting has the whole; small numbers have an exponent."""
+    sweep = {
+        "kahler": [
+            {"prior": {"components": 8}},
+            {"regulariser": {"components": 8}},
+            {"regulariser": {"epsilon": 1e-5}},
+        ],
+        "constant": [{"regulariser": {"components": 2}}],
+    }
+    config = changed(f"{DIGITS}/sweep", sweep)
+    check_config(config, SCHEMA)
+    names = list(sweep_settings(config["datasets"]["digits"], config["sweep"]["rules"]))
+    assert names == [
+        "kahler_prior.components=8",
+        "kahler_regulariser.components=8",
+        "kahler_epsilon=1e-05",
+        "constant_components=2",
+        "mixture",
+    ]
+    assert all(re.fullmatch(NAME, name) for name in names)
 
 
 def test_a_sweep_needs_what_its_variant_is_held_against() -> None:

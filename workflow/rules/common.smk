@@ -22,11 +22,12 @@ except ModuleNotFoundError:
 from kahlervae.config.check import (
     check_claims,
     check_config,
-    check_repetitions,
     check_writable,
 )
 from kahlervae.config.filling import drop_absent, fill_in
 from kahlervae.config.registry import data_sources, is_labelled
+from kahlervae.config.sentences import check_repetitions
+from kahlervae.config.sweep import NAME as SETTING_NAME
 from kahlervae.config.sweep import sweep_settings
 from kahlervae.errors import InputError
 from kahlervae.judge.entries import needed
@@ -240,7 +241,6 @@ try:
     CLAIMS_FILE = claims_file()
     CLAIMS = check_claims(
         CLAIMS_FILE,
-        workflow.source_path("../schemas/claims.schema.yaml"),
         config,
         workflow.source_path("../schemas/config.schema.yaml"),
     )

@@ -5,13 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kahlervae.config.contradictions import contradictions
-from kahlervae.config.registry import data_sources
+from kahlervae.config.registry import data_sources, unknown_datasets
 from kahlervae.config.sentences import (
     Validator,
-    joined,
     load_yaml,
     not_finite,
     plain,
@@ -19,9 +16,9 @@ from kahlervae.config.sentences import (
     schema_faults,
 )
 from kahlervae.errors import InputError
-from kahlervae.judge.entries import Claim, faults, read_claims, read_yaml
+from kahlervae.judge.entries import Claim, read_claims
 
-__all__ = ["check_claims", "check_config", "check_repetitions", "check_writable"]
+__all__ = ["check_claims", "check_config", "check_writable"]
 
 
 def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
@@ -36,7 +33,8 @@ def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
     """
     document = plain(config)
     validator = Validator(load_yaml(schema))
-    faults = schema_faults(validator, document)
+    # Names first: of a block under a misspelt one everything would be missing.
+    faults = list(unknown_datasets(document)) or schema_faults(validator, document)
     if not faults:
         sources = data_sources(document)
         # Rules that span keys can rely on all keys being there.
@@ -46,7 +44,7 @@ def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
 
 
 def check_claims(
-    file: Path | str, schema: Path | str, config: Mapping[str, Any], config_schema: Path | str
+    file: Path | str, config: Mapping[str, Any], config_schema: Path | str
 ) -> list[Claim]:
     """Refuse a file of claims that is none, or that asks for what no run has.
 
@@ -54,9 +52,8 @@ def check_claims(
 
     Args:
         file: the claims, in YAML.
-        schema: the JSON schema of such a file, in YAML.
         config: the configuration, whose variants are known as well.
-        config_schema: that of the configuration, which knows the others, and the samplers.
+        config_schema: its JSON schema in YAML, which knows the others.
 
     Returns:
         The claims.
@@ -64,48 +61,12 @@ def check_claims(
     Raises:
         InputError: a sentence for each fault.
     """
-    document = plain(read_yaml(file), str(file))
-    check_repetitions(file)
-    found = schema_faults(Validator(load_yaml(schema)), document) or list(not_finite(document, ""))
-    claims = [] if found else read_claims(file)
     known = load_yaml(config_schema)
     datasets = known["properties"]["datasets"]["additionalProperties"]["properties"]
     variants = dict.fromkeys(datasets["variants"]["properties"])
     for options in config["datasets"].values():
         variants |= dict.fromkeys(options["variants"])
-    samplers = known["$defs"]["samplers"]["items"]["enum"]
-    refuse(found or list(faults(claims, variants, samplers)), str(file))
-    return claims
-
-
-def check_repetitions(file: Path | str) -> None:
-    """Refuse a configuration file with a repeated key, of which YAML keeps the last in silence.
-
-    Args:
-        file: readable YAML or JSON; anything else has been refused by its reader.
-
-    Raises:
-        InputError: names the file, the line and the key.
-    """
-    stack = [yaml.compose(Path(file).read_text(encoding="utf-8-sig"), yaml.SafeLoader)]
-    seen = set()  # aliases make a graph of the tree, possibly an endless one
-    while stack:
-        node = stack.pop()
-        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            stack += node.value
-            continue
-        keys = set()
-        for key, value in node.value:
-            if key.value in keys:
-                raise InputError(
-                    f"{file}, line {key.start_mark.line + 1}: {joined('', key.value)} is set a "
-                    "second time: keep one of them."
-                )
-            keys.add(key.value)
-            stack.append(value)
+    return read_claims(file, variants)
 
 
 def check_writable(folder: Path | str) -> None:

@@ -1,13 +1,12 @@
 """What no schema sees: keys that contradict each other, or the data."""
 
-import difflib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kahlervae.config.registry import COMPLEX_DATA, GREY, IMAGES, REPRESENTED, is_labelled
 from kahlervae.config.sentences import joined, quoted
-from kahlervae.config.sweep import unruled
+from kahlervae.config.sweep import KINDS, sweep_settings, unruled
 
 __all__ = ["contradictions"]
 
@@ -52,8 +51,14 @@ def contradictions(
                 f"evaluation.{key}.points = {curves['points']} must be less than "
                 f"evaluation.{key}.steps = {curves['steps']}: lower the one or raise the other."
             )
-    kinds = [sources[name]["kind"] for name in config["datasets"] if name in sources]
-    if set(kinds) == {"states"}:
+    yield from _unruly(config["sweep"]["rules"])
+    seed, swept = config["sweep"]["seed"], any("sweep" in it for it in config["datasets"].values())
+    if swept and seed in config["seeds"]:
+        yield (
+            f"sweep.seed = {seed} must be none of seeds: no claim may rest on the models by which "
+            "settings are chosen."
+        )
+    if {sources[name]["kind"] for name in config["datasets"]} == {"states"}:
         yield (
             "datasets must hold more than states, whose models are not sampled or judged: add "
             "another data set."
@@ -61,21 +66,17 @@ def contradictions(
     shown = tuple(key.partition(":")[0] for key in config["evaluation"]["flagged"])
     for dataset, options in config["datasets"].items():
         at = joined("datasets", dataset)
-        if dataset not in sources:
-            near = difflib.get_close_matches(dataset, sources, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            yield (
-                f"{at} is not a known data set{hint}; known are {', '.join(sources)}, "
-                "and those that `registry` adds."
-            )
-            continue
         source = sources[dataset]
         if source["kind"] == "states":
             yield from _unknown_geometry(at, options, source)
         count, labelled = _count(source), is_labelled(source)
         yield from _misrepresented(at, options, source)
         yield from _unlabelled(at, options, labelled)
-        yield from unruled(at, options, config["sweep"]["rules"], schema)
+        rules = config["sweep"]["rules"]
+        if faults := list(unruled(at, options, rules, schema)):
+            yield from faults
+        else:
+            yield from _unlikely_sweeps(at, options, rules, source)
         for variant, block in options["variants"].items():
             chosen = block.get("representations", options["representations"])
             if other := [name for name in chosen if name not in options["representations"]]:
@@ -134,14 +135,7 @@ def contradictions(
                 f"geometry.potential.anchors = {anchors} must be at most the {train} training "
                 f"samples that {at}.split leaves."
             )
-        model, values = options["model"], _values(source)
-        if model["latent_dim"] > min(model["width"], values):
-            # The metric has at most that rank, and no volume element.
-            bound = f" and the values of a sample ({values})" if values < math.inf else ""
-            yield (
-                f"{at}.model.latent_dim = {model['latent_dim']} must be at most "
-                f"{at}.model.width ({model['width']}){bound}."
-            )
+        yield from _degenerate(at, options["model"], source)
         scored = {f"{at}.split.{name}": split[name] for name in ("validation", "test")}
         scored |= {f"the rest of {at}.split": train}
         scored |= {f"sampling.{key}": sampling[key] for key in ("count", "validation_count")}
@@ -151,17 +145,72 @@ def contradictions(
                 f"evaluation.neighbours = {neighbours} must be less than the smallest set of "
                 f"samples that is scored ({smallest} = {scored[smallest]})."
             )
-        warmups = {"training.kl_warmup_epochs": training["kl_warmup_epochs"]}
-        for variant, weights in options["variants"].items():
-            if "regulariser" in weights:
-                key = f"variants.{variant}.regulariser.warmup_epochs"
-                warmups[key] = weights["regulariser"]["warmup_epochs"]
-        for key, epochs in warmups.items():
-            if epochs > training["epochs"]:
-                yield (
-                    f"{at}.{key} = {epochs} is longer than the training "
-                    f"({at}.training.epochs = {training['epochs']})."
-                )
+        yield from _long(at, "training.kl_warmup_epochs", training["kl_warmup_epochs"], training)
+        for variant, block in options["variants"].items():
+            yield from _long_warmup(at, f"variants.{variant}", block, training)
+
+
+def _unruly(rules: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Rules of a sweep that choose in several ways, or by each other."""
+    for variant, rule in rules.items():
+        kinds = [key for key in KINDS if key in rule]
+        if len(kinds) > 1:
+            yield (
+                f"sweep.rules.{variant} must have one of {', '.join(KINDS)}, not "
+                f"{' and '.join(kinds)}."
+            )
+        other = rule.get("match", "")
+        if "match" in rules.get(other, {}):
+            yield (
+                f"sweep.rules.{variant}.match must name a variant that is not matched to another "
+                f"one itself, not {other}."
+            )
+
+
+def _unlikely_sweeps(
+    at: str,
+    options: Mapping[str, Any],
+    rules: Mapping[str, Mapping[str, Any]],
+    source: Mapping[str, Any],
+) -> Iterator[str]:
+    """Settings of a sweep that a variant of the data set could not have."""
+    for swept in sweep_settings(options, rules).values():
+        if swept.setting == "default":
+            continue
+        key = f"sweep.{swept.variant}"
+        chosen, changed = options["representations"][:1], {**options, "model": swept.model}
+        yield from _unlikely(f"{at}.{key}", swept.block, chosen, changed, source)
+        yield from _degenerate(f"{at}.{key}[]", swept.model, source)
+        yield from _long_warmup(at, f"{key}[]", swept.block, options["training"])
+
+
+def _degenerate(at: str, model: Mapping[str, Any], source: Mapping[str, Any]) -> Iterator[str]:
+    """Latents of more dimensions than the rank of the metric, which has no volume element then."""
+    values = _values(source)
+    if model["latent_dim"] > min(model["width"], values):
+        bound = f" and the values of a sample ({values})" if values < math.inf else ""
+        yield (
+            f"{at}.model.latent_dim = {model['latent_dim']} must be at most "
+            f"{at}.model.width ({model['width']}){bound}."
+        )
+
+
+def _long_warmup(
+    at: str, variant: str, block: Mapping[str, Any], training: Mapping[str, Any]
+) -> Iterator[str]:
+    """A regulariser that is not there in full before the training ends."""
+    if "regulariser" in block:
+        key = f"{variant}.regulariser.warmup_epochs"
+        yield from _long(at, key, block["regulariser"]["warmup_epochs"], training)
+
+
+def _long(at: str, key: str, epochs: int, training: Mapping[str, Any]) -> Iterator[str]:
+    """A rise over more epochs than there are."""
+    if epochs > training["epochs"]:
+        yield (
+            f"{at}.{key} = {epochs} is longer than the training "
+            f"({at}.training.epochs = {training['epochs']})."
+        )
 
 
 def _unknown_geometry(

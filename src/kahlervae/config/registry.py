@@ -1,5 +1,6 @@
 """The table of data sets: what there is, and what the configuration adds."""
 
+import difflib
 import json
 import re
 import shlex
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kahlervae.config.sentences import Validator, load_yaml, plain, quoted, schema_faults
+from kahlervae.config.sentences import Validator, joined, load_yaml, plain, quoted, schema_faults
 from kahlervae.errors import InputError
 from kahlervae.places import label_file
 
@@ -20,6 +21,7 @@ __all__ = [
     "data_sources",
     "is_labelled",
     "resolved",
+    "unknown_datasets",
 ]
 
 TABLE = Path(__file__).parents[1] / "data/datasets.yaml"
@@ -72,6 +74,20 @@ def data_sources(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     ]:
         raise InputError("\n".join(f"config: {fault}" for fault in faults))
     return load_yaml(TABLE) | added
+
+
+def unknown_datasets(config: Mapping[str, Any]) -> Iterator[str]:
+    """Data sets of a configuration that the table lacks, whatever else is wrong with either."""
+    datasets, registry = (config.get(key) for key in ("datasets", "registry"))
+    known = [*load_yaml(TABLE), *(registry if isinstance(registry, Mapping) else ())]
+    for name in datasets if isinstance(datasets, Mapping) else ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            yield (
+                f"{joined('datasets', name)} is not a known data set{hint}; known are "
+                f"{', '.join(known)}, and those that `registry` adds."
+            )
 
 
 def resolved(registry: Mapping[str, Any]) -> dict[str, Any]:

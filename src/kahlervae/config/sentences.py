@@ -22,6 +22,7 @@ __all__ = [
     "SHOWN",
     "VALUES",
     "Validator",
+    "check_repetitions",
     "joined",
     "load_yaml",
     "not_finite",
@@ -98,6 +99,36 @@ def plain(document: Any, name: str = "config") -> Any:
         return value if value is None or isinstance(value, str | int | float) else str(value)
 
     return plain(document, "", 0)
+
+
+def check_repetitions(file: Path | str) -> None:
+    """Refuse a configuration file with a repeated key, of which YAML keeps the last in silence.
+
+    Args:
+        file: readable YAML or JSON; anything else has been refused by its reader.
+
+    Raises:
+        InputError: names the file, the line and the key.
+    """
+    stack = [yaml.compose(Path(file).read_text(encoding="utf-8-sig"), yaml.SafeLoader)]
+    seen = set()  # aliases make a graph of the tree, possibly an endless one
+    while stack:
+        node = stack.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            stack += node.value
+            continue
+        keys = set()
+        for key, value in node.value:
+            if key.value in keys:
+                raise InputError(
+                    f"{file}, line {key.start_mark.line + 1}: {joined('', key.value)} is set a "
+                    "second time: keep one of them."
+                )
+            keys.add(key.value)
+            stack.append(value)
 
 
 def schema_faults(

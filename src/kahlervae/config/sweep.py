@@ -1,15 +1,24 @@
 """The settings of a sweep, and the rules that choose among them."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kahlervae.config.filling import merge
 from kahlervae.config.sentences import Validator, schema_faults
 
-__all__ = ["AGAINST", "Swept", "sweep_settings", "unruled"]
+__all__ = ["AGAINST", "KINDS", "NAME", "Swept", "sweep_settings", "unruled"]
 
 AGAINST = ("against", "match")
 """Keys of a rule of the sweep that name another variant."""
+
+
+KINDS = ("most", "least", "match")
+"""Keys of a rule of which it has one: by what it chooses."""
+
+NAME = "[a-z0-9_=.+-]+"
+"""Regular expression of the names of settings, which are those of their files."""
 
 
 class Swept(NamedTuple):
@@ -18,7 +27,8 @@ class Swept(NamedTuple):
     Attributes:
         variant: its name.
         setting: what is other than in the variant's own block, ``name=value`` with commas between;
-            ``default`` where nothing is.
+            ``default`` where nothing is. A name is the last key, or, where the variant's settings
+            change several keys that end in it, all of them with points between.
         block: of the variant, with the changes.
         model: the networks of the data set, with the changes.
     """
@@ -53,25 +63,50 @@ def sweep_settings(
         {'regulariser': {'strength': 3.0}}
     """
     sweep = options.get("sweep", {})
-    items = [(variant, changes) for variant, listed in sweep.items() for changes in listed]
+    items = _items(sweep)
     others = [rules[variant][key] for variant in sweep for key in AGAINST if key in rules[variant]]
     found = {}
+    names = _names(sweep)
     for variant, changes in [*items, *((other, {}) for other in dict.fromkeys(others))]:
         own = {key: value for key, value in changes.items() if key != "model"}
         block = merge(options["variants"][variant], own)
         model = merge(options["model"], changes.get("model", {}))
-        pairs = [f"{key}={value}" for key, value in sorted(_leaves(changes))]
-        name = "_".join([variant, *pairs])
-        found[name] = Swept(variant, ",".join(pairs) or "default", block, model)
+        pairs = _pairs(variant, changes, names)
+        setting = ",".join(pairs) or "default"
+        found["_".join([variant, *pairs])] = Swept(variant, setting, block, model)
     return found
 
 
-def _leaves(block: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _items(sweep: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Variants, each with one of its changes."""
+    return [(variant, changes) for variant, listed in sweep.items() for changes in listed]
+
+
+def _leaves(block: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
+    """Values with the keys that lead to them."""
     for key, value in block.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value)
+            yield from _leaves(value, (*above, key))
         else:
-            yield key, value
+            yield (*above, key), value
+
+
+def _names(sweep: Mapping[str, Any]) -> dict[tuple[str, tuple[str, ...]], str]:
+    """What a change is called, by variant and keys: the last key, or all where that is not one."""
+    changed = {(variant, keys) for variant, item in _items(sweep) for keys, _ in _leaves(item)}
+    ends = Counter((variant, keys[-1]) for variant, keys in changed)
+    return {
+        (variant, keys): keys[-1] if ends[variant, keys[-1]] == 1 else ".".join(keys)
+        for variant, keys in changed
+    }
+
+
+def _pairs(
+    variant: str, changes: Mapping[str, Any], names: Mapping[tuple[str, tuple[str, ...]], str]
+) -> list[str]:
+    """The changes in words, by their names."""
+    named = sorted((names[variant, keys], value) for keys, value in _leaves(changes))
+    return [f"{name}={value}" for name, value in named]
 
 
 def unruled(
@@ -96,6 +131,16 @@ def unruled(
             yield f"{key} must change beta alone, between whose values sweep.rules.{variant} reads."
     if any(variant not in variants or variant not in rules for variant in sweep):
         return
+    names = _names(sweep)
+    called = ["_".join([variant, *_pairs(variant, item, names)]) for variant, item in _items(sweep)]
+    for name, times in Counter(called).items():
+        if times > 1:
+            yield f"{at}.sweep holds {name} {times} times: keep it once."
+        if not re.fullmatch(NAME, name):
+            yield (
+                f"{at}.sweep holds {name}, which names no file: change numbers and words in small "
+                "letters alone."
+            )
     known = schema["properties"]["datasets"]["additionalProperties"]["properties"]
     for swept in sweep_settings(options, rules).values():
         for name, value, part in (

@@ -31,7 +31,7 @@ CONFIDENCE = 0.95
 FAILURES = {
     "flipped": "the verdict is the opposite",
     "drifted": "the estimate lies out of tolerance",
-    "missing": "the run did the data set but does not judge the claim",
+    "missing": "the run did the data set but has no estimate for the claim",
 }
 """What fails a check, in words."""
 
@@ -91,7 +91,7 @@ def label_runs(folder: Path | str) -> dict[str, tuple[str, int]]:
         InputError: ``tables/reconstruction.csv`` in the folder cannot be read.
     """
     path = Path(folder) / "tables/reconstruction.csv"
-    models = read_table(path, ["dataset", "representation"], ["seed"])
+    models = read_table(path, ["dataset", "representation", "seed"])
     seeds = models.groupby(["dataset", "representation"])["seed"].nunique().reset_index()
     several = seeds["dataset"].duplicated(keep=False)
     seeds["full"] = seeds["dataset"] + "/" + seeds["representation"]
@@ -163,7 +163,8 @@ def compare_claims(reference: Path | str, results: Path | str) -> pd.DataFrame:
         estimates ``reference`` and ``fresh``, ``tolerance``, the verdicts ``reference_verdict``
         and ``fresh_verdict``, and ``status``: ``ok``, one of :data:`FAILURES`, ``undecided``
         (inconclusive on one side, which is no failure), ``new`` (judged by the fresh run alone)
-        or ``not run`` (the fresh run left the data set out).
+        or ``not run`` (the fresh run left the data set out). Where the reference has no estimate,
+        there is nothing that a run can lack.
 
     Raises:
         InputError: a table cannot be read, or the runs have no data set in common.
@@ -207,6 +208,9 @@ def _status(row: Mapping[str, Any]) -> str:
     verdicts = {row["reference_verdict"], row["fresh_verdict"]}
     if verdicts == OPPOSITE:
         return "flipped"
+    # A run that says nothing does not agree with one that does.
+    if math.isfinite(row["reference"]) and not math.isfinite(row["fresh"]):
+        return "missing"
     # NaN where there is nothing to compare, and then not beyond.
     beyond = abs(row["fresh"] - row["reference"]) - ROUNDING * abs(row["reference"])
     if beyond > row["tolerance"]:

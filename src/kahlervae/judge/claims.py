@@ -7,6 +7,7 @@ rows. A claim whose tables, variants or samplers a run does not have gets no row
 no labels there are no oracles, and claims that need one are left out, in words.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from kahlervae.errors import InputError
 from kahlervae.evaluate import UNJUDGED
 from kahlervae.judge.entries import OPTIONAL, RUN, Claim, Read, needed, read_claims
 from kahlervae.judge.statistics import bootstrap_interval, holm, student_p, verdict
+from kahlervae.options import check_count, check_number
 from kahlervae.storage import read_table, write_table
 
 __all__ = ["COLUMNS", "LEFT_OUT", "judge", "make_claims"]
@@ -52,19 +54,60 @@ def make_claims(
         out: Where to write.
 
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged, two hold the same table, or a setting is out of
+            its range.
     """
+    _check_settings(settings)
     entries = read_claims(claims)
     columns = needed(entries)
-    files = {Path(file).stem: file for file in tables}
+    files: dict[str, Path | str] = {}
+    for file in tables:
+        name = Path(file).stem
+        if name in files:
+            raise InputError(f"{files[name]} and {file} are both called {name}: name one of them.")
+        files[name] = file
     if "reconstruction" not in files:
         raise InputError("there is no reconstruction.csv, which says what was trained: name it.")
     frames = {
-        name: read_table(files[name], texts, [n for n in numbers if not OPTIONAL.match(n)])
+        name: _read(files[name], texts, numbers)
         for name, (texts, numbers) in columns.items()
         if name in files
     }
+    _warn_of_absent_settings(frames.get("samples"), entries)
     write_table(out, judge(frames, entries, settings))
+
+
+def _read(file: Path | str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
+    """A table that has every row once: two of one model would count as two oracles."""
+    table = read_table(file, texts, [name for name in numbers if not OPTIONAL.match(name)])
+    key = [*texts, *(name for name in ("seed",) if name in numbers)]
+    if (again := table.duplicated(key)).any():
+        row = ", ".join(map(str, table.loc[again, key].iloc[0]))
+        raise InputError(f"{file} holds the row {row} twice: delete it and run again.")
+    return table
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of :func:`judge` that give no interval."""
+    check_number("the confidence of claims", settings["confidence"], positive=True, below=1)
+    for name, least in {"resamples": 1, "minimum_seeds": 1, "seed": 0}.items():
+        check_count(f"{name} of claims", settings[name], least)
+
+
+def _warn_of_absent_settings(samples: pd.DataFrame | None, claims: Sequence[Claim]) -> None:
+    """Tell of settings that no row has although their sampler was run: they may be misspelt.
+
+    All else that claims select by is either checked or, as variants are, up to the configuration.
+    """
+    if samples is None:
+        return
+    there = set(samples[["sampler", "setting"]].itertuples(index=False, name=None))
+    run = {sampler for sampler, _ in there}
+    for claim in claims:
+        for side in (claim.what, claim.against or {}):
+            pair = side.get("sampler"), side.get("setting")
+            if None not in pair and pair[0] in run and pair not in there:
+                logging.warning("%s is left out: no samples are of %s:%s.", claim.id, *pair)
 
 
 def judge(
@@ -184,8 +227,9 @@ def _described(claim: Claim) -> dict[str, Any]:
 
 
 def _judged(claim: Claim, measured: Measured, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A claim judged by the interval of a mean over seeds; NaN marks a seed without value."""
-    seeds, values = measured.values, measured.values.dropna()
+    """A claim judged by the interval of a mean over seeds; infinity is no value, as NaN is none."""
+    seeds = measured.values
+    values = seeds[np.isfinite(seeds)]
     interval = bootstrap_interval(
         values, settings["confidence"], settings["resamples"], settings["seed"]
     )
@@ -291,10 +335,11 @@ class _Run:
         theirs = self._by_seed(claim.read, claim.against | only)
         if ours.empty or theirs.empty:
             return None
-        matched, told = self._matched(claim)
         ratio = claim.effect == "ratio"
+        values = ours / theirs if ratio else ours - theirs
+        matched, told = self._matched(claim, values.index)
         return Measured(
-            ours / theirs if ratio else ours - theirs,
+            values,
             np.nan if ratio else theirs.mean(),
             (*remarks, *told),
             matched,
@@ -352,20 +397,24 @@ class _Run:
         )
         return ours, theirs
 
-    def _matched(self, claim: Claim) -> tuple[bool, tuple[str, ...]]:
-        """Whether a control is as good as it has to be, in the mean, with a remark."""
+    def _matched(self, claim: Claim, seeds: "pd.Index[int]") -> tuple[bool, tuple[str, ...]]:
+        """Whether a control is as good as it has to be, in the mean over seeds, with a remark."""
         matched, remarks = True, []
         for read, limit in claim.matched:
             ours, theirs = self._both(read, claim)
-            relative = theirs / ours - 1
-            holds = bool(abs(relative.mean()) <= limit)
-            matched &= holds
+            relative = (theirs / ours - 1).reindex(seeds)
             variant, control = (side["variant"] for side in (claim.what, claim.against or {}))
+            name, known = f"its test {read.metric.upper()}", int(np.isfinite(relative).sum())
+            holds = known == len(seeds) and bool(abs(relative.mean()) <= limit)
+            matched &= holds
             remarks.append(
-                f"{control} {'is' if holds else 'is not'} matched, its test {read.metric.upper()} "
+                f"{control} {'is' if holds else 'is not'} matched, {name} "
                 f"differs from that of {variant} by {relative.mean():+.1%} in the mean over the "
                 f"seeds (limit {limit:.0%}), by {relative.min():+.1%} to {relative.max():+.1%} in "
                 "each"
+                if known == len(seeds)
+                else f"{control} is not matched, {name} and that of {variant} are known for "
+                f"{known} of {len(seeds)} seeds only"
             )
         return matched, tuple(remarks)
 
@@ -386,5 +435,7 @@ def _where(table: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _means(rows: pd.DataFrame, column: str) -> "pd.Series[float]":
-    """Means over oracles by seed; NaN where one has no value, so that seeds stay comparable."""
-    return rows.groupby("seed")[column].agg(lambda values: values.mean(skipna=False))
+    """Means over oracles by seed; NaN where one has no value or no row: seeds stay comparable."""
+    by_seed = rows.groupby("seed")[column]
+    means = by_seed.agg(lambda values: values.mean(skipna=False)).astype(float)
+    return means.where(np.isfinite(means) & (by_seed.size() == by_seed.size().max()))

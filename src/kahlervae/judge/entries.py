@@ -1,24 +1,35 @@
 """Claims as they are written, in ``workflow/claims.yaml``: read, spelt out, and what they ask for.
 
-The keys of an entry are described in ``workflow/schemas/claims.schema.yaml``. Nothing here reads a
+The keys of an entry are described in ``claims.schema.yaml`` beside this file. Nothing here reads a
 table, so that claims can be checked before there is any.
 """
 
 import itertools
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from kahlervae.config.sentences import (
+    Validator,
+    check_repetitions,
+    load_yaml,
+    not_finite,
+    plain,
+    quoted,
+    refuse,
+    schema_faults,
+)
 from kahlervae.errors import InputError
 
 __all__ = [
     "OPTIONAL",
     "RUN",
     "TABLES",
+    "VALUES",
     "Claim",
     "Read",
     "Table",
@@ -28,6 +39,8 @@ __all__ = [
     "read_claims",
     "read_yaml",
 ]
+
+SCHEMA = Path(__file__).with_name("claims.schema.yaml")
 
 RUN = ["dataset", "representation"]
 
@@ -81,6 +94,19 @@ OPTIONAL = re.compile("accuracy_")
 """Columns that are up to the configuration: a run that lacks one has no claims about it."""
 
 VALUES = {
+    "identity_name": (
+        *("kl_hessian", "psh_certificate", "closedness", "total_covariance", "missing_information"),
+        *("holomorphic_hermitian", "holomorphic_closedness", "holomorphic_potential"),
+        *("construction_closedness", "construction_potential"),
+    ),
+    "potential": (
+        *("fisher", "fitted", "posterior", "constant"),
+        *("hermitian", "anchors", "log_partition"),
+    ),
+    "metric": ("fisher", "fitted", "posterior", "constant", "euclidean"),
+    "sampler": (
+        *("prior", "truncated", "posterior_mixture", "gmm", "ratio", "volume", "riemannian"),
+    ),
     "endpoints": ("posterior", "prior"),
     "probe_set": ("posterior", "prior"),
     "points": ("posterior", "midpoint"),
@@ -91,6 +117,75 @@ VALUES = {
 
 VARIATIONS = ("recall", "coverage", "vendi", "novelty")
 
+FAMILIES = (
+    r"posterior_mixture|riemannian|ratio:base=(prior|gmm),inputs=latent(\+log_det)?"
+    "|volume:base=(prior|gmm|posterior_mixture),weight=(global|local)"
+    ",metric=(fitted|posterior|fisher)"
+)
+"""Regular expression of the samplers, with their settings but for the power, that are chosen."""
+
+DEFAULTS: dict[str, Any] = {
+    "against": None,
+    "at": (),
+    "effect": "difference",
+    "over": "seeds",
+    "bound": 0.0,
+    "tolerance": "",
+    "margin": 0.0,
+    "matched": {},
+    "beside": (),
+    "oracles": "averaged",
+    "pooled": False,
+}
+"""What an entry says that does not say it."""
+
+
+class Exclusion(NamedTuple):
+    """Keys that would be read of no claim of a kind.
+
+    Attributes:
+        holds: of an entry with :data:`DEFAULTS`, whether it is of that kind.
+        kind: in words.
+        keys: that it may not set.
+    """
+
+    holds: Callable[[Mapping[str, Any]], bool]
+    kind: str
+    keys: tuple[str, ...]
+
+
+EXCLUSIONS = (
+    Exclusion(
+        lambda entry: entry["over"] == "rows",
+        "is judged at every row by itself",
+        ("against", "at", "effect", "matched", "beside", "oracles", "pooled", "margin"),
+    ),
+    Exclusion(
+        lambda entry: entry["over"] == "seeds",
+        "is judged by its mean over seeds",
+        ("tolerance",),
+    ),
+    Exclusion(
+        lambda entry: bool(entry["tolerance"]),
+        "has the bound of every row from a column",
+        ("bound",),
+    ),
+    Exclusion(
+        lambda entry: entry["direction"] != "within",
+        "has its bound on one side",
+        ("margin",),
+    ),
+    Exclusion(
+        lambda entry: bool(entry["at"]),
+        "compares the same model at equal variation, by differences",
+        ("effect", "matched", "beside"),
+    ),
+    Exclusion(
+        lambda entry: entry["pooled"],
+        "is about a mean over data sets, each with oracles of its own",
+        ("oracles",),
+    ),
+)
 COMPARED = ["family", "setting", "score", "variation", "control"]
 
 
@@ -158,25 +253,27 @@ class Claim(NamedTuple):
         return "primary" if self.paper else "secondary"
 
 
-def read_claims(file: Path | str) -> list[Claim]:
+def read_claims(file: Path | str, variants: Iterable[str] | None = None) -> list[Claim]:
     """The claims of a file, in its order.
 
     Args:
-        file: YAML of the form of ``workflow/schemas/claims.schema.yaml``, which it is held against
-            before a run.
+        file: YAML of the form of ``claims.schema.yaml`` beside this module.
+        variants: all that there are; without, claims may be about variants of any name.
 
     Raises:
-        InputError: it cannot be read, or a name in it is not explained in it.
+        InputError: it cannot be read or is not of that form, a name in it is not explained in it,
+            or a claim asks for what no run has; a sentence for each fault.
     """
-    document = read_yaml(file)
+    document = plain(read_yaml(file), str(file))
+    check_repetitions(file)
+    found = schema_faults(Validator(load_yaml(SCHEMA)), document)
+    refuse(found or list(not_finite(document, "")), str(file))
     try:
-        return claims_of(document)
+        claims = claims_of(document)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{file} does not hold claims as workflow/schemas/claims.schema.yaml describes them."
-        ) from error
+    refuse(list(faults(claims, variants)), str(file))
+    return claims
 
 
 def read_yaml(file: Path | str) -> Any:
@@ -205,6 +302,9 @@ def claims_of(document: Mapping[str, Any]) -> list[Claim]:
         ('mse_of_a', 'a smaller error', {'variant': 'a'}, 'secondary')
     """
     primary = document.get("primary", {})
+    for alias in document.get("samplers", {}):
+        if alias in VALUES["sampler"]:
+            raise InputError(f"samplers.{alias} has the name of a sampler: give it one of its own.")
     claims = [
         _claim(spelt_out, document, primary)
         for entry in document["claims"]
@@ -240,10 +340,18 @@ def _filled(value: Any, chosen: Mapping[str, Any], name: str) -> Any:
         return [_filled(item, chosen, name) for item in value]
     if not isinstance(value, str):
         return value
-    for _, field, _, _ in string.Formatter().parse(value):
-        if field is not None and field not in {*chosen, "words"}:
-            raise InputError(f"{name} has {{{field}}}, which `for` does not name: add it there.")
-    return value.format(**({"words": "{words}"} | dict(chosen)))
+    try:
+        for _, field, _, _ in string.Formatter().parse(value):
+            if field is not None and field not in {*chosen, "words"}:
+                raise InputError(
+                    f"{name} has {{{field}}}, which `for` does not name: add it there."
+                )
+        return value.format(**({"words": "{words}"} | dict(chosen)))
+    except ValueError as error:
+        raise InputError(
+            f"{name} has braces in {quoted(value)} that are no name ({error}): write {{{{ and }}}} "
+            "for braces themselves."
+        ) from error
 
 
 def _read(metric: str, document: Mapping[str, Any], name: str) -> Read:
@@ -260,7 +368,12 @@ def _read(metric: str, document: Mapping[str, Any], name: str) -> Read:
 def _claim(
     entry: Mapping[str, Any], document: Mapping[str, Any], primary: Mapping[str, str]
 ) -> Claim:
+    entry = DEFAULTS | dict(entry)
     name, metric = entry["id"], entry.get("metric")
+    for exclusion in EXCLUSIONS:
+        for key in exclusion.keys if exclusion.holds(entry) else ():
+            if entry[key] != DEFAULTS[key]:
+                raise InputError(f"{name} {exclusion.kind}, which does not read `{key}`: drop it.")
     if metric is None:
         raise InputError(f"{name} has no metric: add one, or let `for` name some.")
     if "table" in entry:
@@ -272,21 +385,32 @@ def _claim(
     if "{words}" in entry["statement"] and words is None:
         raise InputError(f"{name} has {{words}}, and `metrics` has none for {metric}: add them.")
     aliases = document.get("samplers", {})
-    against, control, at = entry.get("against"), "", tuple(entry.get("at", ()))
+    against, control, at = entry["against"], "", tuple(entry["at"])
+    own = entry.get("where", {}) | entry["what"]
     if at:
         control = aliases.get((against or {}).get("sampler"), {}).get("control", "")
-        against = None
         if not control:
             raise InputError(
                 f"{name} compares at equal {at[0]}: let `against` be a sampler of "
                 "`samplers` that has a `control`."
             )
+        if other := [*(against.keys() - {"sampler"}), *(own.keys() - {"variant", "sampler"})]:
+            raise InputError(
+                f"{name} compares test draws of one model at equal {at[0]}, which does not read "
+                f"`{other[0]}`: drop it."
+            )
+        against = None
     what, sampler = read.where | entry["what"], None
     if (alias := aliases.get(what.get("sampler"))) is not None:
         if "control" in alias:
             raise InputError(
                 f"{name} is about {what['sampler']}, which is a control: that is for "
                 "`against`, beside `at`."
+            )
+        if "setting" in own or entry["over"] == "rows":
+            raise InputError(
+                f"{name} is about {what['sampler']}, whose setting a table says: drop `setting`, "
+                "and let it be over seeds."
             )
         sampler = dict(alias)
         what = {key: value for key, value in what.items() if key not in ("sampler", "setting")}
@@ -299,27 +423,26 @@ def _claim(
         id=name,
         part=entry["part"],
         paper=primary.get(name, ""),
-        statement=entry["statement"].format(words=words),
+        statement=entry["statement"].replace("{words}", str(words)),
         read=read,
         what=what,
         against=None if against is None else read.where | against,
         sampler=sampler,
         at=at,
         control=control,
-        effect=entry.get("effect", "difference"),
-        over=entry.get("over", "seeds"),
+        effect=entry["effect"],
+        over=entry["over"],
         direction=entry["direction"],
-        bound=entry.get("bound", 0.0),
-        tolerance=entry.get("tolerance", ""),
-        margin=entry.get("margin", 0.0),
+        bound=entry["bound"],
+        tolerance=entry["tolerance"],
+        margin=entry["margin"],
         label=entry.get("label", metric),
         matched=tuple(
-            (_read(other, document, name), limit)
-            for other, limit in entry.get("matched", {}).items()
+            (_read(other, document, name), limit) for other, limit in entry["matched"].items()
         ),
-        beside=tuple(_read(other, document, name) for other in entry.get("beside", ())),
-        by_oracle=entry.get("oracles", "averaged") == "each",
-        pooled=entry.get("pooled", False),
+        beside=tuple(_read(other, document, name) for other in entry["beside"]),
+        by_oracle=entry["oracles"] == "each",
+        pooled=entry["pooled"],
     )
 
 
@@ -351,17 +474,14 @@ def needed(claims: Iterable[Claim]) -> dict[str, tuple[list[str], list[str]]]:
     return {name: (texts[name], sorted(numbers[name])) for name in numbers}
 
 
-def faults(
-    claims: Iterable[Claim], variants: Iterable[str], samplers: Iterable[str]
-) -> Iterator[str]:
+def faults(claims: Iterable[Claim], variants: Iterable[str] | None = None) -> Iterator[str]:
     """What claims ask for that no run has, in one sentence each.
 
     Args:
-        claims: as :func:`read_claims` returns them.
-        variants: all that there are.
-        samplers: all that there are.
+        claims: as :func:`claims_of` returns them.
+        variants: all that there are; without, those of any name are accepted.
     """
-    known = VALUES | {"variant": tuple(variants), "sampler": tuple(samplers)}
+    known = VALUES | ({} if variants is None else {"variant": tuple(variants)})
     for claim in claims:
         sides = [claim.what] if claim.against is None else [claim.what, claim.against]
         asked = [(claim.read, side) for side in sides]
@@ -381,6 +501,17 @@ def faults(
             yield f"{claim.id} lies within a margin, of an interval over seeds: add `margin`."
         if claim.by_oracle and not (claim.read.table in TABLES and TABLES[claim.read.table].judged):
             yield f"{claim.id} is about each oracle, and none judges {claim.read.table}: average."
+        for variation in set(claim.at) - set(VARIATIONS):
+            yield (
+                f"{claim.id} compares at equal {variation}, which is no measure of variation: take "
+                f"one of {', '.join(VARIATIONS)}."
+            )
+        family = (claim.sampler or {}).get("family")
+        if family is not None and not re.fullmatch(FAMILIES, family):
+            yield (
+                f"{claim.id} is about the family {family}, of which no setting is chosen: take one "
+                "of tables/chosen.csv, as volume:base=prior,weight=global,metric=fitted."
+            )
         if claim.at and not re.fullmatch(SCORES, claim.read.metric):
             yield (
                 f"{claim.id} compares {claim.read.metric} at equal {claim.at[0]}, and "

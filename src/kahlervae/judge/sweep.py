@@ -91,6 +91,8 @@ def choose(sweep: pd.DataFrame, rules: Mapping[str, Mapping[str, Any]]) -> pd.Da
     - ``match: variant``: the β at which the MSE is that of the other variant
       (:func:`match_beta`); of that one the setting that its own rule selects, if it has one.
 
+    Settings whose training failed, so that a score that the rule reads is not finite, do not count.
+
     Args:
         sweep: the gathered table of :func:`score_setting`.
         rules: by variant, see above; those of variants that were not swept say nothing.
@@ -100,7 +102,8 @@ def choose(sweep: pd.DataFrame, rules: Mapping[str, Mapping[str, Any]]) -> pd.Da
         rule ``match`` there is the one row of what was read off.
 
     Raises:
-        InputError: a variant that others are held against was not trained.
+        InputError: a variant that others are held against was not trained, no setting of a variant
+            counts, or errors do not rise with β.
     """
     keys = [*IDENTITY, "setting"]
     table = sweep.groupby(keys, sort=False)[[*SCORES]].mean().reset_index()
@@ -119,15 +122,17 @@ def choose(sweep: pd.DataFrame, rules: Mapping[str, Mapping[str, Any]]) -> pd.Da
                     if other in found
                     else _plain(run, other, dataset)
                 )
-                found[variant] = _matched(held, target["mse"].iloc[0])
+                (error,) = _finite(target, ["mse"], dataset)["mse"]
+                found[variant] = _matched(_finite(held, ["mse"], dataset), error, dataset)
                 continue
-            allowed = held
+            score = rule.get("least", "elbo")
+            allowed = counted = _finite(held, ["elbo", score], dataset)
             if "against" in rule:
-                least = _plain(run, rule["against"], dataset)["elbo"].iloc[0] - rule["margin"]
-                allowed = held[held["elbo"] >= least]
+                plain = _finite(_plain(run, rule["against"], dataset), ["elbo"], dataset)
+                allowed = counted[counted["elbo"] >= plain["elbo"].iloc[0] - rule["margin"]]
                 if allowed.empty:  # the least price that there is
-                    allowed = held.nlargest(1, "elbo")
-            best = allowed[rule["least"]].idxmin() if "least" in rule else held["elbo"].idxmax()
+                    allowed = counted.nlargest(1, "elbo")
+            best = allowed[score].idxmin() if "least" in rule else allowed["elbo"].idxmax()
             found[variant] = held.assign(chosen=held.index == best)
         chosen += [found[variant] for variant in swept]
     columns = [*keys, *SCORES, "chosen"]
@@ -144,11 +149,26 @@ def _plain(run: pd.DataFrame, variant: str, dataset: str) -> pd.DataFrame:
     return rows
 
 
-def _matched(held: pd.DataFrame, error: float) -> pd.DataFrame:
+def _finite(rows: pd.DataFrame, scores: list[str], dataset: str) -> pd.DataFrame:
+    """The settings of a variant whose scores are numbers."""
+    counted = rows[np.isfinite(rows[scores].to_numpy(float)).all(axis=1)]
+    if counted.empty:
+        raise InputError(
+            f"the sweep on {dataset} has no setting of {rows['variant'].iloc[0]} with "
+            f"{' and '.join(dict.fromkeys(scores))}: change its settings and train them again."
+        )
+    return counted
+
+
+def _matched(held: pd.DataFrame, error: float, dataset: str) -> pd.DataFrame:
     """The row of a control at the β at which its error is that of another variant."""
     betas = held["setting"].str.removeprefix("beta=").astype(float)
     order = betas.sort_values().index
-    beta = match_beta(betas[order].to_numpy(), held.loc[order, "mse"].to_numpy(float), error)
+    try:
+        beta = match_beta(betas[order].to_numpy(), held.loc[order, "mse"].to_numpy(float), error)
+    except InputError as refusal:
+        variant = held["variant"].iloc[0]
+        raise InputError(f"the sweep of {variant} on {dataset}: {refusal}") from refusal
     row = held.iloc[:1].assign(setting=f"beta={beta:g}", chosen=True)
     row[[*SCORES]] = np.nan
     return row.assign(mse=error)
@@ -166,7 +186,16 @@ def match_beta(
         betas: in increasing order.
         errors: MSE of each, increasing with β.
         error: the MSE to match.
+
+    Raises:
+        InputError: the errors are none, or do not rise, so that β is not a function of them.
     """
+    if not (np.isfinite(error) and np.isfinite(errors).all() and (np.diff(errors) > 0).all()):
+        told = ", ".join(f"{value:g}" for value in errors)
+        raise InputError(
+            f"MSEs must rise with β for {error:g} to be matched, and are {told}: take values of β "
+            "that are further apart."
+        )
     matched = np.exp(np.interp(np.log(error), np.log(errors), np.log(betas)))
     return float(f"{matched:.2g}")
 

@@ -142,14 +142,20 @@ def compare_rules(reference: Path | str, results: Path | str) -> pd.DataFrame:
     paths = [Path(folder) / "tables/runtime.csv" for folder in (reference, results)]
     if not all(path.exists() for path in paths):
         return pd.DataFrame(columns=["rule", "reference", "fresh", "ratio"])
-    kept, fresh = (
-        read_table(path, ["rule"], ["cpu_seconds"]).set_index("rule")["cpu_seconds"]
-        for path in paths
-    )
+    kept, fresh = map(_read_seconds, paths)
     both = pd.DataFrame({"reference": kept, "fresh": fresh}).dropna().sort_values("fresh")
     both = both[::-1]
-    both.loc["all"] = both.sum()
+    if len(both):
+        both.loc["all"] = both.sum()
     return both.assign(ratio=both["fresh"] / both["reference"]).rename_axis("rule").reset_index()
+
+
+def _read_seconds(path: Path) -> "pd.Series[float]":
+    """CPU seconds by rule."""
+    rules = read_table(path, ["rule"], ["cpu_seconds"])
+    if rules["rule"].duplicated().any():
+        raise InputError(f"{path} holds a rule twice: delete it and run again.")
+    return rules.set_index("rule")["cpu_seconds"].astype(float)
 
 
 def rule_table(rules: pd.DataFrame) -> "Table":
