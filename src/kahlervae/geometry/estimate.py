@@ -11,6 +11,7 @@ from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.derivatives import derivative_memory
 from kahlervae.geometry.fisher import restricted_form
+from kahlervae.geometry.kahler import scaled
 from kahlervae.geometry.latents import check_latents, latent_unit
 from kahlervae.geometry.memory import MEMORY, fitting
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, pushforward
@@ -136,7 +137,7 @@ def _estimated(
 
 def _hermitian(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectEstimate:
     form = restricted_form(decoder, z, torch.cat([u, 1j * u]))
-    return _root_of_ratio(holomorphic_part(form), hermitian_part(form))
+    return _root_of_ratio(*scaled(holomorphic_part(form), hermitian_part(form)))
 
 
 def _closedness(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectEstimate:
@@ -148,7 +149,7 @@ def _closedness(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectE
     # [n, b, c] along every tangent; [n, a, b, c] = ∂_a g_bc̄.
     value, change = pushforward(metric, z, tangents, at_once)
     along, turned = change.chunk(2)
-    derivative = 0.5 * (along - 1j * turned).movedim(0, 1)
+    value, derivative = scaled(value, 0.5 * (along - 1j * turned).movedim(0, 1))
     estimate = _root_of_ratio(derivative - derivative.transpose(1, 2), derivative)
     # A metric that is constant to working precision is closed, as in closedness_defect.
     rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * _norm(value)
@@ -179,8 +180,8 @@ def _root_of_ratio(numerator: Tensor, denominator: Tensor) -> DefectEstimate:
         for s, total in zip(squares, totals, strict=True)
     ]
     # A constant decoder has a metric of 0, and no defect.
-    totals[1] = totals[1].where(totals[1] > 0, 1)
-    without[1] = without[1].where(without[1] > 0, 1)
+    totals[1] = totals[1].masked_fill(totals[1] <= 0, 1)
+    without[1] = without[1].masked_fill(without[1] <= 0, 1)
     whole = (totals[0] / totals[1]).clamp_min(0).sqrt()
     parts = (without[0] / without[1]).clamp_min(0).sqrt()
     mean = parts.mean(1)
