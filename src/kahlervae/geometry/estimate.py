@@ -8,7 +8,7 @@ from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.decoder import Decoder, check_overflow
 from kahlervae.geometry.derivatives import derivative_memory
 from kahlervae.geometry.fisher import restricted_form
 from kahlervae.geometry.kahler import scaled
@@ -132,7 +132,9 @@ def _estimated(
         part(decoder, points, vectors, at_once)
         for points, vectors in zip(z.split(rows), u.split(rows, dim=1), strict=True)
     ]
-    return DefectEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    estimate = DefectEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    check_overflow(estimate.value, z)
+    return estimate
 
 
 def _hermitian(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectEstimate:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from kahlervae.geometry.interception import Interception
 
-__all__ = ["MEMORY", "allocated", "along_one", "chunks", "fitting", "gathered"]
+__all__ = ["MEMORY", "allocated", "along_one", "chunks", "fitting", "followed", "gathered"]
 
 MEMORY = 1 << 30
 """Bytes beyond inputs and results that a function may take, unless its caller says otherwise."""
@@ -104,7 +104,7 @@ def gathered(f: Callable[..., Tensor], parts: Sequence[Any], rows: int) -> Tenso
     """
     results = (f(*part) if isinstance(part, tuple) else f(part) for part in parts)
     first = next(results)
-    if len(parts) == 1 or _followed(first):
+    if len(parts) == 1 or followed(first):
         return torch.cat([first, *results])
     out = first.new_empty(rows, *first.shape[1:])
     out[: len(first)] = first
@@ -116,7 +116,12 @@ def gathered(f: Callable[..., Tensor], parts: Sequence[Any], rows: int) -> Tenso
     return out
 
 
-def _followed(tensor: Tensor) -> bool:
-    """Whether autograd or a transformation of functions looks at what is done with it."""
+def followed(tensor: Tensor) -> bool:
+    """Whether autograd or a transformation of functions looks at what is done with it.
+
+    Example:
+        >>> followed(torch.zeros(1)), followed(torch.zeros(1, requires_grad=True))
+        (False, True)
+    """
     differentiated = forward_ad.unpack_dual(debug_unwrap(tensor)).tangent is not None
     return differentiated or tensor.requires_grad or debug_unwrap(tensor) is not tensor
