@@ -15,7 +15,9 @@ __all__ = ["check_gradients", "check_latents", "complexify", "latent_unit", "to_
 COMPLEX = (torch.complex64, torch.complex128)
 
 
-def check_latents(z: Tensor, name: str = "z", finite: bool = False) -> Complex[Tensor, "n d"]:
+def check_latents(
+    z: Tensor, name: str = "z", finite: bool = False, latent_dim: int | None = None
+) -> Complex[Tensor, "n d"]:
     """The latents, with lazy conjugations, negations and expansions carried out, or one sentence.
 
     Every public function that takes latents calls this once; nothing behind it checks again.
@@ -25,10 +27,12 @@ def check_latents(z: Tensor, name: str = "z", finite: bool = False) -> Complex[T
         name: what it is called in the sentence.
         finite: whether all of them have to be finite. They need not be where a sampler asks for a
             metric, since its proposals may run away and are rejected then.
+        latent_dim: d, where it is known.
 
     Raises:
-        InputError: z is not a tensor of shape (n, d) with d ≥ 1 of complex64 or complex128 numbers,
-            or torch.autocast lowers the precision of what is done with it.
+        InputError: z is not a tensor of shape (n, d) with d ≥ 1, or the one that is known, of
+            complex64 or complex128 numbers, or torch.autocast lowers the precision of what is done
+            with it.
 
     Example:
         >>> check_latents(torch.tensor([[1 + 2j]]).conj()).is_conj()
@@ -58,6 +62,11 @@ of real latents u as complexify(decoder) and give to_complex(u).
         raise InputError(
             f"{name} has the shape {tuple(z.shape)}, but latents are a batch of shape (n, d), "
             "d ≥ 1: give a single latent as z[None]."
+        )
+    if latent_dim is not None and z.shape[1] != latent_dim:
+        raise InputError(
+            f"{name} has the shape {tuple(z.shape)}, but these latents have {latent_dim} "
+            f"dimensions: give the shape (n, {latent_dim})."
         )
     if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps")):
         raise InputError(
