@@ -83,8 +83,9 @@ def test_size_of_the_metric_changes_no_estimate(estimate, log_var):
 
 @pytest.mark.parametrize("estimate", ESTIMATES)
 def test_bad_input(estimate):
-    with pytest.raises(InputError, match="3 directions give no standard error"):
-        estimate(real_gaussian(2), points(3, 2), 3)
+    for directions in (3, 4.0, "a"):
+        with pytest.raises(InputError, match=f"is {directions!r}: give a whole number of at least"):
+            estimate(real_gaussian(2), points(3, 2), directions)
     with pytest.raises(InputError, match="z is real"):
         estimate(real_gaussian(2), points(3, 2).real)
     assert estimate(real_gaussian(2), points(3, 2)[:0]).value.shape == (0,)

@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
-from kahlervae.errors import InputError
 from kahlervae.geometry.decoder import Decoder, check_overflow
 from kahlervae.geometry.derivatives import derivative_memory
 from kahlervae.geometry.fisher import restricted_form
@@ -15,6 +14,8 @@ from kahlervae.geometry.kahler import scaled
 from kahlervae.geometry.latents import check_latents, latent_unit
 from kahlervae.geometry.memory import MEMORY, fitting
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, pushforward
+from kahlervae.options import check_count
+from kahlervae.seeding import check_stream
 
 __all__ = ["DefectEstimate", "estimate_closedness_defect", "estimate_hermitian_defect"]
 
@@ -70,7 +71,7 @@ def estimate_hermitian_defect(
         >>> bool((value - 1).abs() < 4 * error)
         True
     """
-    return _estimated(_hermitian, decoder, z, directions, directions, generator, memory)
+    return _estimated(_hermitian, decoder, z, directions, 1, generator, memory)
 
 
 def estimate_closedness_defect(
@@ -100,8 +101,7 @@ def estimate_closedness_defect(
         >>> bool(estimate_closedness_defect(decoder, z).value < 1e-5)
         True
     """
-    cost = 2 * directions**2
-    return _estimated(_closedness, decoder, z, directions, cost, generator, memory)
+    return _estimated(_closedness, decoder, z, directions, 2, generator, memory)
 
 
 Part = Callable[[Decoder, Tensor, Tensor, int], DefectEstimate]
@@ -112,21 +112,22 @@ def _estimated(
     decoder: Decoder,
     z: Tensor,
     directions: int,
-    cost: int,
+    order: int,
     generator: torch.Generator | None,
     memory: int,
 ) -> DefectEstimate:
-    """Point by point, as many of them as there is memory for at so many derivatives each."""
-    if not isinstance(directions, int) or directions < 4:
-        raise InputError(f"{directions} directions give no standard error: take 4 or more.")
+    """Point by point, as many of them as there is memory for by derivatives of this order."""
+    check_count("directions, which a standard error needs several of,", directions, least=4)
     z = check_latents(z)
     if not len(z):
         return DefectEstimate(z.real.new_zeros(0), z.real.new_zeros(0))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    check_stream(generator)
     u = torch.randn(
         (directions, *z.shape), generator=generator, device=generator.device, dtype=torch.complex128
     ).to(z)
     pairs = fitting(memory, derivative_memory(decoder, z))
+    cost = order * directions**order
     rows, at_once = max(1, pairs // (2 * cost)), max(1, pairs // (2 * directions))
     parts = [
         part(decoder, points, vectors, at_once)
