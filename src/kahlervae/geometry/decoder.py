@@ -151,7 +151,7 @@ latents: leave these out, or bound what it computes, such as log_var or scale.
     """
     if followed(value) or followed(z):
         return
-    wrong = z.isfinite().all(1) & ~value.isfinite().reshape(len(z), -1).all(1)
+    wrong = z.isfinite().all(1) & ~value.isfinite().unsqueeze(-1).flatten(1).all(1)
     if count := int(wrong.sum()):
         raise InputError(
             f"the decoder's Fisher information is not finite at {count} of {len(z)} latents: leave "
