@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["generator", "standard_normal", "uniform"]
+from kahlervae.errors import InputError
+
+__all__ = ["check_stream", "generator", "standard_normal", "uniform"]
 
 
 def generator(seed: int, *names: str) -> torch.Generator:
@@ -24,6 +26,23 @@ def generator(seed: int, *names: str) -> torch.Generator:
     words = [seed, *(zlib.crc32(name.encode()) for name in names)]
     state = np.random.SeedSequence(words).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def check_stream(generator: torch.Generator) -> None:
+    """Refuse what is no generator: without one torch draws from a stream that all share.
+
+    Example:
+        >>> check_stream(None)
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: the generator is a NoneType: give one, as \
+torch.Generator().manual_seed(0).
+    """
+    if not isinstance(generator, torch.Generator):
+        raise InputError(
+            f"the generator is a {type(generator).__name__}: give one, as "
+            "torch.Generator().manual_seed(0)."
+        )
 
 
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:

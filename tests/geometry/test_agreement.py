@@ -2,6 +2,7 @@ import pytest
 import torch
 from geometry.decoders import points
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import affine_invariant_distance, best_constant_metric, relative_error
 
 
@@ -22,6 +23,16 @@ def test_distance_of_a_multiple():
     a = random_metrics(4, 3)
     expected = torch.full((4,), 3**0.5 * 0.5, dtype=torch.float64)
     torch.testing.assert_close(affine_invariant_distance(a * 2.718281828459045**0.5, a), expected)
+
+
+@pytest.mark.parametrize("bad", [0.0, torch.nan, torch.inf])
+def test_a_best_constant_is_that_of_metrics(bad):
+    metrics = random_metrics(3, 2)
+    metrics[1] = bad
+    with pytest.raises(InputError, match="1 of 3 metrics are 0, not finite, or too large"):
+        best_constant_metric(metrics)
+    with pytest.raises(InputError, match="there are no metrics"):
+        best_constant_metric(metrics[:0])
 
 
 def test_best_constant_is_a_minimum():

@@ -458,7 +458,22 @@ class TestRealLatents:
         with pytest.raises(InputError, match=r"odd dimension 5.*train with an even"):
             to_complex(torch.ones(3, 5))
 
-    @pytest.mark.parametrize("u", [[1.0], torch.ones(3, 2).long(), torch.ones(3, 2) + 0j])
+    @pytest.mark.parametrize(
+        "u",
+        [
+            [1.0],
+            torch.tensor(1.0),
+            torch.ones(3, 2).long(),
+            torch.ones(3, 2) + 0j,
+            torch.ones(3, 2).half(),
+            torch.ones(3, 2).bfloat16(),
+        ],
+    )
     def test_other_things_are_refused(self, u):
-        with pytest.raises(InputError, match="tensor of real floating-point"):
+        with pytest.raises(InputError, match="tensor of float32 or float64 numbers"):
             to_complex(u)
+
+    @pytest.mark.parametrize("z", [[1j], torch.tensor(1j), torch.ones(3, 2)])
+    def test_the_way_back_is_that_of_complex_vectors(self, z):
+        with pytest.raises(InputError, match="tensor of complex numbers"):
+            to_real(z)

@@ -1,5 +1,7 @@
 """Distances against closed forms, against each other, and bad input."""
 
+import math
+
 import pytest
 import torch
 from geometry.decoders import points
@@ -13,9 +15,12 @@ from kahlervae.geometry import (
     closedness_defect,
     distance,
     distances,
+    estimate_hermitian_defect,
+    fisher_metric,
     geodesics,
     nearest,
     ricci,
+    scalar_curvature,
 )
 from kahlervae.geometry.geodesic import christoffel
 from kahlervae.measure.cost import _peak_memory
@@ -103,6 +108,43 @@ def test_no_points():
     assert [part.shape for part in nearest(metric, none, z, 2)] == [(0, 2), (0, 2)]
 
 
+def test_numbers_that_are_none_are_refused():
+    z, metric = points(3, 2), mixture(2).metric
+    for steps in (0, 2.5, "4"):
+        for joined in (
+            lambda steps: distance(metric, z, z, steps=steps),
+            lambda steps: distances(metric, z, steps=steps),
+            lambda steps: geodesics(metric, z, z, steps, 1),
+            lambda steps: Manifold(metric, steps).exp(z, z),
+            lambda steps: Manifold(metric, steps).log(z, z),
+        ):
+            with pytest.raises(InputError, match=f"steps of a .* is {steps!r}: give a whole"):
+                joined(steps)
+    for count in (0, 2.5, "1"):
+        with pytest.raises(InputError, match=f"points of a curve is {count!r}: give a whole"):
+            distance(metric, z, z, "geodesic", points=count)
+        with pytest.raises(InputError, match=f"number of neighbours, is {count!r}: give a whole"):
+            nearest(metric, z, z, count)
+
+
+@pytest.mark.parametrize("memory", ["1GB", None, math.nan, math.inf])
+def test_memory_is_a_number(memory):
+    z, metric = points(3, 2), mixture(2).metric
+    for take in (
+        lambda: distance(metric, z, z, memory=memory),
+        lambda: distances(metric, z, memory=memory),
+        lambda: nearest(metric, z, z, 1, memory=memory),
+        lambda: geodesics(metric, z, z, 4, 1, memory=memory),
+        lambda: Manifold(metric, 4, memory).exp(z, z),
+        lambda: closedness_defect(metric, z, memory),
+        lambda: scalar_curvature(metric, z, memory),
+        lambda: fisher_metric(lambda z: dist.Normal(z.real, 1.0), z, memory),
+        lambda: estimate_hermitian_defect(lambda z: dist.Normal(z.real, 1.0), z, memory=memory),
+    ):
+        with pytest.raises(InputError, match=f"memory, a number of bytes, is {memory!r}: give a"):
+            take()
+
+
 def test_bad_input():
     z = points(3, 2)
     metric = mixture(2).metric
@@ -114,12 +156,8 @@ def test_bad_input():
         distances(metric, z, z.to(torch.complex64))
     with pytest.raises(InputError, match="take 'line' or 'geodesic'"):
         distance(metric, z, z, along="curve")
-    with pytest.raises(InputError, match="and more steps than points"):
+    with pytest.raises(InputError, match="take more steps than points"):
         distance(metric, z, z, along="geodesic", steps=4, points=4)
-    with pytest.raises(InputError, match="0 steps joins nothing"):
-        distance(metric, z, z, steps=0)
-    with pytest.raises(InputError, match="0 steps joins nothing"):
-        distances(metric, z, steps=0)
     with pytest.raises(InputError, match="no 4 nearest of 3 points"):
         nearest(metric, z, z, 4)
 

@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 from geometry.decoders import holomorphic, points, real_gaussian
@@ -11,6 +13,7 @@ from kahlervae.geometry import (
     fisher_metric,
     hermitian_defect,
 )
+from kahlervae.models import RealGaussian
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
 
@@ -68,9 +71,21 @@ def test_more_directions_have_a_smaller_error():
 
 
 @pytest.mark.parametrize("estimate", ESTIMATES)
+@pytest.mark.parametrize("log_var", [-60, 60])
+def test_size_of_the_metric_changes_no_estimate(estimate, log_var):
+    def decoder(z, log_var):
+        return RealGaussian((z**2).real, torch.full((), float(log_var)))
+
+    z = points(3, 3).to(torch.complex64)
+    here, there = (estimate(functools.partial(decoder, log_var=size), z) for size in (0, log_var))
+    torch.testing.assert_close(here, there)
+
+
+@pytest.mark.parametrize("estimate", ESTIMATES)
 def test_bad_input(estimate):
-    with pytest.raises(InputError, match="3 directions give no standard error"):
-        estimate(real_gaussian(2), points(3, 2), 3)
+    for directions in (3, 4.0, "a"):
+        with pytest.raises(InputError, match=f"is {directions!r}: give a whole number of at least"):
+            estimate(real_gaussian(2), points(3, 2), directions)
     with pytest.raises(InputError, match="z is real"):
         estimate(real_gaussian(2), points(3, 2).real)
     assert estimate(real_gaussian(2), points(3, 2)[:0]).value.shape == (0,)

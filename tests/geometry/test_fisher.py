@@ -1,16 +1,22 @@
+import functools
 import subprocess
 import sys
 
 import pytest
 import torch
 from geometry.decoders import DECODERS, complex_gaussian, points, real_gaussian
+from torch.distributions import Independent, Normal
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import (
+    estimate_closedness_defect,
+    estimate_hermitian_defect,
     fisher,
     fisher_form,
     fisher_metric,
     fisher_norm,
     fisher_relation,
+    hermitian_defect,
     hermitian_part,
     holomorphic_part,
     pushforward,
@@ -158,6 +164,50 @@ def test_form_is_that_of_plain_reverse_differentiation(make, chunk, wide, monkey
     monkeypatch.setattr(fisher, "WIDE", wide)
     decoder, z = make(3) if make in DECODERS.values() else make(), points(12, 3)
     torch.testing.assert_close(fisher_form(decoder, z).detach(), jacobian_form(decoder, z))
+
+
+def steep(z):
+    """Of variance exp(−100) where Re z₁ > 0, so that σ⁻² overflows in single precision."""
+    return RealGaussian((z**2).real, torch.where(z.real[:, :1] > 0, -100.0, 0.0))
+
+
+def sharp(z):
+    scale = torch.where(z.real[:, :1] > 0, 0.0, 1.0).expand(z.shape)
+    return Independent(Normal((z**2).real, scale, validate_args=False), 1)
+
+
+@pytest.mark.parametrize("decoder", [steep, sharp])
+@pytest.mark.parametrize(
+    "function",
+    [
+        fisher_form,
+        fisher_metric,
+        fisher_relation,
+        hermitian_defect,
+        estimate_hermitian_defect,
+        estimate_closedness_defect,
+        relative_entropy_metric,
+        lambda decoder, z: fisher_norm(decoder, z, 1j * z),
+        lambda decoder, z: fisher_norm(decoder, z, 1j * z, full=True),
+    ],
+)
+def test_an_information_that_overflows_is_refused(decoder, function):
+    z = torch.tensor([[-1 + 1j, 2j], [1 + 1j, 1j], [-2 + 1j, 1j]])
+    for fine in (z[::2], z[:0]):
+        function(decoder, fine)
+    with pytest.raises(InputError, match="Fisher information is not finite at 1 of 3 latents"):
+        function(decoder, z)
+
+
+def test_an_information_that_is_differentiated_is_not_looked_at():
+    """A training and a trajectory look at what they get, without a device to wait for."""
+    z = torch.tensor([[-1 + 1j, 2j], [1 + 1j, 1j]])
+    followed = z.clone().requires_grad_()
+    assert not fisher_metric(steep, followed).isfinite().all()
+    assert not fisher_norm(steep, followed, z).isfinite().all()
+    metric = functools.partial(fisher_metric, steep)
+    assert not torch.func.jvp(metric, (z,), (z,))[1].isfinite().all()
+    assert fisher_norm(steep, z[:1], torch.nan * z[:1]).isnan().all()  # not the decoder's fault
 
 
 def test_products_are_taken_of_the_features_where_outputs_are_many(monkeypatch):

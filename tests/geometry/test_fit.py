@@ -1,5 +1,7 @@
 """What each class of potentials can and cannot be: Fubini–Study on a disc of radius 2."""
 
+import math
+
 import pytest
 import torch
 from geometry.decoders import points
@@ -9,12 +11,13 @@ from kahlervae.geometry import (
     MixturePotential,
     best_constant_metric,
     calibrate_posterior_potential,
+    continue_fit,
     fit_potential,
     polish_potential,
     potential_error,
     relative_error,
 )
-from kahlervae.geometry.fit import _Target
+from kahlervae.geometry.fit import KINDS, _Target
 
 FLOOR = 1 / 9
 """The least largest relative error of any convex potential (docs/theory.md, section 5)."""
@@ -162,6 +165,50 @@ def test_what_fits_nothing_is_refused(changes, words):
         fit_potential(
             z, metrics, "mixture", generator=torch.Generator().manual_seed(0), **given | changes
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "words"),
+    [
+        ("mixture", {"groups": 0}, "groups of a mixture potential is 0"),
+        ("mixture", {"components": 2.5}, "components of a mixture potential is 2.5"),
+        ("mixture", {"rank": -1}, "rank of a mixture potential is -1"),
+        ("mixture", {"latent_dim": 0}, "latent_dim of a mixture potential is 0"),
+        *(("mixture", {"scale": bad}, "the scale of a mixture") for bad in (-1.0, 0.0, math.nan)),
+        ("mixture", {"generator": None}, "the generator is a NoneType"),
+        ("holomorphic", {"rank": 0}, "rank of a holomorphic potential is 0"),
+        ("holomorphic", {"groups": 0}, "groups of a holomorphic potential is 0"),
+        ("holomorphic", {"width": 2.0}, "width of a holomorphic potential is 2.0"),
+        ("holomorphic", {"latent_dim": 0}, "latent_dim of a holomorphic potential is 0"),
+        *(("holomorphic", {"scale": bad}, "the scale of a holo") for bad in (-1.0, 0.0, math.inf)),
+        ("holomorphic", {"generator": None}, "the generator is a NoneType"),
+    ],
+)
+def test_a_start_that_is_none_is_refused(kind, changes, words):
+    sizes = {
+        "mixture": {"groups": 1, "components": 2, "rank": 0},
+        "holomorphic": {"width": 2, "layers": 1, "groups": 1, "rank": 1},
+    }
+    given = {"latent_dim": 2, "scale": 1.0, "generator": torch.Generator(), **sizes[kind]}
+    make = KINDS[kind].random
+    assert make(**given).certificate().valid
+    with pytest.raises(InputError, match=words):
+        make(**given | changes)
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 2.5, "a"])
+def test_a_polish_has_iterations(iterations):
+    z = points(4, 1)
+    start = MixturePotential.random(1, 1, 2, 1.0, torch.Generator())
+    with pytest.raises(InputError, match=f"iterations is {iterations!r}: give a whole number"):
+        polish_potential(start, z, torch.ones(4, 1, 1) + 0j, iterations)
+
+
+def test_a_fit_goes_on_by_a_stream():
+    z = points(4, 1)
+    start = MixturePotential.random(1, 1, 2, 1.0, torch.Generator())
+    with pytest.raises(InputError, match="the generator is a NoneType"):
+        continue_fit(start, z, torch.ones(4, 1, 1) + 0j, 5, 0.1, None)
 
 
 def test_one_anchor_has_no_curvature():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from geometry.decoders import complex_gaussian, holomorphic, points, real_gaussian
@@ -10,6 +12,8 @@ from kahlervae.geometry import (
     relative_error,
     smallest_eigenvalue,
 )
+from kahlervae.geometry.kahler import relative_size
+from kahlervae.models import RealGaussian
 
 
 @pytest.mark.parametrize("d", [1, 2, 4])
@@ -59,6 +63,32 @@ def test_closedness_defect_of_a_known_metric_against_finite_differences():
 def test_constant_metric_has_no_closedness_defect():
     metric = torch.eye(2, dtype=torch.complex128)
     assert closedness_defect(lambda z: metric + 0 * z.unsqueeze(-1), points(3, 2)).max() == 0
+
+
+@pytest.mark.parametrize("log_var", [-80, -50, 0, 50, 80])
+def test_defects_of_metrics_of_any_size(log_var):
+    """In single precision, where squares of these overflow, or vanish."""
+
+    def decoder(z):
+        return RealGaussian(z.real, torch.full((), float(log_var)))
+
+    z = points(3, 2).to(torch.complex64)
+    torch.testing.assert_close(hermitian_defect(decoder, z), torch.ones(3))
+
+    def metric(z):  # ∂₂ g₁₁ is all of its derivative, and antisymmetrised twice
+        diagonal = torch.stack([1 + z[:, 1].abs().square(), torch.ones(len(z))], dim=1)
+        return math.exp(-log_var) * torch.diag_embed(diagonal) + 0j
+
+    torch.testing.assert_close(closedness_defect(metric, z), torch.full((3,), 2**0.5))
+
+
+def test_defects_are_none_where_the_metric_is_no_number():
+    def metric(z):  # of the unit disc, twice
+        return torch.diag_embed((1 - z.abs().square()).sqrt()) + 0j
+
+    z = torch.tensor([[0.1 + 0.2j, 0.3j], [0.5 + 0j, 0.1j], [2 + 0j, 0.1j]])  # one is beyond
+    assert closedness_defect(metric, z).isnan().tolist() == [False, False, True]
+    assert relative_size(0 * metric(z), metric(z)).isnan().tolist() == [False, False, True]
 
 
 def test_smallest_eigenvalue():

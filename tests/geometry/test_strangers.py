@@ -652,6 +652,21 @@ def test_what_is_wrong_is_said_in_one_sentence(name):
     assert "\n" not in str(refused.value)
 
 
+def test_precisions_are_brought_together_by_the_side_that_is_behind():
+    with pytest.raises(InputError, match=r"as by decoder\.float\(\), or z\.to\(torch.complex128\)"):
+        fisher_metric(complexify(_Linear().double()), Z.to(torch.complex64))
+    with pytest.raises(InputError, match=r"as by decoder\.double\(\)\."):
+        fisher_metric(complexify(_Linear().float()), Z)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_latents_that_are_not_finite_are_named_where_a_distribution_refuses_them(bad):
+    z = Z.clone()
+    z[1, 0] = bad
+    with pytest.raises(InputError, match=f"z is not finite in 1 of {len(Z)} rows, where the"):
+        fisher_metric(lambda z: dist.Normal(z.real.sin(), 1.0), z)
+
+
 def test_batches_and_not_vmap():
     with pytest.raises(InputError, match="in place of vmap"):
         torch.func.vmap(lambda z: fisher_metric(_through_real, z[None])[0])(Z)

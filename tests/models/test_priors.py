@@ -55,6 +55,18 @@ def test_density_is_that_of_the_mixture_on_real_coordinates():
     assert prior.log_prob(z.reshape(5, 10, 3)).shape == (5, 10)
 
 
+@pytest.mark.parametrize("prior", [StandardPrior(3), MixturePrior(3, 4)])
+def test_densities_are_of_latents_and_draws_of_a_stream(prior):
+    for z in (torch.zeros(2, 1) + 0j, torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64), 0j):
+        with pytest.raises(InputError, match=r"give a complex tensor of shape \(..., 3\)"):
+            prior.log_prob(z)
+    for count in (0, 2.5):
+        with pytest.raises(InputError, match=f"is {count}: give a whole number of at least 1"):
+            prior.sample(count, stream())
+    with pytest.raises(InputError, match="the generator is a NoneType"):
+        prior.sample(3, None)
+
+
 def test_the_standard_prior_is_a_mixture_of_one():
     prior = mixture(components=1)
     with torch.no_grad():

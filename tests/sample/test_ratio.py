@@ -31,6 +31,14 @@ def test_the_odds_are_the_ratio_of_the_densities(ratio, target, random):
     assert error.std() < 0.4
 
 
+def test_a_ratio_is_that_of_latents(ratio):
+    z = torch.zeros(3, 2) + 0j
+    with pytest.raises(InputError, match="z is not finite in 3 of 3 rows"):
+        ratio.log_ratio(torch.nan * z)
+    with pytest.raises(InputError, match="these latents have 2 dimensions"):
+        ratio.log_ratio(z[:, :1])
+
+
 def test_what_is_resampled_has_the_moments_of_the_target(ratio, target, random):
     drawn, diagnostics = ratio.sample(3000, random)
     other = target.sample(20_000, random).latents

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from kahlervae.sample import Pool, effective_size, rake
+from kahlervae.errors import InputError
+from kahlervae.sample import Pool, effective_size, estimate_normaliser, rake
 
 
 def test_a_pool_draws_by_weight(random):
@@ -23,6 +24,31 @@ def test_a_pool_draws_by_weight(random):
     # (E w)² / E w² of w = exp(tx), x normal, is exp(−t²).
     assert effective_size(log_weight) == pytest.approx(n * math.exp(-0.49), rel=0.02)
     assert effective_size(torch.zeros(n)) == pytest.approx(n)
+
+
+@pytest.mark.parametrize(
+    ("log_weight", "fault"),
+    {
+        "no numbers": ([math.nan] * 4, "4 of 4 log weights of a pool are NaN or ∞"),
+        "an infinite one": ([0, 0, 0, math.inf], "1 of 4 log weights of a pool are NaN or ∞"),
+        "nothing": ([-math.inf] * 4, "a pool of 0 weights above 0 are too many"),
+        "too few": ([0, 0, -math.inf, -math.inf], "a pool of 2 weights above 0 are too many"),
+    }.values(),
+)
+def test_a_pool_has_as_many_weights_as_draws(log_weight, fault, random):
+    pool = Pool.draw(4, random)
+    with pytest.raises(InputError, match=fault):
+        pool.resample(torch.tensor(log_weight), 3)
+    with pytest.raises(InputError, match="give a whole number of at least 1"):
+        pool.resample(torch.zeros(4), 2.5)
+    never = torch.tensor([0, -math.inf, 0, -math.inf])
+    assert pool.resample(never, 2).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("estimate", [effective_size, estimate_normaliser])
+def test_no_weights_are_refused(estimate):
+    with pytest.raises(InputError, match="there are no weights"):
+        estimate(torch.zeros(0))
 
 
 def test_raking_takes_no_share_from_a_component(random):

@@ -78,6 +78,20 @@ def test_no_samples_are_refused(growing, index):
         samplers(growing)[index].sample(2.5, generator(0))
 
 
+@pytest.mark.parametrize("index", range(6))
+def test_samples_come_of_a_stream_and_densities_are_of_latents(growing, index):
+    sampler = samplers(growing)[index]
+    with pytest.raises(InputError, match="the generator is a NoneType: give one"):
+        sampler.sample(3, None)
+    for z, fault in (
+        (torch.zeros(2, 3) + 0j, r"\(2, 3\), but these latents have 2 dimensions"),
+        (torch.zeros(2, 1) + 0j, r"\(2, 1\), but these latents have 2 dimensions"),
+        (torch.zeros(2, 2), "z is real"),
+    ):
+        with pytest.raises(InputError, match=fault):
+            sampler.log_density(z)
+
+
 @pytest.mark.parametrize("base", [Prior(1), Truncated(1, 0.4)])
 def test_density_is_normalised(base: Base):
     axis = torch.linspace(-5, 5, 401, dtype=torch.float64)

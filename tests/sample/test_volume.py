@@ -6,7 +6,7 @@ from arviz_stats.base.array import array_stats
 
 from kahlervae.errors import InputError
 from kahlervae.geometry import HolomorphicPotential, MixturePotential, log_det
-from kahlervae.models import ComplexPosterior
+from kahlervae.models import ComplexGaussian, ComplexPosterior
 from kahlervae.models.decoders import ComplexDecoder
 from kahlervae.nn import to_double
 from kahlervae.sample import (
@@ -267,3 +267,24 @@ def test_fisher_volume_is_that_of_the_metric():
     z = Prior(2, torch.complex128).propose(5, generator(0))
     metric = fisher_metric(decoder(), z) + 1e-3 * torch.eye(2)
     torch.testing.assert_close(FisherVolume(decoder()).log_det(z, 1e-3), torch.logdet(metric).real)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_constant_volume_leaves_the_base(learned):
+    """Its log det does not follow z; that of a decoder in training follows what is learned."""
+    scale = torch.tensor(2.0, dtype=torch.float64, requires_grad=learned)
+    element = FisherVolume(lambda z: ComplexGaussian(scale * z, torch.zeros(z.shape).to(scale)))
+    prior = Prior(2, torch.complex128)
+    volume = Volume(prior, element, -2.0, 1e-3, chains=32, warmup=50, draws=100)
+    z = volume.sample(2000, generator(0)).latents
+    assert z.abs().square().mean().item() == pytest.approx(1, abs=0.1)
+    densities, _ = Volume.join([volume])
+    found = densities.log_density_and_gradient(z, torch.zeros(len(z), dtype=torch.int64))
+    expected = prior.log_density(z) - 2 * math.log(4 + 1e-3), -2 * z
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_volume_of_a_decoder_that_overflows_is_rejected_and_not_refused():
+    element = FisherVolume(lambda z: ComplexGaussian(z, -200 * z.real.square()))
+    log_det = element.log_det(torch.tensor([[0.1 + 0j], [3 + 0j]]), 1e-3)
+    assert log_det.isfinite().tolist() == [True, False]

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from kahlervae.errors import InputError
+
 __all__ = ["affine_invariant_distance", "best_constant_metric", "relative_error"]
 
 
@@ -56,12 +58,23 @@ def best_constant_metric(metrics: Complex[Tensor, "n d d"]) -> Complex[Tensor, "
 
     The baseline that any potential has to beat.
 
+    Raises:
+        InputError: there are no metrics, or one is 0 or not finite, so that no error is relative to
+            it.
+
     Example:
         Nearer to the smaller one, for errors are relative:
 
         >>> best_constant_metric(torch.tensor([[[1 + 0j]], [[3 + 0j]]])).real
         tensor([[1.2000]])
     """
+    if not len(metrics):
+        raise InputError("there are no metrics: a constant one is regressed on one at least.")
     norms = torch.linalg.matrix_norm(metrics)
+    if wrong := int((~(norms.isfinite() & (norms > 0))).sum()):
+        raise InputError(
+            f"{wrong} of {len(metrics)} metrics are 0, not finite, or too large for their "
+            "precision: leave them out, or take double precision."
+        )
     weights = (norms / norms.amin()) ** -2  # at most 1, however small metrics are
     return torch.einsum("n,nij->ij", (weights / weights.sum()).to(metrics.dtype), metrics)

@@ -7,7 +7,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, along_one, gathered
+from kahlervae.geometry.memory import MEMORY, along_one, check_memory, gathered
 from kahlervae.geometry.metric import check_metric
 from kahlervae.geometry.wirtinger import mixed_hessian
 
@@ -77,6 +77,7 @@ def ricci(
     if not len(z):
         return z.new_zeros(0, z.shape[1], z.shape[1])
     check_metric(metric, z)
+    check_memory(memory)
     # Directions go one by one, each of which keeps about four times what the value alone makes.
     rows = along_one(metric, z, memory // 4)
     return gathered(lambda part: _ricci(metric, part), z.split(rows), len(z))

@@ -5,16 +5,19 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxtyping import Complex
+import torch
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch import distributions as dist
+from torch.func import debug_unwrap
 
 from kahlervae.errors import InputError, out_of_memory
 from kahlervae.geometry.exact import exact
 from kahlervae.geometry.information import information
+from kahlervae.geometry.memory import followed
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
-__all__ = ["Decoder", "ask", "ask_plainly", "explained"]
+__all__ = ["Decoder", "ask", "ask_plainly", "check_overflow", "explained"]
 
 Decoder = Callable[[Tensor], Any]
 """Latents (n, d) to a distribution over data, row by row: one of
@@ -129,6 +132,33 @@ uses, in the way that is needed here: write it out in elementary operations.
         raise InputError(_sentence(error, decoder, z)) from error
 
 
+def check_overflow(value: Float[Tensor, "n *shape"], z: Complex[Tensor, "n d"]) -> None:
+    """Refuse what is made of a decoder and not finite at latents that are.
+
+    But where it is differentiated or batched: a training or a trajectory looks at what it gets, and
+    does not wait for a device at every step.
+
+    Raises:
+        InputError: there is such a latent.
+
+    Example:
+        >>> import torch
+        >>> check_overflow(torch.tensor([1.0, torch.inf]), torch.zeros(2, 1) + 0j)
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: the decoder's Fisher information is not finite at 1 of 2 \
+latents: leave these out, or bound what it computes, such as log_var or scale.
+    """
+    if followed(value) or followed(z):
+        return
+    wrong = z.isfinite().all(1) & ~value.isfinite().unsqueeze(-1).flatten(1).all(1)
+    if count := int(wrong.sum()):
+        raise InputError(
+            f"the decoder's Fisher information is not finite at {count} of {len(z)} latents: leave "
+            "these out, or bound what it computes, such as log_var or scale."
+        )
+
+
 CANNOT = re.compile(
     r"forward AD with (?:the )?(\S+) that does not support"
     r"|derivative for '?([\w:]+)'? is not implemented"
@@ -141,7 +171,7 @@ HINTS = {
     "float64, such as the real and imaginary parts of what is complex",
     "BatchedTensor": "these functions take batches, so give all latents at once in place of vmap",
     "same dtype|expected scalar type|must match.*dtype|dtype.*must match": "give latents and "
-    "decoder the same precision, as by decoder.double()",
+    "decoder the same precision, as by {cast}",
     "storage|data pointer|[Ss]parse": "what numpy, sparse tensors or other libraries compute has "
     "no derivative, so write it in functions of torch on dense tensors",
     "[Ii]nference tensor": "tensors of torch.inference_mode have no derivative, so take it out of "
@@ -149,6 +179,12 @@ HINTS = {
     "saved tensor hooks": "take them out, since they only save memory",
 }
 """What helps, by what torch says."""
+
+CASTS = {
+    torch.complex64: "decoder.float(), or z.to(torch.complex128) for a decoder in double",
+    torch.complex128: "decoder.double()",
+}
+"""What brings a decoder of another precision and latents together, by that of the latents."""
 
 
 def _sentence(error: Exception, decoder: Decoder, z: Tensor) -> str:
@@ -160,9 +196,14 @@ def _sentence(error: Exception, decoder: Decoder, z: Tensor) -> str:
         operation = "a custom autograd.Function (a backward hook of a module is one, too)"
     else:
         name = getattr(decoder, "__name__", type(decoder).__name__)
+        if wrong := int((~debug_unwrap(z).isfinite()).any(-1).sum()):
+            return (
+                f"z is not finite in {wrong} of {len(z)} rows, where the decoder {name} fails "
+                f"({first}): leave them out, or find what made them diverge."
+            )
         hint = next(
             (f": {hint}" for pattern, hint in HINTS.items() if re.search(pattern, first)), ""
-        )
+        ).format(cast=CASTS.get(z.dtype))
         return (
             f"the decoder {name} fails at latents of shape {tuple(z.shape)} and type {_dtype(z)} "
             f"({first}){hint}."

@@ -7,10 +7,11 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.geodesic import check_ends, curve_length, geodesics
+from kahlervae.geometry.geodesic import check_ends, check_points, curve_length, geodesics
 from kahlervae.geometry.latents import check_latents
-from kahlervae.geometry.memory import MEMORY, allocated, fitting, gathered
+from kahlervae.geometry.memory import MEMORY, allocated, check_memory, fitting, gathered
 from kahlervae.geometry.metric import Metric, check_metric
+from kahlervae.options import check_count
 
 __all__ = ["Along", "distance", "distances", "nearest"]
 
@@ -152,7 +153,9 @@ def nearest(
         (tensor([[1., 2.]]), tensor([[1, 2]]))
     """
     a, b = check_latents(a, "a", finite=True), check_latents(b, "b", finite=True)
-    if not 1 <= k <= len(b):
+    check_count("k, the number of neighbours,", k)
+    check_memory(memory)
+    if k > len(b):
         raise InputError(f"there are no {k} nearest of {len(b)} points: take 1 or more of them.")
     # A row of distances, the same sorted, and their order; distances have the other half.
     rows = fitting(memory // 2, len(b) * (2 * a.real.element_size() + 8))
@@ -169,13 +172,9 @@ def nearest(
 def _check_curve(along: str, steps: int, points: int) -> None:
     if along not in ("line", "geodesic"):
         raise InputError(f"along is {along!r}: take 'line' or 'geodesic'.")
-    if steps < 1:
-        raise InputError(f"a curve of {steps} steps joins nothing: take 1 or more.")
-    if along == "geodesic" and not 1 <= points < steps:
-        raise InputError(
-            f"{points} free points do not fit between the ends of {steps} steps: take 1 or more, "
-            "and more steps than points."
-        )
+    check_count("the number of steps of a curve", steps)
+    if along == "geodesic":
+        check_points(steps, points)
 
 
 def _rows(metric: Metric, a: Tensor, steps: int, memory: int) -> int:

@@ -7,13 +7,15 @@ import torch
 from jaxtyping import Bool, Complex, Float
 from torch import Tensor
 
-from kahlervae.errors import InputError
-from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.decoder import Decoder, check_overflow
 from kahlervae.geometry.derivatives import derivative_memory
 from kahlervae.geometry.fisher import restricted_form
+from kahlervae.geometry.kahler import scaled
 from kahlervae.geometry.latents import check_latents, latent_unit
 from kahlervae.geometry.memory import MEMORY, fitting
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, pushforward
+from kahlervae.options import check_count
+from kahlervae.seeding import check_stream
 
 __all__ = ["DefectEstimate", "estimate_closedness_defect", "estimate_hermitian_defect"]
 
@@ -69,7 +71,7 @@ def estimate_hermitian_defect(
         >>> bool((value - 1).abs() < 4 * error)
         True
     """
-    return _estimated(_hermitian, decoder, z, directions, directions, generator, memory)
+    return _estimated(_hermitian, decoder, z, directions, 1, generator, memory)
 
 
 def estimate_closedness_defect(
@@ -99,8 +101,7 @@ def estimate_closedness_defect(
         >>> bool(estimate_closedness_defect(decoder, z).value < 1e-5)
         True
     """
-    cost = 2 * directions**2
-    return _estimated(_closedness, decoder, z, directions, cost, generator, memory)
+    return _estimated(_closedness, decoder, z, directions, 2, generator, memory)
 
 
 Part = Callable[[Decoder, Tensor, Tensor, int], DefectEstimate]
@@ -111,32 +112,35 @@ def _estimated(
     decoder: Decoder,
     z: Tensor,
     directions: int,
-    cost: int,
+    order: int,
     generator: torch.Generator | None,
     memory: int,
 ) -> DefectEstimate:
-    """Point by point, as many of them as there is memory for at so many derivatives each."""
-    if not isinstance(directions, int) or directions < 4:
-        raise InputError(f"{directions} directions give no standard error: take 4 or more.")
+    """Point by point, as many of them as there is memory for by derivatives of this order."""
+    check_count("directions, which a standard error needs several of,", directions, least=4)
     z = check_latents(z)
     if not len(z):
         return DefectEstimate(z.real.new_zeros(0), z.real.new_zeros(0))
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    check_stream(generator)
     u = torch.randn(
         (directions, *z.shape), generator=generator, device=generator.device, dtype=torch.complex128
     ).to(z)
     pairs = fitting(memory, derivative_memory(decoder, z))
+    cost = order * directions**order
     rows, at_once = max(1, pairs // (2 * cost)), max(1, pairs // (2 * directions))
     parts = [
         part(decoder, points, vectors, at_once)
         for points, vectors in zip(z.split(rows), u.split(rows, dim=1), strict=True)
     ]
-    return DefectEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    estimate = DefectEstimate(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    check_overflow(estimate.value, z)
+    return estimate
 
 
 def _hermitian(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectEstimate:
     form = restricted_form(decoder, z, torch.cat([u, 1j * u]))
-    return _root_of_ratio(holomorphic_part(form), hermitian_part(form))
+    return _root_of_ratio(*scaled(holomorphic_part(form), hermitian_part(form)))
 
 
 def _closedness(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectEstimate:
@@ -148,7 +152,7 @@ def _closedness(decoder: Decoder, z: Tensor, u: Tensor, at_once: int) -> DefectE
     # [n, b, c] along every tangent; [n, a, b, c] = ∂_a g_bc̄.
     value, change = pushforward(metric, z, tangents, at_once)
     along, turned = change.chunk(2)
-    derivative = 0.5 * (along - 1j * turned).movedim(0, 1)
+    value, derivative = scaled(value, 0.5 * (along - 1j * turned).movedim(0, 1))
     estimate = _root_of_ratio(derivative - derivative.transpose(1, 2), derivative)
     # A metric that is constant to working precision is closed, as in closedness_defect.
     rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * _norm(value)
@@ -179,8 +183,8 @@ def _root_of_ratio(numerator: Tensor, denominator: Tensor) -> DefectEstimate:
         for s, total in zip(squares, totals, strict=True)
     ]
     # A constant decoder has a metric of 0, and no defect.
-    totals[1] = totals[1].where(totals[1] > 0, 1)
-    without[1] = without[1].where(without[1] > 0, 1)
+    totals[1] = totals[1].masked_fill(totals[1] <= 0, 1)
+    without[1] = without[1].masked_fill(without[1] <= 0, 1)
     whole = (totals[0] / totals[1]).clamp_min(0).sqrt()
     parts = (without[0] / without[1]).clamp_min(0).sqrt()
     mean = parts.mean(1)

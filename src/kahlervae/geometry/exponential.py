@@ -280,8 +280,13 @@ def _multivariate_normal_log_partition(natural: Tensor) -> Tensor:
 
 
 def _centred(p: Any) -> Tensor:
-    """Logits are known up to a number for all categories: those of sum 0, T = [x = k] − 1/K."""
-    return p.logits - p.logits.mean(-1, keepdim=True)
+    """Logits are known up to a number for all categories: those of sum 0, T = [x = k] − 1/K.
+
+    Of −∞, which are those of what never is, no sum is taken.
+    """
+    never = p.logits == -torch.inf
+    total = p.logits.masked_fill(never, 0).sum(-1, keepdim=True)
+    return p.logits - total / (~never).sum(-1, keepdim=True)
 
 
 def _gamma_log_partition(natural: Tensor) -> Tensor:

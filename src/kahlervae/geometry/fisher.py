@@ -8,7 +8,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from kahlervae.errors import InputError, out_of_memory
-from kahlervae.geometry.decoder import Decoder, explained
+from kahlervae.geometry.decoder import Decoder, check_overflow, explained
 from kahlervae.geometry.derivatives import derivatives
 from kahlervae.geometry.examination import examine
 from kahlervae.geometry.latents import check_latents
@@ -29,7 +29,14 @@ from kahlervae.models.decoders import (
 )
 from kahlervae.nn import RealOutput
 
-__all__ = ["fisher_form", "fisher_metric", "fisher_norm", "fisher_relation", "restricted_form"]
+__all__ = [
+    "fisher_form",
+    "fisher_metric",
+    "fisher_norm",
+    "fisher_relation",
+    "form_anywhere",
+    "restricted_form",
+]
 
 
 def fisher_metric(
@@ -65,8 +72,9 @@ def fisher_metric(
         memory: bytes beyond the result that may be taken, by and large.
 
     Raises:
-        InputError: the latents or the decoder are not of that kind, or torch cannot differentiate
-            the decoder; in one sentence.
+        InputError: the latents or the decoder are not of that kind, torch cannot differentiate the
+            decoder, or the Fisher information is not finite at latents that are and nothing is
+            being differentiated; in one sentence.
 
     Example:
         A linear decoder has the constant metric W†W / σ² (transposed, by the order of indices):
@@ -128,6 +136,9 @@ def fisher_norm(
         full: the squared length in the real Fisher form instead, :math:`\tfrac12 F(v, v)`, with its
             (2, 0) part; equal to g(v, v) where F is Hermitian. One product.
 
+    Raises:
+        InputError: see :func:`fisher_metric`; v and z differ in shape.
+
     Example:
         >>> from kahlervae.models import RealGaussian
         >>> def decoder(z):  # C² → N(|z|², 1) in R²
@@ -147,8 +158,11 @@ def fisher_norm(
     alone = full or _holomorphic(decoder)
     tangents = v.unsqueeze(0) if alone else torch.stack([v, 1j * v])
     if _has_no_information(decoder, z):
-        return restricted_form(decoder, z, tangents).diagonal(dim1=1, dim2=2).mean(1) / 2
-    return _standardised(decoder, z, tangents).square().sum(-1).mean(0) / 2
+        squares = restricted_form(decoder, z, tangents).diagonal(dim1=1, dim2=2).mean(1) / 2
+    else:
+        squares = _standardised(decoder, z, tangents).square().sum(-1).mean(0) / 2
+    check_overflow(squares, torch.cat([z, v], dim=1))
+    return squares
 
 
 def fisher_form(
@@ -187,6 +201,15 @@ def fisher_form(
         tensor([[[1., 0.],
                  [0., 4.]]])
     """
+    form = form_anywhere(decoder, z, memory)
+    check_overflow(form, z)
+    return form
+
+
+def form_anywhere(
+    decoder: Decoder, z: Complex[Tensor, "n d"], memory: int = MEMORY
+) -> Float[Tensor, "n 2*d 2*d"]:
+    """:func:`fisher_form`, also where it is not finite: of proposals that are rejected then."""
     z = check_latents(z)
     if not len(z):
         return z.real.new_zeros(0, 2 * z.shape[1], 2 * z.shape[1])

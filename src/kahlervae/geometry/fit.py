@@ -18,6 +18,7 @@ from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.geometry.potential import Potential, inverse_and_log_det
 from kahlervae.nn.optimiser import Adam
 from kahlervae.options import check_count, check_number
+from kahlervae.seeding import check_stream
 
 __all__ = [
     "calibrate_anchor_potential",
@@ -125,6 +126,7 @@ def continue_fit(
         True
     """
     check_gradients("a potential")
+    check_stream(generator)
     z, metrics = _check_probes(z, metrics)
     check_count("the number of steps", steps)
     check_count("the number of probes in a batch", batch)
@@ -197,7 +199,7 @@ def random_potential(
         dtype: of the latents.
 
     Raises:
-        InputError: there is no such kind, or its size is another one's.
+        InputError: there is no such kind, its size is another one's, or a number is out of range.
 
     Example:
         >>> stream = torch.Generator().manual_seed(0)
@@ -224,8 +226,6 @@ def random_potential(
             f"{' and '.join(map(repr, sorted(needed)))} are needed, not of "
             f"{', '.join(map(repr, size)) or 'nothing'}."
         )
-    for name, count in size.items():
-        check_count(f"{name} of a {kind} potential", count, least=int(name != "rank"))
     potential: Potential = KINDS[kind].random(
         latent_dim, **size, scale=scale, generator=generator, dtype=dtype
     )
@@ -265,6 +265,7 @@ def polish_potential(
     from scipy.optimize import minimize  # takes a while to load
 
     check_gradients("a potential")
+    check_count("the number of iterations", iterations)
     z, metrics = _check_probes(z, metrics)
     scale = _scale(metrics)
     metrics = metrics / scale

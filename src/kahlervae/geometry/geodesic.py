@@ -14,10 +14,12 @@ from kahlervae.geometry.memory import MEMORY, allocated, chunks, fitting, gather
 from kahlervae.geometry.metric import Metric, check_metric
 from kahlervae.geometry.potential import Potential, square_modulus
 from kahlervae.geometry.wirtinger import wirtinger
+from kahlervae.options import check_count
 
 __all__ = [
     "Metric",
     "check_ends",
+    "check_points",
     "christoffel",
     "curve_energy",
     "curve_length",
@@ -110,6 +112,25 @@ torch.complex64; (1, 1), torch.complex64): give one end for every start.
     return start, end
 
 
+def check_points(steps: int, points: int) -> None:
+    """Refuse free points of a curve that do not fit between its ends.
+
+    Example:
+        >>> check_points(8, 8)
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: 8 free points do not fit between the ends of 8 steps: take \
+more steps than points.
+    """
+    check_count("the number of steps of a curve", steps)
+    check_count("the number of free points of a curve", points)
+    if points >= steps:
+        raise InputError(
+            f"{points} free points do not fit between the ends of {steps} steps: take more steps "
+            "than points."
+        )
+
+
 def geodesics(
     metric: Metric,
     start: Complex[Tensor, "n d"],
@@ -150,11 +171,7 @@ def geodesics(
     """
     from scipy.optimize import minimize  # takes a while to load
 
-    if not 1 <= points < steps:
-        raise InputError(
-            f"{points} free points do not fit between the ends of {steps} steps: take 1 or more, "
-            "and more steps than points."
-        )
+    check_points(steps, points)
     check_gradients("a geodesic")
     start, end = check_ends(start, end, ("start", "end"))
     if not len(start):

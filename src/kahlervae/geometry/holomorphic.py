@@ -16,6 +16,8 @@ from kahlervae.geometry.potential import (
     sizes,
     square_modulus,
 )
+from kahlervae.options import check_number, check_sizes
+from kahlervae.seeding import check_stream
 
 __all__ = ["HolomorphicPotential"]
 
@@ -98,7 +100,15 @@ class HolomorphicPotential(Potential):
         """Random layers with a metric of the order of ``scale``: the start of a fit.
 
         In either precision the same, for the same generator.
+
+        Raises:
+            InputError: a size is no whole number from 1 on, the scale is not positive and finite,
+                or there is no generator.
         """
+        counts = {"latent_dim": latent_dim, "width": width, "layers": layers}
+        check_sizes("a holomorphic potential", **counts, groups=groups, rank=rank)
+        check_number("the scale of a holomorphic potential", scale, positive=True)
+        check_stream(generator)
 
         def normal(*shape: int, size: float) -> Tensor:
             return (size * torch.randn(shape, generator=generator, dtype=torch.complex64)).to(dtype)

@@ -13,7 +13,13 @@ from kahlervae.geometry.memory import MEMORY, chunks, gathered
 from kahlervae.geometry.metric import check_metric
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, wirtinger
 
-__all__ = ["closedness_defect", "hermitian_defect", "relative_size", "smallest_eigenvalue"]
+__all__ = [
+    "closedness_defect",
+    "hermitian_defect",
+    "relative_size",
+    "scaled",
+    "smallest_eigenvalue",
+]
 
 
 def hermitian_defect(
@@ -83,10 +89,11 @@ def _closedness_defect(
     metric: Callable[[Tensor], Tensor], z: Tensor, directions: int, unit: float
 ) -> Tensor:
     value, derivative, _ = wirtinger(metric, z, directions)  # [n, i, j, k] = ∂_k g_ij̄
+    value, derivative = scaled(value, derivative)
     defect = (derivative - derivative.transpose(1, 3)).flatten(1).norm(dim=1)
     size = derivative.flatten(1).norm(dim=1)
     rounding = torch.finfo(z.real.dtype).eps ** (1 / 3) * torch.linalg.matrix_norm(value)
-    return torch.where(unit * size > rounding, defect / size, 0.0)
+    return torch.where(unit * size <= rounding, 0.0, defect / size)
 
 
 def relative_size(
@@ -99,8 +106,25 @@ def relative_size(
         >>> relative_size(one, 4 * one), relative_size(0 * one, 0 * one)
         (tensor([0.2500]), tensor([0.]))
     """
-    sizes = torch.linalg.matrix_norm(part), torch.linalg.matrix_norm(metric)
-    return torch.where(sizes[0] > 0, sizes[0] / sizes[1], 0.0)
+    sizes = [torch.linalg.matrix_norm(matrices) for matrices in scaled(part, metric)]
+    return torch.where((sizes[0] == 0) & (sizes[1] == 0), 0.0, sizes[0] / sizes[1])
+
+
+def scaled(*tensors: Tensor) -> list[Tensor]:
+    """Tensors (n, ...) over the power of two next to the largest entry of all, at every point.
+
+    No square of theirs overflows then, and no digit is lost.
+
+    Example:
+        >>> scaled(torch.tensor([[6.0, -4.0], [0.0, 0.0]]), torch.tensor([[2j], [0j]]))[0]
+        tensor([[ 1.5000, -1.0000],
+                [ 0.0000,  0.0000]])
+    """
+    largest = torch.stack([tensor.flatten(1).abs().amax(1) for tensor in tensors]).amax(0)
+    largest = largest.clamp_min(torch.finfo(largest.dtype).tiny)  # none is 0
+    mantissa, _ = torch.frexp(largest)  # from a half to 1
+    unit = largest / (2 * mantissa)
+    return [tensor / unit.view(-1, *[1] * (tensor.dim() - 1)) for tensor in tensors]
 
 
 def smallest_eigenvalue(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:

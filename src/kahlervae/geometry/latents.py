@@ -12,10 +12,13 @@ from kahlervae.errors import InputError
 
 __all__ = ["check_gradients", "check_latents", "complexify", "latent_unit", "to_complex", "to_real"]
 
+REAL = (torch.float32, torch.float64)
 COMPLEX = (torch.complex64, torch.complex128)
 
 
-def check_latents(z: Tensor, name: str = "z", finite: bool = False) -> Complex[Tensor, "n d"]:
+def check_latents(
+    z: Tensor, name: str = "z", finite: bool = False, latent_dim: int | None = None
+) -> Complex[Tensor, "n d"]:
     """The latents, with lazy conjugations, negations and expansions carried out, or one sentence.
 
     Every public function that takes latents calls this once; nothing behind it checks again.
@@ -25,10 +28,12 @@ def check_latents(z: Tensor, name: str = "z", finite: bool = False) -> Complex[T
         name: what it is called in the sentence.
         finite: whether all of them have to be finite. They need not be where a sampler asks for a
             metric, since its proposals may run away and are rejected then.
+        latent_dim: d, where it is known.
 
     Raises:
-        InputError: z is not a tensor of shape (n, d) with d ≥ 1 of complex64 or complex128 numbers,
-            or torch.autocast lowers the precision of what is done with it.
+        InputError: z is not a tensor of shape (n, d) with d ≥ 1, or the one that is known, of
+            complex64 or complex128 numbers, or torch.autocast lowers the precision of what is done
+            with it.
 
     Example:
         >>> check_latents(torch.tensor([[1 + 2j]]).conj()).is_conj()
@@ -58,6 +63,11 @@ of real latents u as complexify(decoder) and give to_complex(u).
         raise InputError(
             f"{name} has the shape {tuple(z.shape)}, but latents are a batch of shape (n, d), "
             "d ≥ 1: give a single latent as z[None]."
+        )
+    if latent_dim is not None and z.shape[1] != latent_dim:
+        raise InputError(
+            f"{name} has the shape {tuple(z.shape)}, but these latents have {latent_dim} "
+            f"dimensions: give the shape (n, {latent_dim})."
         )
     if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda", "mps")):
         raise InputError(
@@ -110,15 +120,15 @@ def to_complex(u: Float[Tensor, "*batch 2*d"]) -> Complex[Tensor, "*batch d"]:
     The prior N(0, I) of u becomes CN(0, I), E|z|² = 1.
 
     Raises:
-        InputError: u is no real tensor, or its dimension is odd.
+        InputError: u is no float32 or float64 tensor, or its dimension is odd.
 
     Example:
         >>> u = torch.tensor([[1.0, 2.0]])
         >>> torch.allclose(2**0.5 * to_complex(u), torch.tensor([[1 + 2j]]))
         True
     """
-    if not isinstance(u, Tensor) or not u.is_floating_point() or u.dim() == 0:
-        raise InputError("u has to be a tensor of real floating-point numbers (..., 2d).")
+    if not isinstance(u, Tensor) or u.dtype not in REAL or u.dim() == 0:
+        raise InputError("u has to be a tensor of float32 or float64 numbers (..., 2d).")
     if u.shape[-1] % 2:
         raise InputError(
             f"u has the odd dimension {u.shape[-1]}, and C^d has 2d real ones: train with an even "
@@ -134,14 +144,14 @@ def to_real(z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch 2*d"]:
     The inverse of :func:`to_complex`.
 
     Raises:
-        InputError: z is no complex tensor.
+        InputError: z is no tensor of complex numbers (..., d).
 
     Example:
         >>> u = torch.tensor([[1.0, 2.0]])
         >>> torch.allclose(to_real(to_complex(u)), u)
         True
     """
-    if not isinstance(z, Tensor) or not z.is_complex():
+    if not isinstance(z, Tensor) or not z.is_complex() or z.dim() == 0:
         raise InputError("z has to be a tensor of complex numbers (..., d).")
     z = z.resolve_conj()
     return math.sqrt(2) * torch.cat([z.real, z.imag], dim=-1)

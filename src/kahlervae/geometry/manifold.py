@@ -14,6 +14,7 @@ from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, chunks, gathered
 from kahlervae.geometry.metric import Metric, check_metric
 from kahlervae.geometry.wirtinger import wirtinger
+from kahlervae.options import check_count
 
 __all__ = ["Manifold"]
 
@@ -73,8 +74,7 @@ class Manifold(NamedTuple):
                 of the metric, or meets where it is singular.
         """
         z, v = check_ends(z, v, ("z", "v"))
-        if self.steps < 1:
-            raise InputError(f"a curve of {self.steps} steps leads nowhere: take 1 or more.")
+        check_count("the number of steps of a manifold", self.steps)
         if not len(z):
             return z
         check_metric(self.metric, z)
@@ -140,12 +140,11 @@ class Manifold(NamedTuple):
     ) -> Complex[Tensor, "n steps+1 d"]:
         """The curve of least energy from z to w, see
         :func:`~kahlervae.geometry.geodesic.geodesics`."""
-        return geodesics(self.metric, z, w, self.steps, self.steps - 1, self.memory)
+        return geodesics(self.metric, z, w, self.steps, self._points, self.memory)
 
     def distance(self, z: Complex[Tensor, "n d"], w: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """Length of the :meth:`geodesic` from z to w."""
-        points = self.steps - 1
-        return distance(self.metric, z, w, "geodesic", self.steps, points, self.memory)
+        return distance(self.metric, z, w, "geodesic", self.steps, self._points, self.memory)
 
     def transport(
         self, curves: Complex[Tensor, "n points d"], v: Complex[Tensor, "n d"]
@@ -177,6 +176,12 @@ class Manifold(NamedTuple):
                 "curves along which it is positive definite."
             )
         return v
+
+    @property
+    def _points(self) -> int:
+        """Those of a geodesic that are free: all but its ends."""
+        check_count("the number of steps of a geodesic", self.steps, least=2)
+        return self.steps - 1
 
     def _miss(self, z: Tensor, v: Tensor, w: Tensor) -> Tensor:
         """By how much a shot misses, in real coordinates (n, 2d)."""

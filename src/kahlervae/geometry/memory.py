@@ -10,8 +10,18 @@ from torch.func import debug_unwrap, jvp
 from torch.utils._pytree import tree_leaves
 
 from kahlervae.geometry.interception import Interception
+from kahlervae.options import check_number
 
-__all__ = ["MEMORY", "allocated", "along_one", "chunks", "fitting", "gathered"]
+__all__ = [
+    "MEMORY",
+    "allocated",
+    "along_one",
+    "check_memory",
+    "chunks",
+    "fitting",
+    "followed",
+    "gathered",
+]
 
 MEMORY = 1 << 30
 """Bytes beyond inputs and results that a function may take, unless its caller says otherwise."""
@@ -46,11 +56,30 @@ def allocated(f: Callable[..., Any], *arguments: Any) -> int:
 def fitting(memory: float, each: int) -> int:
     """How many things of so many bytes each are taken at once; one is the least.
 
+    Raises:
+        InputError: see :func:`check_memory`.
+
     Example:
         >>> fitting(1e3, 300), fitting(1, 300)
         (3, 1)
     """
+    check_memory(memory)
     return max(1, int(memory) // each)
+
+
+def check_memory(memory: float) -> None:
+    """Refuse a memory that is no number, as 1GB is none.
+
+    Raises:
+        InputError: it is none, or not finite.
+
+    Example:
+        >>> check_memory("1GB")
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: memory, a number of bytes, is '1GB': give a finite number.
+    """
+    check_number("memory, a number of bytes,", memory)
 
 
 def along_one(f: Callable[[Tensor], Any], z: Tensor, memory: int) -> int:
@@ -104,7 +133,7 @@ def gathered(f: Callable[..., Tensor], parts: Sequence[Any], rows: int) -> Tenso
     """
     results = (f(*part) if isinstance(part, tuple) else f(part) for part in parts)
     first = next(results)
-    if len(parts) == 1 or _followed(first):
+    if len(parts) == 1 or followed(first):
         return torch.cat([first, *results])
     out = first.new_empty(rows, *first.shape[1:])
     out[: len(first)] = first
@@ -116,7 +145,12 @@ def gathered(f: Callable[..., Tensor], parts: Sequence[Any], rows: int) -> Tenso
     return out
 
 
-def _followed(tensor: Tensor) -> bool:
-    """Whether autograd or a transformation of functions looks at what is done with it."""
+def followed(tensor: Tensor) -> bool:
+    """Whether autograd or a transformation of functions looks at what is done with it.
+
+    Example:
+        >>> followed(torch.zeros(1)), followed(torch.zeros(1, requires_grad=True))
+        (False, True)
+    """
     differentiated = forward_ad.unpack_dual(debug_unwrap(tensor)).tangent is not None
     return differentiated or tensor.requires_grad or debug_unwrap(tensor) is not tensor

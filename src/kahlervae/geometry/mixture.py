@@ -20,6 +20,8 @@ from kahlervae.geometry.potential import (
     sizes,
     square_modulus,
 )
+from kahlervae.options import check_count, check_number, check_sizes
+from kahlervae.seeding import check_stream
 
 __all__ = ["MixturePotential"]
 
@@ -98,7 +100,17 @@ class MixturePotential(Potential):
         Unscaled starts fail badly: s carries the scale, all else is of order 1. In either precision
         they are the same, for the same generator. Components are affine but for relation matrices
         of rank ``rank``, which start small.
+
+        Raises:
+            InputError: a size is no whole number from 1 on, or the rank none from 0 on, the scale
+                is not positive and finite, or there is no generator.
         """
+        check_sizes(
+            "a mixture potential", latent_dim=latent_dim, groups=groups, components=components
+        )
+        check_count("rank of a mixture potential", rank, least=0)
+        check_number("the scale of a mixture potential", scale, positive=True)
+        check_stream(generator)
         shape, single = (groups, components, latent_dim), torch.float32
         real = dtype.to_real()
         with generator.device:

@@ -4,7 +4,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.decoder import Decoder, ask, explained
+from kahlervae.geometry.decoder import Decoder, ask, check_overflow, explained
 from kahlervae.geometry.exact import exact
 from kahlervae.geometry.examination import examine
 from kahlervae.geometry.information import kl
@@ -67,7 +67,8 @@ def relative_entropy_metric(
 
     Raises:
         InputError: the relative entropy is not known, or has no minimum at its base point, as where
-            the support of the distribution depends on the latent: it has no Fisher information.
+            the support of the distribution depends on the latent: it has no Fisher information; or
+            its Hessian is not finite at latents that are.
 
     Example:
         >>> import torch
@@ -82,7 +83,9 @@ def relative_entropy_metric(
     z = check_latents(z)
     if not len(z):
         return z.new_zeros(0, z.shape[1], z.shape[1])
-    return hermitian_part(relative_entropy_form(decoder, z))
+    form = relative_entropy_form(decoder, z)
+    check_overflow(form, z)
+    return hermitian_part(form)
 
 
 def relative_entropy_form(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from kahlervae.errors import InputError
 from kahlervae.models.posteriors import Posterior
 from kahlervae.nn import OnePrecision
-from kahlervae.options import check_sizes
-from kahlervae.seeding import standard_normal
+from kahlervae.options import check_count, check_sizes
+from kahlervae.seeding import check_stream, standard_normal
 
 __all__ = ["MixturePrior", "StandardPrior", "build_prior"]
 
@@ -37,11 +37,22 @@ class StandardPrior(nn.Module):
         self.latent_dim = latent_dim
 
     def log_prob(self, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
-        """Log-density, nats."""
+        """Log-density, nats.
+
+        Raises:
+            InputError: z is no complex tensor (..., d).
+        """
+        _check_latents(z, self.latent_dim)
         return -(z.real.square() + z.imag.square() + math.log(math.pi)).sum(-1)
 
     def sample(self, count: int, generator: torch.Generator) -> Complex[Tensor, "count d"]:
-        """Independent draws, on the CPU."""
+        """Independent draws, on the CPU.
+
+        Raises:
+            InputError: ``count`` is no whole number from 1 on, or there is no generator.
+        """
+        check_count("the number of samples of a prior", count)
+        check_stream(generator)
         return torch.randn(count, self.latent_dim, generator=generator, dtype=torch.complex64)
 
     def kl(self, posterior: Posterior, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
@@ -96,17 +107,28 @@ class MixturePrior(OnePrecision):
         return torch.logaddexp(self.logits.log_softmax(0) + math.log1p(-EQUAL), equal)
 
     def log_components(self, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch K"]:
-        """log CN(z; m_k, diag γ_k), nats."""
+        """log CN(z; m_k, diag γ_k), nats.
+
+        Raises:
+            InputError: z is no complex tensor (..., d).
+        """
+        _check_latents(z, self.latent_dim)
         step = z.unsqueeze(-2) - self.mean
         squares = (step.real.square() + step.imag.square()) * torch.exp(-self.log_var)
         return -(squares + self.log_var + math.log(math.pi)).sum(-1)
 
     def log_prob(self, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
-        """Log-density, nats."""
+        """Log-density, nats; errors are those of :meth:`log_components`."""
         return torch.logsumexp(self.log_components(z) + self.log_weights, dim=-1)
 
     def sample(self, count: int, generator: torch.Generator) -> Complex[Tensor, "count d"]:
-        """Independent draws: a component by its weight, then one of its points."""
+        """Independent draws: a component by its weight, then one of its points.
+
+        Raises:
+            InputError: ``count`` is no whole number from 1 on, or there is no generator.
+        """
+        check_count("the number of samples of a prior", count)
+        check_stream(generator)
         weights = self.log_weights.exp().cpu()
         index = torch.multinomial(weights, count, replacement=True, generator=generator)
         mean, log_var = self.mean[index], self.log_var[index]
@@ -115,6 +137,15 @@ class MixturePrior(OnePrecision):
     def kl(self, posterior: Posterior, z: Complex[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         r""":math:`\log q(z) - \log p(z)` at a draw z of q, which is KL(q ‖ p) in the mean, nats."""
         return posterior.log_prob(z) - self.log_prob(z)
+
+
+def _check_latents(z: Tensor, latent_dim: int) -> None:
+    if not isinstance(z, Tensor) or not z.is_complex() or z.shape[-1:] != (latent_dim,):
+        given = f"{z.dtype} {(*z.shape,)}" if isinstance(z, Tensor) else type(z).__name__
+        raise InputError(
+            f"the latents of a prior are {given}: give a complex tensor of shape (..., "
+            f"{latent_dim})."
+        )
 
 
 EQUAL = 0.1

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kahlervae.errors import InputError
 from kahlervae.sample.hmc import Chains
 
 __all__ = ["Diagnostics", "Normaliser", "diagnose", "estimate_normaliser"]
@@ -43,6 +44,9 @@ def estimate_normaliser(log_weights: Float[Tensor, " draws"]) -> Normaliser:
     Args:
         log_weights: log w at draws from the base.
 
+    Raises:
+        InputError: there are none.
+
     Example:
         >>> import torch
         >>> estimate = estimate_normaliser(torch.full((100,), -2.0))  # a weight that is constant
@@ -51,6 +55,8 @@ def estimate_normaliser(log_weights: Float[Tensor, " draws"]) -> Normaliser:
     """
     from arviz_stats.base.array import array_stats
 
+    if not len(log_weights):
+        raise InputError("there are no weights: a normaliser takes one draw of the base at least.")
     values = log_weights.double().cpu()
     total = values.logsumexp(0)
     weights = (values - values.max()).exp().numpy()[None]

@@ -370,7 +370,10 @@ class Differentiated:
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             value = self.log_density(z)
-            (gradient,) = torch.autograd.grad(value.sum(), z)
+            if not value.requires_grad:  # it is constant
+                return value, torch.zeros_like(z)
+            # Of a density that follows other parameters and not z, it is 0 as well.
+            (gradient,) = torch.autograd.grad(value.sum(), z, materialize_grads=True)
         return value.detach(), gradient
 
     def log_densities(self, z: Tensor) -> Tensor:

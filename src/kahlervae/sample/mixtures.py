@@ -91,7 +91,12 @@ class Mixture(Base):
         """A draw from each of the named components."""
 
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Normalised log density, nats."""
+        """Normalised log density, nats.
+
+        Raises:
+            InputError: z is none of its latents, (n, d).
+        """
+        z = check_latents(z, latent_dim=self.latent_dim)
         terms = self.log_components(z) + self.log_weights
         return torch.logsumexp(terms, dim=-1).to(z.real.dtype)
 

@@ -8,6 +8,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.latents import check_latents
 from kahlervae.options import check_count, check_number
 from kahlervae.sample.diagnostics import Diagnostics, estimate_normaliser
 from kahlervae.sample.mixtures import PosteriorMixture, coordinates
@@ -107,7 +108,12 @@ class Ratio(Sampler):
         return columns.cpu()
 
     def log_ratio(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """log r: the classifier's log odds, since it saw as many draws of both."""
+        """log r: the classifier's log odds, since it saw as many draws of both.
+
+        Raises:
+            InputError: z is none of the base's latents, (n, d), or not finite, or log det is not.
+        """
+        z = check_latents(z, finite=True, latent_dim=self.base.latent_dim)
         return torch.from_numpy(self.classifier.decision_function(self._inputs(z).numpy()))
 
     def _sample(self, count: int, generator: torch.Generator) -> Draws:

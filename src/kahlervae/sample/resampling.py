@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kahlervae.errors import InputError
+from kahlervae.options import check_count
+
 __all__ = ["Pool", "effective_size", "rake"]
 
 RAKES = 20
@@ -41,18 +44,37 @@ class Pool(NamedTuple):
 
         By the Gumbel-top-k trick: Kool et al. 2019, *Stochastic beams and where to find them*. In
         the order of the pool, which says nothing of the weights.
+
+        Raises:
+            InputError: a log weight is NaN or ∞, or fewer weights than ``count`` are above 0.
         """
+        check_count("the number of draws from a pool", count)
+        if wrong := int((log_weight.isnan() | log_weight.isposinf()).sum()):
+            raise InputError(
+                f"{wrong} of {len(log_weight)} log weights of a pool are NaN or ∞: find what made "
+                "them diverge, or give −∞ to what is not to be drawn."
+            )
+        if (positive := int(log_weight.isfinite().sum())) < count:
+            raise InputError(
+                f"{count} draws without replacement from a pool of {positive} weights above 0 are "
+                "too many: take fewer, or a larger pool."
+            )
         return (log_weight.cpu() + self.noise).topk(count).indices.sort().values
 
 
 def effective_size(log_weight: Float[Tensor, " n"]) -> float:
     r"""Kish's effective sample size of a weighted pool, :math:`(\sum w)^2 / \sum w^2`.
 
+    Raises:
+        InputError: there are no weights.
+
     Example:
         >>> import torch
         >>> effective_size(torch.tensor([0.0, 0.0, -100.0]))
         2.0
     """
+    if not len(log_weight):
+        raise InputError("there are no weights: an effective size is that of one draw at least.")
     return 1 / log_weight.softmax(0).square().sum().item()
 
 

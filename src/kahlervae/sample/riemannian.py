@@ -9,6 +9,7 @@ from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.latents import check_latents
 from kahlervae.models import Posterior, RealPosterior
 from kahlervae.options import check_count
 from kahlervae.sample.chains import ChainSampler
@@ -140,7 +141,12 @@ class Riemannian(ChainSampler):
         super().__init__(proposal, proposal, **options)
 
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """log √det G, unnormalised log density."""
+        """log √det G, unnormalised log density.
+
+        Raises:
+            InputError: z is none of its latents, (n, d).
+        """
+        z = check_latents(z, latent_dim=self.latent_dim)
         metric, _, _, top = self._metric(coordinates(z).double())
         return (0.5 * metric.log().sum(-1) + self.latent_dim * top).to(z.real.dtype)
 

@@ -8,8 +8,10 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from kahlervae.geometry.latents import check_latents
 from kahlervae.options import check_count, check_number, check_sizes
 from kahlervae.sample.diagnostics import Diagnostics
+from kahlervae.seeding import check_stream
 
 __all__ = ["Base", "Draws", "Prior", "Sampler", "Truncated"]
 
@@ -46,10 +48,11 @@ class Sampler(ABC):
         """Draw ``count`` latents.
 
         Raises:
-            InputError: ``count`` is no whole number from 1 on, or the sampler cannot deliver that
-                many.
+            InputError: ``count`` is no whole number from 1 on, there is no generator, or the
+                sampler cannot deliver that many.
         """
         check_count(f"the number of samples of {self.key}", count)
+        check_stream(generator)
         return self._sample(count, generator)
 
     @abstractmethod
@@ -67,7 +70,11 @@ class Base(Sampler):
 
     @abstractmethod
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Log density, differentiable."""
+        """Log density, differentiable.
+
+        Raises:
+            InputError: z is none of its latents, (n, d).
+        """
 
     @abstractmethod
     def log_density_and_gradient(
@@ -130,7 +137,14 @@ class Truncated(Base):
         self.setting = f"temperature={temperature:g}"
 
     def log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Normalised log density, nats."""
+        """Normalised log density, nats.
+
+        Raises:
+            InputError: z is none of its latents, (n, d).
+        """
+        return self._log_density(check_latents(z, latent_dim=self.latent_dim))
+
+    def _log_density(self, z: Complex[Tensor, "n d"]) -> Float[Tensor, " n"]:
         squares = (z.real.square() + z.imag.square()).sum(-1)
         variance = self.temperature**2
         return -squares / variance - self.latent_dim * math.log(math.pi * variance)
@@ -139,7 +153,7 @@ class Truncated(Base):
         self, z: Complex[Tensor, "n d"], log_weights: Float[Tensor, "n K"] | None = None
     ) -> tuple[Float[Tensor, " n"], Complex[Tensor, "n d"]]:
         r"""Log density and its gradient :math:`-2z/T^2`; there are no components."""
-        return self.log_density(z), z * (-2 / self.temperature**2)
+        return self._log_density(z), z * (-2 / self.temperature**2)
 
     @property
     def scale(self) -> Float[Tensor, " d"]:

@@ -9,8 +9,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry import HolomorphicPotential, MixturePotential, fisher_metric, log_det
+from kahlervae.geometry import HolomorphicPotential, MixturePotential, hermitian_part, log_det
 from kahlervae.geometry.decoder import Decoder
+from kahlervae.geometry.fisher import form_anywhere
 from kahlervae.geometry.latents import check_gradients
 from kahlervae.options import check_choice, check_number
 from kahlervae.sample.chains import ChainSampler
@@ -63,7 +64,7 @@ class FisherVolume:
 
     def log_det(self, z: Complex[Tensor, "n d"], epsilon: float) -> Float[Tensor, " n"]:
         """log det(g(z) + εI), differentiable in z through the decoder's Jacobian."""
-        return log_det(fisher_metric(self.decoder, z), epsilon)
+        return log_det(hermitian_part(form_anywhere(self.decoder, z)), epsilon)
 
 
 @torch.no_grad()
