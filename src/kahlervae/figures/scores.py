@@ -246,8 +246,9 @@ def pareto(inputs: Sequence[Path], run: Run | None = None) -> Figure:
         for panel, ax in zip(panels, line, strict=True):
             _curves(ax, means[means["panel"] == panel], score, shown)
             held = ringed[ringed["panel"] == panel].groupby(["look", "setting"])
-            for (look, _), where in held[["recall", score]].mean().iterrows():
-                ax.plot(*where, "o", ms=7, mfc="none", mec=looks[look].color, mew=0.9, zorder=4)
+            points = held[["recall", score]].mean().reset_index()
+            for look, x, y in points[["look", "recall", score]].itertuples(index=False):
+                ax.plot(x, y, "o", ms=7, mfc="none", mec=looks[look].color, mew=0.9, zorder=4)
             if len(real):
                 where = real[["recall", score]].mean()
                 ax.plot(*where, "*", ms=8, color="black", mec="white", mew=0.5, zorder=5)
@@ -312,7 +313,7 @@ def _curves(ax: Axes, part: pd.DataFrame, score: str, looks: Mapping[str, Look])
         zorder=3,
         **common,
     )
-    for (look, *_), held in points:
-        color = looks[look].color
+    for _, held in points:
+        color = looks[held["look"].iloc[0]].color
         ax.hlines(held[score].mean(), *interval(held["recall"]), color=color, lw=0.5)
         ax.vlines(held["recall"].mean(), *interval(held[score]), color=color, lw=0.5)
