@@ -225,11 +225,11 @@ def effects_table(*names: str) -> str:
     **Bold**: supported after Holm's correction; *italic*: not supported; neither: inconclusive; in
     brackets: without a verdict, since not every seed compares.
     """
-    columns = {
-        dataset: rows.set_index("claim")
-        for _, dataset, rows in groups()
-        if rows["claim"].isin(names).any()
-    }
+    columns: dict[str, pd.DataFrame] = {}
+    for _, dataset, rows in groups():  # several runs may hold claims on one data set
+        held = rows[rows["claim"].isin(names)].set_index("claim")
+        if len(held):
+            columns[dataset] = pd.concat([columns.get(dataset, held[:0]), held])
     text = f"| | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}\n"
     for name in names:
         cells = [_effect(rows.loc[name]) if name in rows.index else "" for rows in columns.values()]

@@ -21,7 +21,7 @@ def imported(modules: Iterable[str], root: Path | str) -> list[Path]:
     Examples:
         >>> root = Path(__file__).parents[1]
         >>> [str(file.relative_to(root)) for file in imported(["kahlervae.seeding"], root)]
-        ['kahlervae/__init__.py', 'kahlervae/seeding.py']
+        ['kahlervae/__init__.py', 'kahlervae/errors.py', 'kahlervae/seeding.py']
     """
     root = Path(root)
     files: dict[str, Path | None] = {}
