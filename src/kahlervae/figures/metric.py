@@ -447,7 +447,10 @@ def tradeoff(inputs: Sequence[Path]) -> Figure:
     bars = {"err_style": "bars", "linestyle": "none", **drawn}
     sns.lineplot(quartiles(frame, *TIMES), y="value", **bars, **common)
     markers = {name: look.marker for name, look in looks.items()}
-    sns.scatterplot(frame, y=TIMES[0], style="method", markers=markers, s=24, **common)
+    # Those without error lie on the border.
+    sns.scatterplot(
+        frame, y=TIMES[0], style="method", markers=markers, s=24, clip_on=False, zorder=3, **common
+    )
     for method, error, time in frame[["method", "relative_error", TIMES[0]]].itertuples(
         index=False
     ):
