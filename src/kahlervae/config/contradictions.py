@@ -51,8 +51,9 @@ def contradictions(
                 f"evaluation.{key}.points = {curves['points']} must be less than "
                 f"evaluation.{key}.steps = {curves['steps']}: lower the one or raise the other."
             )
-    yield from _unruly(config["sweep"]["rules"])
-    seed, swept = config["sweep"]["seed"], any("sweep" in it for it in config["datasets"].values())
+    rules, seed = config["sweep"]["rules"], config["sweep"]["seed"]
+    yield from _unruly(rules)
+    swept = any("sweep" in options for options in config["datasets"].values())
     if swept and seed in config["seeds"]:
         yield (
             f"sweep.seed = {seed} must be none of seeds: no claim may rest on the models by which "
@@ -72,7 +73,6 @@ def contradictions(
         count, labelled = _count(source), is_labelled(source)
         yield from _misrepresented(at, options, source)
         yield from _unlabelled(at, options, labelled)
-        rules = config["sweep"]["rules"]
         if faults := list(unruled(at, options, rules, schema)):
             yield from faults
         else:

@@ -63,23 +63,30 @@ def sweep_settings(
         {'regulariser': {'strength': 3.0}}
     """
     sweep = options.get("sweep", {})
-    items = _items(sweep)
     others = [rules[variant][key] for variant in sweep for key in AGAINST if key in rules[variant]]
     found = {}
-    names = _names(sweep)
-    for variant, changes in [*items, *((other, {}) for other in dict.fromkeys(others))]:
+    # What rules hold settings against is trained as it is.
+    plain = _named({other: [{}] for other in others})
+    for variant, changes, pairs in (*_named(sweep), *plain):
         own = {key: value for key, value in changes.items() if key != "model"}
         block = merge(options["variants"][variant], own)
         model = merge(options["model"], changes.get("model", {}))
-        pairs = _pairs(variant, changes, names)
         setting = ",".join(pairs) or "default"
         found["_".join([variant, *pairs])] = Swept(variant, setting, block, model)
     return found
 
 
-def _items(sweep: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Variants, each with one of its changes."""
-    return [(variant, changes) for variant, listed in sweep.items() for changes in listed]
+def _named(sweep: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], list[str]]]:
+    """Variants, each with changes of a setting and these in words: ``name=value``."""
+    for variant, listed in sweep.items():
+        changed = {keys for changes in listed for keys, _ in _leaves(changes)}
+        ends = Counter(keys[-1] for keys in changed)
+        for changes in listed:
+            named = sorted(
+                (keys[-1] if ends[keys[-1]] == 1 else ".".join(keys), value)
+                for keys, value in _leaves(changes)
+            )
+            yield variant, changes, [f"{name}={value}" for name, value in named]
 
 
 def _leaves(block: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
@@ -89,24 +96,6 @@ def _leaves(block: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[t
             yield from _leaves(value, (*above, key))
         else:
             yield (*above, key), value
-
-
-def _names(sweep: Mapping[str, Any]) -> dict[tuple[str, tuple[str, ...]], str]:
-    """What a change is called, by variant and keys: the last key, or all where that is not one."""
-    changed = {(variant, keys) for variant, item in _items(sweep) for keys, _ in _leaves(item)}
-    ends = Counter((variant, keys[-1]) for variant, keys in changed)
-    return {
-        (variant, keys): keys[-1] if ends[variant, keys[-1]] == 1 else ".".join(keys)
-        for variant, keys in changed
-    }
-
-
-def _pairs(
-    variant: str, changes: Mapping[str, Any], names: Mapping[tuple[str, tuple[str, ...]], str]
-) -> list[str]:
-    """The changes in words, by their names."""
-    named = sorted((names[variant, keys], value) for keys, value in _leaves(changes))
-    return [f"{name}={value}" for name, value in named]
 
 
 def unruled(
@@ -131,8 +120,7 @@ def unruled(
             yield f"{key} must change beta alone, between whose values sweep.rules.{variant} reads."
     if any(variant not in variants or variant not in rules for variant in sweep):
         return
-    names = _names(sweep)
-    called = ["_".join([variant, *_pairs(variant, item, names)]) for variant, item in _items(sweep)]
+    called = ["_".join([variant, *pairs]) for variant, _, pairs in _named(sweep)]
     for name, times in Counter(called).items():
         if times > 1:
             yield f"{at}.sweep holds {name} {times} times: keep it once."

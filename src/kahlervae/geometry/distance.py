@@ -172,9 +172,10 @@ def nearest(
 def _check_curve(along: str, steps: int, points: int) -> None:
     if along not in ("line", "geodesic"):
         raise InputError(f"along is {along!r}: take 'line' or 'geodesic'.")
-    check_count("the number of steps of a curve", steps)
     if along == "geodesic":
         check_points(steps, points)
+    else:
+        check_count("the number of steps of a curve", steps)
 
 
 def _rows(metric: Metric, a: Tensor, steps: int, memory: int) -> int:

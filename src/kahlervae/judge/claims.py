@@ -80,7 +80,7 @@ def make_claims(
 def _read(file: Path | str, texts: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
     """A table that has every row once: two of one model would count as two oracles."""
     table = read_table(file, texts, [name for name in numbers if not OPTIONAL.match(name)])
-    key = [*texts, *(name for name in ("seed",) if name in numbers)]
+    key = [*texts, "seed"] if "seed" in numbers else [*texts]
     if (again := table.duplicated(key)).any():
         row = ", ".join(map(str, table.loc[again, key].iloc[0]))
         raise InputError(f"{file} holds the row {row} twice: delete it and run again.")
