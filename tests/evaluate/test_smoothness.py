@@ -85,6 +85,15 @@ def test_a_reversal_turns_by_pi_and_complex_paths_are_real_ones():
         torch.testing.assert_close(part(path), part(torch.view_as_real(path)))
 
 
+def test_a_path_that_is_not_finite_is_not_smooth():
+    paths = torch.randn(2, 6, 3, dtype=torch.float64)
+    paths[0, 2, 1] = math.nan
+    for measure in (relative_acceleration, speed_variation, turning):
+        lost, kept = measure(paths)
+        assert lost.isnan()
+        assert kept > 0
+
+
 def test_path_length_and_label_flips():
     features = torch.tensor([[[0.0, 0], [3, 4], [3, 4]], [[0, 0], [0, 1], [0, 0]]])
     assert path_length(features).tolist() == [5, 2]

@@ -76,8 +76,27 @@ def test_sentences_stand_behind_what_is_read_first(tmp_path):
     write_table_page(tmp_path / "t.csv", tmp_path / "t.html")
     page = (tmp_path / "t.html").read_text()
     names = re.findall("<button>(.*)</button>", page)
-    assert names == ["claim", "setting", "estimate", "said"]
-    assert re.findall("<td class=(.*?)>", page) == ["words", "key", "number", "sentence"]
+    assert names == ["claim", "estimate", "setting", "said"]
+    assert re.findall("<td class=(.*?)>", page) == ["words", "number", "key", "sentence"]
+
+
+def test_claims_show_their_verdicts_first_and_what_all_rows_share_above(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "claim": ["a", "b"],
+            "dataset": ["digits", "digits"],
+            "metric": ["mse", "kl"],
+            "estimate": [0.5, 0.5],
+            "verdict": ["supported", "not supported"],
+            "control": [None, None],
+        }
+    )
+    write_table(tmp_path / "t.csv", frame)
+    write_table_page(tmp_path / "t.csv", tmp_path / "t.html")
+    page = (tmp_path / "t.html").read_text()
+    names = re.findall("<button>(.*)</button>", page)
+    assert names[:4] == ["claim", "estimate", "verdict", "metric"]
+    assert "In all of them\ndataset is <b>digits</b>" in page
 
 
 def test_table_without_rows_has_its_columns(tmp_path):

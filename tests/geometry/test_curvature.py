@@ -89,6 +89,16 @@ def test_log_det_of_an_indefinite_matrix_is_not_a_number_and_spares_its_neighbou
     assert definite.item() == pytest.approx(math.log(2))
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128, torch.float64])
+def test_log_det_of_one_triangle_is_not_a_number(dtype):
+    x = torch.randn(5, 4, 4, dtype=dtype)
+    g = x @ x.mH + torch.eye(4, dtype=dtype)
+    rounded = g * (1 + torch.finfo(dtype).eps * torch.randn(4, 4))
+    assert torch.allclose(log_det(rounded), torch.linalg.slogdet(g)[1], rtol=1e-4)
+    assert log_det(g.tril()).isnan().all()
+    assert log_det(g.triu()).isnan().all()
+
+
 def test_log_det_adds_epsilon():
     g = torch.diag(torch.tensor([1.0, 2.0])).to(torch.complex128)
     assert log_det(g, 0.5).item() == pytest.approx(math.log(1.5 * 2.5))

@@ -61,7 +61,7 @@ def relative_acceleration(
     steps = velocity.shape[1]
     length = velocity.norm(dim=2).sum(1)
     acceleration = steps**2 * velocity.diff(dim=1).square().sum(2).mean(1).sqrt()
-    return torch.where(length > 0, acceleration / length, 0)
+    return torch.where(length == 0, 0, acceleration / length)
 
 
 def speed_variation(paths: Num[Tensor, "n points *view"]) -> Float[Tensor, " n"]:
@@ -79,7 +79,7 @@ def speed_variation(paths: Num[Tensor, "n points *view"]) -> Float[Tensor, " n"]
     """
     speed = _velocity(paths).norm(dim=2)
     mean = speed.mean(1)
-    return torch.where(mean > 0, speed.std(1, correction=0) / mean, 0)
+    return torch.where(mean == 0, 0, speed.std(1, correction=0) / mean)
 
 
 def turning(paths: Num[Tensor, "n points *view"]) -> Float[Tensor, " n"]:

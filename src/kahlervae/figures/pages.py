@@ -43,6 +43,8 @@ FIGURES = {
 """Figures, with the beginnings of the metrics that they show."""
 
 
+FIRST = ("claim", "dataset", "estimate", "ci_low", "ci_high", "verdict", "adjusted")
+"""Columns of claims that a reader looks for before the others."""
 LINE = 40
 """Characters of a column that is not broken into lines."""
 PICTURE = 250_000
@@ -60,14 +62,22 @@ def shown_by(metric: str) -> str | None:
 def write_table_page(path: Path, out: Path) -> None:
     """Write a table as a self-contained page whose columns sort on a click, sentences last.
 
+    Words that all rows share stand above the table, once.
+
     Raises:
         InputError: the table cannot be read.
     """
     frame = read_table(path)
     columns = [_column(str(name), values) for name, values in frame.items()]
-    columns.sort(key=lambda column: column.set_as == "sentence")
+    shared = {
+        column.name: column.cells[0]
+        for column in columns
+        if column.set_as == "words" and len(frame) > 1 and len({*column.cells}) == 1
+    }
+    columns = [column for column in columns if column.name not in shared]
+    columns.sort(key=lambda column: (column.set_as == "sentence", column.name not in FIRST))
     rows = list(zip(*(column.cells for column in columns), strict=True))
-    render(out, "table", path.stem, columns=columns, rows=rows)
+    render(out, "table", path.stem, columns=columns, rows=rows, shared=shared)
 
 
 class _Column(NamedTuple):

@@ -8,26 +8,29 @@ from torch import Tensor
 
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, along_one, check_memory, gathered
-from kahlervae.geometry.metric import check_metric
+from kahlervae.geometry.metric import check_metric, is_hermitian
 from kahlervae.geometry.wirtinger import mixed_hessian
 
 __all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
 
 
 def log_det(metric: Complex[Tensor, "*batch d d"], epsilon: float = 0.0) -> Float[Tensor, "*batch"]:
-    r""":math:`\log\det(G + \epsilon I)` by Cholesky; NaN where that is not positive definite.
+    r""":math:`\log\det(G + \epsilon I)` by Cholesky; NaN where that is none.
+
+    That is where G + εI is not positive definite, or G not Hermitian to half of its digits, as
+    :func:`~kahlervae.geometry.metric.check_metric` asks: Cholesky reads one triangle only.
 
     Example:
         >>> metric = torch.tensor([[2, 1j], [-1j, 2]])
         >>> round(log_det(metric).exp().item(), 4)
         3.0
-        >>> log_det(-metric)
-        tensor(nan)
+        >>> log_det(torch.stack([-metric, metric.tril()]))
+        tensor([nan, nan])
     """
     identity = torch.eye(metric.shape[-1], dtype=metric.dtype, device=metric.device)
     factor, failed = torch.linalg.cholesky_ex(metric + epsilon * identity)
     log_dets = 2 * factor.diagonal(dim1=-2, dim2=-1).real.log().sum(-1)
-    return log_dets.masked_fill(failed > 0, torch.nan)
+    return log_dets.masked_fill((failed > 0) | ~is_hermitian(metric), torch.nan)
 
 
 def solved(metric: Complex[Tensor, "n d d"], right: Complex[Tensor, "n d k"]) -> Tensor:

@@ -129,7 +129,7 @@ class Manifold(NamedTuple):
             update = (step - change).unsqueeze(2) * row.unsqueeze(1) / scale[:, None, None]
             inverse = inverse + torch.where(scale.abs()[:, None, None] > 0, update, 0)
             miss = after
-        wrong = int((miss.abs().amax(1) > goal).sum())
+        wrong = int((~(miss.abs().amax(1) <= goal)).sum())
         raise InputError(
             f"{wrong} of {len(z)} ends are hit by no geodesic that was tried: take more steps, or "
             "ends that are closer to each other."

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Complex
+from jaxtyping import Bool, Complex, Num
 from torch import Tensor
 
 from kahlervae.errors import InputError, out_of_memory
@@ -73,20 +73,25 @@ def _check_matrices(value: Tensor, rows: Tensor) -> None:
     if not value.isfinite().all():
         bad = int((~double.isfinite()).flatten(1).any(1).nonzero()[0])
         raise InputError(f"the metric is not finite at {_point(rows[bad])}.")
-    size = double.flatten(1).norm(dim=1)
-    rounding = torch.finfo(value.dtype).eps ** 0.5 * size
-    skew = (double - double.mH).flatten(1).norm(dim=1)
-    if (skew > rounding).any():
+    skew = ~is_hermitian(value)
+    if skew.any():
         raise InputError(
-            f"the metric is not Hermitian at {_point(rows[int((skew - rounding).argmax())])}: "
+            f"the metric is not Hermitian at {_point(rows[int(skew.nonzero()[0])])}: "
             "return matrices with g = g.mH."
         )
+    rounding = torch.finfo(value.dtype).eps ** 0.5 * double.flatten(1).norm(dim=1)
     least = torch.linalg.eigvalsh(double)[:, 0]
     if (least < -rounding).any():
         bad = int((least + rounding).argmin())
         raise InputError(
             f"the metric has the eigenvalue {least[bad]:.3g} at {_point(rows[bad])}: it is none."
         )
+
+
+def is_hermitian(matrices: Num[Tensor, "*batch d d"]) -> Bool[Tensor, "*batch"]:
+    r"""Whether :math:`|G - G^*| \le \sqrt{\varepsilon}\,|G|` in the norm of entries."""
+    skew, size = (torch.linalg.matrix_norm(x.detach()) for x in (matrices - matrices.mH, matrices))
+    return skew <= torch.finfo(matrices.dtype).eps ** 0.5 * size
 
 
 def _name(tensor: Tensor) -> str:
