@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/claims.md and docs/claims_table.md from reference/.
+"""Write docs/claims_table.md, and the tables of other pages, from reference/.
 
 ``python docs/claims_table.py`` writes them anew; tests/test_readme.py fails where they drift. A
 reference of another run, as in reference/paper, adds the claims that it alone has. Where a page
@@ -20,6 +20,8 @@ from kahlervae.storage import read_table
 
 ROOT = Path(__file__).parents[1]
 README, FINDINGS = ROOT / "README.md", ROOT / "docs/claims.md"
+PAGES = (README, FINDINGS, *(ROOT / f"docs/{name}.md" for name in ("running", "distances", "cost")))
+"""Pages that hold tables which are written here."""
 PAGE = ROOT / "docs/claims_table.md"
 BLOCK = re.compile(r"(<!-- (\w+)(?:: ([^>]*?))? -->\n)(.*?)(?=<!-- /\2 -->)", re.DOTALL)
 SHOWN = ("digits", "mnist", "spoken_digits")
@@ -255,10 +257,72 @@ def _figures(value: float) -> str:
     return digits.replace("-", "−")
 
 
+def times_table() -> str:
+    """What the kept runs took."""
+    text = "| run | minutes | CPU hours | memory of the largest job |\n| --- | --- | --- | --- |\n"
+    for run in RUNS:
+        if (run.reference / "tables/efficiency.csv").exists():
+            minutes, memory = _cost(run)
+            table = read_table(run.reference / "tables/efficiency.csv")
+            hours = table["cpu_seconds"].iloc[0] / 3600
+            text += f"| `{run.command}` | {minutes:.0f} | {hours:.1f} | {memory:.1f} GB |\n"
+    return text
+
+
+DISTANCES = {
+    "fisher": "exact (two Jacobian-vector products a step)",
+    "fitted": "fitted potential",
+    "constant": "constant",
+    "posterior": "posterior potential",
+    "euclidean": "Euclidean",
+}
+"""Metrics of distances, as they are said."""
+
+
+def distances_table(folder: str) -> str:
+    """What distances of `complex` are worth in a kept run: means over seeds."""
+    table = read_table(ROOT / folder / "tables/distances.csv", ["variant", "metric"])
+    means = table[table["variant"] == "complex"].groupby("metric").mean(numeric_only=True)
+    text = (
+        "| metric | ranks as exact lengths | as the other seeds' | accuracy with 1, 3, 10 labels "
+        "a class | µs a pair |\n| --- | --- | --- | --- | --- |\n"
+    )
+    for name, said in DISTANCES.items():
+        row = means.loc[name]
+        labels = ", ".join(f"{row[f'accuracy_{count}']:.2f}" for count in (1, 3, 10))
+        ranks = f"{row['spearman']:.3g} | {row['seeds_spearman']:.3f}"
+        text += f"| {said} | {ranks} | {labels} | {_figures(row['microseconds_per_pair'])} |\n"
+    return text
+
+
+def steps_table() -> str:
+    """Times of a training step of `reference/bench`, in those of a plain one."""
+    table = read_table(ROOT / "reference/bench/steps.csv", ["size", "variant", "part"])
+    table = table[table["part"] == "step"]
+    plain = table[table["variant"] == "complex"].set_index("size")["milliseconds"]
+    text = (
+        "| a step of | plain | regularised by the potential | by the exact metric |\n"
+        "| --- | --- | --- | --- |\n"
+    )
+    for size, rows in table.groupby("size", sort=False):
+        times = rows.set_index("variant")
+        cells = [f"{plain[size]:.1f} ms"]
+        for variant in ("kahler", "fisher"):
+            middle, low, high = times.loc[
+                variant, ["milliseconds", "milliseconds_q25", "milliseconds_q75"]
+            ] / float(plain[size])
+            cells.append(f"{middle:.2f} [{low:.2f}, {high:.2f}]")
+        text += f"| `{size}` | {' | '.join(cells)} |\n"
+    return text
+
+
 WRITERS: dict[str, Callable[..., str]] = {
     "claims": short_table,
     "variants": variants_table,
     "effects": effects_table,
+    "times": times_table,
+    "distances": distances_table,
+    "steps": steps_table,
 }
 
 
@@ -324,6 +388,6 @@ def _commands(run: Run, claims: dict[str, pd.DataFrame]) -> str:
 
 
 if __name__ == "__main__":
-    for file in (README, FINDINGS):
+    for file in PAGES:
         file.write_text(renewed(file.read_text()))
     PAGE.write_text(page())

@@ -173,6 +173,16 @@ def test_an_effect_without_a_verdict_is_in_brackets(results):
     assert lost == f"({compared.partition(' [')[0]})"
 
 
+def test_what_has_no_control_is_told_by_its_bound(results):
+    results = results(variants=("complex", "kahler"))
+    frame = results.frame("claims")
+    at = (frame["role"] == "primary") & frame["ci_low"].notna()
+    (row,) = frame[at].head(1).to_dict("records")
+    claims = results.table("claims", frame[at].head(1).assign(control=float("nan")))
+    told = primary(claims)["told"].iloc[0].replace("−", "-")
+    assert told == "{estimate:.2g} [{ci_low:.2g}, {ci_high:.2g}], bound {bound:g}".format(**row)
+
+
 def test_summary_names_a_missing_figure(results, tmp_path):
     claims = results().table("claims")
     with pytest.raises(InputError, match=r"none\.png does not exist"):

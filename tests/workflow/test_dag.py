@@ -56,6 +56,16 @@ def test_cluster_is_not_flooded(project: Project) -> None:
     assert alone == trained | {"cost": 1, "step_cost": 1, "all": 1}
 
 
+def test_what_computes_on_a_gpu_asks_for_one(project: Project) -> None:
+    run = project.snakemake("--dry-run", "--printshellcmds", "--config", "device=cuda")
+    assert run.returncode == 0, run.stdout
+    jobs = re.split(r"^(?:local)?rule ", run.stdout, flags=re.M)[1:]
+    asks = {job.partition(":")[0]: "gpu=1" in job for job in jobs}
+    computes = {job.partition(":")[0]: "--device cuda" in job for job in jobs}
+    assert any(computes.values())
+    assert asks == computes
+
+
 @pytest.mark.parametrize(
     ("target", "last"),
     [

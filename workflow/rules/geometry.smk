@@ -54,7 +54,7 @@ rule agreement:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=3000,
         runtime=30,
         gpu=GPUS,
     params:

@@ -15,6 +15,7 @@ rule cost:
     resources:
         mem_mb=2000,
         runtime=15,
+        gpu=GPUS,
     params:
         device=config["device"],
         settings=compact(

@@ -1,7 +1,8 @@
 """What figures are drawn from: the rows and the arrays of one experiment."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -103,8 +104,8 @@ def primary(path: Path) -> pd.DataFrame:
     """The primary claims, or all where none is primary, with effect, ``low`` and ``high``.
 
     ``paper`` is the part of the claims where the paper has no words for it; ``told`` is the effect
-    with its interval, or the estimate where there is none, or the effect in brackets where not
-    every seed compares and there can be no verdict.
+    with its interval; the estimate where there is no interval, with it and the bound where there is
+    no control; the effect in brackets where not every seed compares and there can be no verdict.
 
     An effect is a difference in percent of its control, or of its bound where it has no control;
     NaN for what holds or fails by a tolerance, and has no interval.
@@ -122,15 +123,17 @@ def primary(path: Path) -> pd.DataFrame:
     scale = scale.mask(frame["ci_low"].isna())
     for end, column in zip(EFFECT, numbers[:3], strict=True):
         frame[end] = 100 * (frame[column] - frame["bound"]) / scale
-    frame["told"] = [_told(*row) for row in frame[[*EFFECT, "estimate", "p_value"]].to_numpy()]
+    frame["told"] = [_told(row) for row in frame.to_dict("records")]
     return frame
 
 
-def _told(effect: float, low: float, high: float, estimate: float, p_value: float) -> str:
-    if np.isnan(effect):
-        text = f"{estimate:.2g}".replace("nan", "")
-    elif np.isnan(p_value):
-        text = f"({effect:+.0f} %)"
+def _told(row: Mapping[Any, Any]) -> str:
+    if np.isnan(row["effect"]):
+        text = f"{row['estimate']:.2g}".replace("nan", "")
+    elif np.isnan(row["p_value"]):
+        text = f"({row['effect']:+.0f} %)"
+    elif np.isnan(row["control"]):
+        text = "{estimate:.2g} [{ci_low:.2g}, {ci_high:.2g}], bound {bound:g}".format(**row)
     else:
-        text = f"{effect:+.0f} % [{low:+.0f}, {high:+.0f}]"
+        text = "{effect:+.0f} % [{low:+.0f}, {high:+.0f}]".format(**row)
     return text.replace("-", "−")
