@@ -1,3 +1,4 @@
+import copy
 import subprocess
 import sys
 
@@ -69,6 +70,30 @@ POTENTIALS = {
     "quadratic with relation": lambda d: random_potential(d, rank=2, relation=1),
     "posterior with relation": posterior_with_relation,
 }
+
+
+def test_a_component_that_outweighs_the_others_leaves_the_digits_of_the_metric():
+    """Second moment less mean would leave rounding alone where the background is small."""
+    potential = MixturePotential.random(2, 8, 16, 1.0, torch.Generator().manual_seed(0))
+    potential.background.data *= 0.01
+    z = 30 * points(64, 2, seed=0)
+    double = to_double(copy.deepcopy(potential)).requires_grad_(False)
+    expected, (_, slope) = double.metric(z), double.log_det_and_gradient(z)
+    z = z.to(torch.complex64)
+    assert relative_error(potential.metric(z).to(expected.dtype), expected).max() < 4e-4
+    _, found = potential.log_det_and_gradient(z)
+    assert (found - slope).abs().max() < 1e-3 * slope.abs().max()
+
+
+def test_what_all_slopes_share_changes_no_volume():
+    for groups, components in ((1, 3), (2, 8)):
+        potential = MixturePotential.random(
+            6, groups, components, 1.0, torch.Generator().manual_seed(0)
+        )
+        moved = copy.deepcopy(potential)
+        moved.slope.data += 1000
+        z = points(20, 6, seed=0).to(torch.complex64)
+        torch.testing.assert_close(moved.log_det(z), potential.log_det(z), rtol=0, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", POTENTIALS)

@@ -324,8 +324,13 @@ class MixturePotential(Potential):
         return within
 
     def _metric(self, z: Tensor) -> Tensor:
-        if self._is_affine and len(z) >= FEW:
-            return self._affine_metric(self._components(z)[0].softmax(-1), *self._affine_table())
+        if not self._is_affine or len(z) < FEW:
+            return self._dense(z)
+        weights = self._components(z)[0].softmax(-1)
+        metric, lost = self._affine_metric(weights, *self._affine_table())
+        return metric.index_copy(0, lost, self._dense(z[lost])) if len(lost) else metric
+
+    def _dense(self, z: Tensor) -> Tensor:
         within, between = self._parts(z)
         return within + between
 
@@ -345,13 +350,24 @@ class MixturePotential(Potential):
         outer = torch.view_as_real(slopes) @ torch.view_as_real((1 - 1j) * slopes).mT
         return slopes, outer.flatten(2).flatten(0, 1)
 
-    def _affine_metric(self, weights: Tensor, slopes: Tensor, outer: Tensor) -> Tensor:
-        """Background and Σ_m s_m Cov_w[b_m] as second moment less mean: three products."""
+    def _affine_metric(
+        self, weights: Tensor, slopes: Tensor, outer: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Background and Σ_m s_m Cov_w[b_m] as second moment less mean: three products.
+
+        And the rows where the difference has lost half of its digits, of which one component
+        outweighs the others.
+        """
         d = slopes.shape[-1]
         background = _pack(self._background()).flatten()
         second = torch.addmm(background, weights.flatten(1), outer).unflatten(1, (d, d))
         mean = _group_means(weights, slopes)
-        return torch.baddbmm(_unpack(second), mean.mH, mean, alpha=-1)
+        metric = torch.baddbmm(_unpack(second), mean.mH, mean, alpha=-1)
+        left, all_of_it = (
+            x.detach().diagonal(dim1=-2, dim2=-1).real.sum(-1) for x in (metric, second)
+        )
+        lost = left < torch.finfo(left.dtype).eps ** 0.5 * all_of_it
+        return metric, lost.nonzero().flatten()
 
     def _low_rank_log_det(self, z: Tensor, epsilon: float) -> Tensor:
         r"""Fewer components N than dimensions: by N×N instead of d×d determinants.
@@ -364,7 +380,9 @@ class MixturePotential(Potential):
         """
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         root, failed = torch.linalg.cholesky_ex(self._background() + epsilon * eye)
-        slopes = torch.exp(0.5 * self.log_strength)[:, None, None] * self.slope
+        # Centred, as in the table of the others: the projection spares what is the same in a group.
+        slopes = self.slope - self.slope.mean(dim=1, keepdim=True)
+        slopes = torch.exp(0.5 * self.log_strength)[:, None, None] * slopes
         white = torch.linalg.solve_triangular(root, slopes.flatten(0, 1).mH, upper=False)
         log_weights = self._components(z)[0].log_softmax(-1)
         # √W (I − 1wᵀ) = (I − √w √wᵀ) √W, one projection for every group.
@@ -398,15 +416,19 @@ class MixturePotential(Potential):
     def _affine_gradient(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         weights = self._components(z)[0].softmax(-1)
         slopes, outer = self._affine_table()
-        inverse, values = inverse_and_log_det(self._affine_metric(weights, slopes, outer), epsilon)
+        metric, lost = self._affine_metric(weights, slopes, outer)
+        inverse, values = inverse_and_log_det(metric, epsilon)
         # q but for what is the same in a group: b†-terms from the table, less twice the mean's.
         squares = (_pack(inverse).flatten(1) @ outer.mT).unflatten(1, weights.shape[1:])
         mean = _group_means(weights, slopes) @ inverse
         cross = torch.bmm(_reals(mean).transpose(0, 1), _reals(slopes).mT).transpose(0, 1)
         q = squares - 2 * cross
         change = weights * (q - (weights * q).sum(-1, keepdim=True))
-        gradient = 2 * change.flatten(1) @ _reals(self.slope).flatten(0, 1)
-        return values, torch.view_as_complex(gradient.unflatten(1, (-1, 2)))
+        reals = 2 * change.flatten(1) @ _reals(self.slope).flatten(0, 1)
+        gradient = torch.view_as_complex(reals.unflatten(1, (-1, 2)))
+        if len(lost):
+            values[lost], gradient[lost] = self._gradient(z[lost], epsilon)
+        return values, gradient
 
     def _gradient(self, z: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         components, slopes = self._components(z)
