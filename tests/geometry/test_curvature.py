@@ -4,8 +4,11 @@ import pytest
 import torch
 from geometry.decoders import points
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import (
+    Manifold,
     MixturePotential,
+    closedness_defect,
     log_det,
     mixed_hessian,
     relative_error,
@@ -13,6 +16,7 @@ from kahlervae.geometry import (
     scalar_curvature,
     volume_element,
 )
+from kahlervae.geometry.geodesic import christoffel, geodesics
 
 
 def fubini_study(z):
@@ -95,6 +99,7 @@ def test_log_det_of_one_triangle_is_not_a_number(dtype):
     g = x @ x.mH + torch.eye(4, dtype=dtype)
     rounded = g * (1 + torch.finfo(dtype).eps * torch.randn(4, 4))
     assert torch.allclose(log_det(rounded), torch.linalg.slogdet(g)[1], rtol=1e-4)
+    assert log_det(g.to(torch.complex64).to(torch.complex128)).isfinite().all()
     for scale in (1e-30, 1, 1e30):
         assert log_det(scale * g).isfinite().all()
         assert log_det(scale * g.tril()).isnan().all()
@@ -120,3 +125,37 @@ def test_where_there_is_no_metric_there_is_no_curvature():
 
     assert ricci(zero, z).isnan().all()
     assert scalar_curvature(zero, z).isnan().all()
+
+
+def sphere(z):
+    return ((1 + z.abs() ** 2) ** -2).to(z.dtype)[..., None]
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        (lambda z: sphere(z.detach()), "torch does not follow how"),
+        (torch.no_grad()(sphere), "torch does not follow how"),
+        (lambda z: torch.from_numpy(sphere(z).numpy()), "fails at latents"),
+    ],
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        scalar_curvature,
+        ricci,
+        closedness_defect,
+        christoffel,
+        lambda metric, z: Manifold(metric).exp(z, 0.1 * z),
+        lambda metric, z: geodesics(metric, z, -z, 4, 2),
+    ],
+)
+@pytest.mark.parametrize("at", [0j, 0.5 + 0.2j])
+def test_a_metric_that_torch_cannot_follow_is_not_flat(metric, told, use, at):
+    with pytest.raises(InputError, match=told):
+        use(metric, torch.full((3, 1), at))
+
+
+def test_a_constant_metric_is_flat():
+    z = points(3, 2, seed=0)
+    assert not ricci(lambda z: torch.eye(2, dtype=z.dtype).expand(len(z), 2, 2), z).any()

@@ -167,3 +167,26 @@ def test_residual_of_no_points_is_empty_and_memory_changes_no_number():
     decoder, z = unconstrained(), points(9, 3)
     assert kahler_residual(decoder, z[:0]).shape == (0,)
     torch.testing.assert_close(kahler_residual(decoder, z, memory=1), kahler_residual(decoder, z))
+
+
+def test_a_class_with_a_density_of_its_own_is_not_the_family_above_it():
+    class ZeroInflated(dist.Poisson):
+        def log_prob(self, x):
+            return torch.where(x == 0, torch.log(0.5 + 0.5 * torch.exp(-self.rate)), 0.0)
+
+    for function in (mean_statistics, log_partition, natural_parameters):
+        with pytest.raises(InputError, match="ZeroInflated is not known"):
+            function(ZeroInflated(torch.tensor([3.0])))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "told"),
+    [
+        (lambda z: dist.Normal(z.real + torch.randn_like(z.real), 1.0), "random numbers"),
+        (lambda z: dist.Normal(z.real - z.real.mean(0), 1.0), "depend"),
+    ],
+)
+def test_relative_entropy_is_of_a_decoder(decoder, told):
+    z = points(4, 2, seed=0)
+    with pytest.raises(InputError, match=told):
+        relative_entropy(decoder, z, z)

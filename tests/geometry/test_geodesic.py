@@ -188,6 +188,19 @@ def test_pairs_do_not_see_each_other():
     torch.testing.assert_close(together[3], start[3].expand(9, 2))
 
 
+def test_a_search_that_leaves_the_domain_comes_back_and_spares_the_others():
+    """The disc's metric is NaN outside of it; next to its rim the first steps go there."""
+
+    def disc(z):
+        return ((1 - z.abs() ** 2).sqrt() ** -4).to(z.dtype)[..., None]
+
+    ends = torch.tensor([[0.5 + 0j], [0.99]]), torch.tensor([[0.5j], [0.99j]])
+    curves = geodesics(disc, *ends, steps=128, points=20)
+    lengths = curve_length(disc, curves)
+    assert torch.allclose(lengths.double(), ball_distance(*ends).double(), rtol=1e-3)
+    assert curve_length(disc, curves[:1]) == lengths[0]
+
+
 @pytest.mark.parametrize(
     ("count", "told"), [(0, "free points of a curve is 0"), (8, "8 free points")]
 )

@@ -344,3 +344,43 @@ def test_a_category_of_probability_zero_says_nothing():
 
     z = torch.tensor([[0.5 + 1j]])
     assert fisher_metric(decoder, z).abs().item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "kind", [dist.Bernoulli, dist.ContinuousBernoulli, dist.Categorical, dist.OneHotCategorical]
+)
+def test_relative_entropy_of_sure_logits_is_that_of_more_digits(kind, dtype):
+    """At 16 and beyond, single precision rounds a probability to 1, and torch says infinity."""
+    logits = torch.tensor([0.0, 0.3, -3, 12, 16, 20, -20, 60, -80], dtype=torch.float64)
+    pairs = torch.cartesian_prod(logits, logits)
+
+    def made(x):
+        if kind in (dist.Bernoulli, dist.ContinuousBernoulli):
+            return kind(logits=x)
+        return kind(logits=torch.stack([x, 0 * x], -1))
+
+    mpmath.mp.dps = 60
+    expected = logits.new_tensor(
+        [float(_entropy(kind, *map(mpmath.mpf, p))) for p in pairs.tolist()]
+    )
+    found = kl(*(made(x.to(dtype)) for x in pairs.T))
+    unit = torch.finfo(dtype).eps
+    torch.testing.assert_close(found.double(), expected, rtol=50 * unit, atol=200 * unit)
+
+
+def _entropy(kind, a, b):
+    """A(b) − A(a) − A'(a)(b − a) of the log partition functions."""
+    if kind is dist.ContinuousBernoulli:
+
+        def partition(x):
+            return mpmath.log(mpmath.expm1(x) / x) if x else mpmath.mpf(0)
+
+        mean = mpmath.mpf("0.5") if not a else 1 + 1 / mpmath.expm1(a) - 1 / a
+    else:
+
+        def partition(x):
+            return mpmath.log1p(mpmath.exp(x))
+
+        mean = 1 / (1 + mpmath.exp(-a))
+    return partition(b) - partition(a) - mean * (b - a)

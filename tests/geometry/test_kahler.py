@@ -4,7 +4,10 @@ import pytest
 import torch
 from geometry.decoders import complex_gaussian, holomorphic, points, real_gaussian
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import (
+    MixturePotential,
+    affine_invariant_distance,
     closedness_defect,
     fisher_metric,
     hermitian_defect,
@@ -94,3 +97,17 @@ def test_defects_are_none_where_the_metric_is_no_number():
 def test_smallest_eigenvalue():
     metric = torch.diag_embed(torch.tensor([[3.0, -2.0, 1.0]])).to(torch.complex128)
     assert smallest_eigenvalue(metric).item() == pytest.approx(-2)
+
+
+def test_half_a_matrix_is_no_metric():
+    """Cholesky and eigenvalues read one triangle, and would answer for another matrix."""
+    half = torch.tensor([[2, 1j], [0, 2]])
+    whole = torch.tensor([[2, 1j], [-1j, 2]])
+    z = torch.zeros(1, 2, dtype=half.dtype)
+    assert smallest_eigenvalue(torch.stack([whole, half, half.mH])).isnan().tolist() == [0, 1, 1]
+    for pair in ((half[None], whole[None]), (whole[None], half[None])):
+        assert affine_invariant_distance(*pair).isnan().all()
+    with pytest.raises(InputError, match="not Hermitian"):
+        MixturePotential.constant(half)
+    with pytest.raises(InputError, match="1 of 1 metrics of anchors are not Hermitian"):
+        MixturePotential.from_metrics(z, half[None], 0.5)

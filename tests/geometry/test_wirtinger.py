@@ -2,6 +2,7 @@ import pytest
 import torch
 from geometry.decoders import complex_gaussian, points
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import (
     hermitian_part,
     holomorphic_part,
@@ -70,3 +71,13 @@ def test_mixed_hessian_against_finite_differences(d):
                     second = f(z + p + q) - f(z + p - q) - f(z - p + q) + f(z - p - q)
                     expected[:, i, j] += weight_u * weight_v * second / (16 * h * h)
     torch.testing.assert_close(mixed_hessian(f, z), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_latents_are_complex_and_may_be_conjugated_lazily():
+    for of in (wirtinger, mixed_hessian, real_hessian):
+        with pytest.raises(InputError, match="z is real"):
+            of(lambda z: z**2, torch.tensor([[3.0]]))
+    z = torch.tensor([[1 + 2j]]).conj()
+    _, derivative, conjugate = wirtinger(lambda z: z**2 * z.conj(), z)
+    torch.testing.assert_close(derivative[..., 0], 2 * z * z.conj())
+    torch.testing.assert_close(conjugate[..., 0], (z**2).resolve_conj())

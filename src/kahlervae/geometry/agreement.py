@@ -5,6 +5,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.metric import is_hermitian
 
 __all__ = ["affine_invariant_distance", "best_constant_metric", "relative_error"]
 
@@ -21,7 +22,7 @@ def relative_error(
     """
     double, exact = metric.to(torch.complex128), reference.to(torch.complex128)
     error = torch.linalg.matrix_norm(double - exact) / torch.linalg.matrix_norm(exact)
-    return error.to(metric.real.dtype)
+    return error.to(torch.promote_types(metric.real.dtype, torch.float32))  # of integers as well
 
 
 def affine_invariant_distance(
@@ -32,7 +33,8 @@ def affine_invariant_distance(
     .. math:: \| \log( G_0^{-1/2} G\, G_0^{-1/2} ) \|_F = \sqrt{\textstyle\sum_i \log^2 \lambda_i}
 
     with the generalised eigenvalues λ of (G, G₀); invariant under changes of coordinates (Pennec,
-    Fillard & Ayache 2006). In double precision; infinite where one of the two is singular.
+    Fillard & Ayache 2006). In double precision; infinite where one of the two is singular, NaN
+    where one is not Hermitian to three digits.
 
     Example:
         √d times the logarithm of a common factor, here e, whatever the metric:
@@ -47,7 +49,9 @@ def affine_invariant_distance(
     singular = (failed > 0) | ~whitened.isfinite().all(-1).all(-1)
     whitened = torch.where(singular[..., None, None], 0, whitened)
     logarithms = torch.linalg.eigvalsh(whitened).clamp_min(0).log()
-    return logarithms.square().sum(-1).sqrt().to(metric.real.dtype)
+    lost = ~(is_hermitian(metric) & is_hermitian(reference))
+    distances = logarithms.square().sum(-1).sqrt().masked_fill(lost, torch.nan)
+    return distances.to(metric.real.dtype)
 
 
 def best_constant_metric(metrics: Complex[Tensor, "n d d"]) -> Complex[Tensor, "d d"]:

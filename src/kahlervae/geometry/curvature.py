@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, along_one, check_memory, gathered
-from kahlervae.geometry.metric import check_metric, is_hermitian
+from kahlervae.geometry.metric import check_differentiable, is_hermitian
 from kahlervae.geometry.wirtinger import mixed_hessian
 
 __all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
@@ -17,7 +17,7 @@ __all__ = ["log_det", "ricci", "scalar_curvature", "volume_element"]
 def log_det(metric: Complex[Tensor, "*batch d d"], epsilon: float = 0.0) -> Float[Tensor, "*batch"]:
     r""":math:`\log\det(G + \epsilon I)` by Cholesky; NaN where that is none.
 
-    That is where G + εI is not positive definite, or G not Hermitian to half of its digits, as
+    That is where G + εI is not positive definite, or G not Hermitian to three digits, as
     :func:`~kahlervae.geometry.metric.check_metric` asks: Cholesky reads one triangle only.
 
     Example:
@@ -79,7 +79,7 @@ def ricci(
     z = check_latents(z)
     if not len(z):
         return z.new_zeros(0, z.shape[1], z.shape[1])
-    check_metric(metric, z)
+    check_differentiable(metric, z)
     check_memory(memory)
     # Directions go one by one, each of which keeps about four times what the value alone makes.
     rows = along_one(metric, z, memory // 4)

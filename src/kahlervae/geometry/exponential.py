@@ -19,7 +19,7 @@ from kahlervae.geometry.decoder import Decoder, ask, explained
 from kahlervae.geometry.exact import exact
 from kahlervae.geometry.examination import examine
 from kahlervae.geometry.fisher import fisher_metric
-from kahlervae.geometry.information import unwrapped
+from kahlervae.geometry.information import nearest, unwrapped
 from kahlervae.geometry.kahler import relative_size
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, fitting, gathered
@@ -93,7 +93,7 @@ def register_family(
 
 
 def exponential_family(likelihood: Any) -> ExponentialFamily:
-    """That of the nearest class which is registered.
+    """That of the nearest class which is registered and has the same density.
 
     Raises:
         InputError: there is none.
@@ -104,9 +104,8 @@ def exponential_family(likelihood: Any) -> ExponentialFamily:
             ...
         kahlervae.errors.InputError: StudentT is not known as an exponential family: ...
     """
-    for kind in type(likelihood).__mro__:
-        if kind in _REGISTRY:
-            return _REGISTRY[kind]
+    if (known := nearest(type(likelihood), _REGISTRY)) is not None:
+        return _REGISTRY[known]
     raise InputError(
         f"{type(likelihood).__name__} is not known as an exponential family: register it with "
         "kahlervae.geometry.register_family, if it is one."

@@ -14,6 +14,7 @@ from kahlervae.errors import Diverged, InputError
 from kahlervae.geometry.curvature import log_det
 from kahlervae.geometry.holomorphic import HolomorphicPotential
 from kahlervae.geometry.latents import check_gradients, check_latents
+from kahlervae.geometry.metric import is_hermitian
 from kahlervae.geometry.mixture import MixturePotential
 from kahlervae.geometry.potential import Potential, inverse_and_log_det
 from kahlervae.nn.optimiser import Adam
@@ -420,10 +421,9 @@ def _check_probes(z: Tensor, metrics: Tensor) -> tuple[Tensor, Tensor]:
     metrics = metrics.detach().to(z)
     double = metrics.to(torch.complex128)  # in which no square overflows
     size = torch.linalg.matrix_norm(double)
-    skew = torch.linalg.matrix_norm(double - double.mH) > 1e-3 * size
     for fault, rows in {
         "not finite": ~size.isfinite(),
-        "not Hermitian": skew,
+        "not Hermitian": ~is_hermitian(metrics),
         "not positive definite": ~log_det(metrics).isfinite(),
     }.items():
         if count := int(rows.sum()):

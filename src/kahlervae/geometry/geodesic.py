@@ -11,7 +11,7 @@ from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import solved
 from kahlervae.geometry.latents import check_gradients, check_latents
 from kahlervae.geometry.memory import MEMORY, allocated, chunks, fitting, gathered
-from kahlervae.geometry.metric import Metric, check_metric
+from kahlervae.geometry.metric import Metric, check_differentiable
 from kahlervae.geometry.potential import Potential, square_modulus
 from kahlervae.geometry.wirtinger import wirtinger
 from kahlervae.options import check_count
@@ -149,7 +149,8 @@ def geodesics(
     constant metric. K = T − 1 is any polygon; fewer are smoother than the midpoint rule needs.
 
     A minimiser has constant speed: its points are at equal times and, up to the discretisation, at
-    equal arc length. It is a local one, next to the straight line.
+    equal arc length. It is a local one, next to the straight line, and stays where the metric is
+    finite.
 
     Args:
         metric: see :func:`curve_energy`; differentiable in z by reverse differentiation.
@@ -176,7 +177,7 @@ def geodesics(
     start, end = check_ends(start, end, ("start", "end"))
     if not len(start):
         return start.new_zeros(0, steps + 1, start.shape[1])
-    check_metric(metric, start)
+    check_differentiable(metric, start)
     t = torch.linspace(0, 1, steps + 1, dtype=start.real.dtype, device=start.device)[:, None]
     lines = (1 - t) * start[:, None] + t * end[:, None]
     k = torch.arange(1, points + 1, dtype=t.dtype, device=t.device)
@@ -198,16 +199,25 @@ def geodesics(
     def curves(free: Tensor, part: slice = slice(None)) -> Tensor:
         return lines[part] + basis[part] @ torch.view_as_complex(free)
 
+    # Where every curve was last of a finite energy: the straight line, of relative energy 1.
+    inside = torch.zeros(len(start), points, start.shape[1], 2, dtype=t.dtype, device=t.device)
+
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        every = torch.from_numpy(flat).to(t).reshape(len(start), points, -1, 2)
+        every = torch.from_numpy(flat).to(t).reshape(inside.shape)
         energies, gradients = [], []
         for part in parts:
             free = every[part].requires_grad_()
             with torch.enable_grad():
-                energy = weight[part] @ curve_energy(metric, curves(free, part))
+                each = curve_energy(metric, curves(free, part))
+                energy = weight[part] @ each.where(each.isfinite(), 0)
                 (gradient,) = torch.autograd.grad(energy, free)
-            energies.append(energy.item())
-            gradients.append(gradient)
+            out = ~(each.isfinite() & gradient.flatten(1).isfinite().all(1))
+            step = free.detach() - inside[part]
+            # A search that leaves where the metric is finite is sent back, the other curves' not.
+            wall = 4 * step / step.square().sum((1, 2, 3), keepdim=True)
+            gradients.append(torch.where(out[:, None, None, None], wall, gradient))
+            energies.append(energy.item() + 2 * int(out.sum()))
+            inside[part] = torch.where(out[:, None, None, None], inside[part], free.detach())
         return sum(energies), torch.cat(gradients).flatten().double().cpu().numpy()
 
     # As far as the precision goes: the energy to its last digits, the curves to half of them.
@@ -246,7 +256,7 @@ def christoffel(
     z = check_latents(z)
     if not len(z):
         return z.new_zeros(0, *3 * [z.shape[1]])
-    check_metric(metric, z)
+    check_differentiable(metric, z)
     rows, directions = chunks(metric, z, memory)
     return gathered(lambda part: _christoffel(metric, part, directions), z.split(rows), len(z))
 

@@ -29,7 +29,15 @@ from kahlervae.errors import InputError
 from kahlervae.models.families import Bernoulli, Categorical, ContinuousBernoulli, LogPoisson
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
-__all__ = ["Information", "information", "kl", "register_fisher", "registered", "unwrapped"]
+__all__ = [
+    "Information",
+    "information",
+    "kl",
+    "nearest",
+    "register_fisher",
+    "registered",
+    "unwrapped",
+]
 
 Features = Tensor | Sequence[Tensor]
 Function = TypeVar("Function", bound=Callable[[Any, Any], Features])
@@ -113,11 +121,11 @@ def information(likelihood: Any) -> Information | None:
         >>> information(dist.StudentT(3.0)) is None
         True
     """
-    kind = _nearest(type(likelihood), _REGISTRY)
+    kind = nearest(type(likelihood), _REGISTRY)
     return None if kind is None else _REGISTRY[kind]
 
 
-def _nearest(kind: type, known: Container[type]) -> type | None:
+def nearest(kind: type, known: Container[type]) -> type | None:
     """The nearest class above one that is known and has the same density."""
     for parent in kind.__mro__:
         if parent in known:
@@ -140,7 +148,7 @@ def unwrapped(likelihood: Any) -> Any:
     """
     if isinstance(likelihood, dist.Independent):
         return unwrapped(likelihood.base_dist)
-    if _nearest(type(likelihood), _BY_LOGITS) is not None:
+    if nearest(type(likelihood), _BY_LOGITS) is not None:
         return _by_logits(likelihood)
     transformed = isinstance(likelihood, dist.TransformedDistribution)
     if transformed and all(_is_fixed_bijection(t) for t in likelihood.transforms):
@@ -157,7 +165,7 @@ _BY_LOGITS: dict[type, Callable[[Tensor], Tensor]] = {
 
 
 def _by_logits(likelihood: Any) -> Any:
-    kind = _nearest(type(likelihood), _BY_LOGITS)
+    kind = nearest(type(likelihood), _BY_LOGITS)
     assert kind is not None
     inner = getattr(likelihood, "_categorical", likelihood)
     if vars(inner).get("probs") is not inner._param:
@@ -216,14 +224,14 @@ def kl(p: Any, q: Any) -> Float[Tensor, " n *shape"]:
         return p.kl(q)
     p, q = unwrapped(p), unwrapped(q)
     kind = type(p)
-    if (known := _nearest(kind, _OWN_KL)) is not None:
+    if (known := nearest(kind, _OWN_KL)) is not None:
         return _OWN_KL[known](p, q)
     # What torch knows of all transformed distributions takes their transforms for constants.
     if isinstance(p, dist.TransformedDistribution) and (
         kind is dist.TransformedDistribution or (kind, kind) not in _KL_REGISTRY
     ):
         raise InputError(_unknown(kind))
-    if _nearest(kind, {first for first, _ in _KL_REGISTRY}) is None:
+    if nearest(kind, {first for first, _ in _KL_REGISTRY}) is None:
         raise InputError(_unknown(kind))
     try:
         return dist.kl_divergence(p, q)
@@ -261,6 +269,28 @@ def _laplace_kl(p: dist.Laplace, q: dist.Laplace) -> Tensor:
     return ratio * excess + ratio - 1 - ratio.log()
 
 
+def _bernoulli_kl(p: dist.Bernoulli, q: dist.Bernoulli) -> Tensor:
+    """By logits; torch's is infinite where a probability rounds to 1."""
+    at, moved = _logits(p), _logits(q)
+    one = torch.sigmoid(at) * (_softplus(-moved) - _softplus(-at))
+    return one + torch.sigmoid(-at) * (_softplus(moved) - _softplus(at))
+
+
+def _continuous_bernoulli_kl(p: dist.ContinuousBernoulli, q: dist.ContinuousBernoulli) -> Tensor:
+    """By logits; torch keeps probabilities away from 0 and 1."""
+    at, moved = (ContinuousBernoulli(_logits(x).unsqueeze(-1)) for x in (p, q))
+    return at.kl(moved)
+
+
+def _categorical_kl(p: Any, q: Any) -> Tensor:
+    """By logits; torch's is infinite where a probability is none of the precision."""
+    at, moved = (x.logits.log_softmax(-1) for x in (p, q))
+    weight = at.exp()
+    # Of what has no probability nothing is lost, however little q gives to it.
+    each = weight * torch.where(weight > 0, at - moved, 0)
+    return each.sum(-1)
+
+
 def _binomial_kl(p: dist.Binomial, q: dist.Binomial) -> Tensor:
     """By logits; infinite where the numbers of trials differ, which no latent may change."""
     at, moved = _logits(p), _logits(q)
@@ -284,11 +314,15 @@ def _poisson_kl(p: dist.Poisson, q: dist.Poisson) -> Tensor:
 
 _OWN_KL: dict[type, Callable[[Any, Any], Tensor]] = {
     dist.Laplace: _laplace_kl,
+    dist.Bernoulli: _bernoulli_kl,
+    dist.ContinuousBernoulli: _continuous_bernoulli_kl,
+    dist.Categorical: _categorical_kl,
+    dist.OneHotCategorical: _categorical_kl,
     dist.Binomial: _binomial_kl,
     dist.Geometric: _geometric_kl,
     dist.Poisson: _poisson_kl,
 }
-"""Relative entropies of which torch's own lack digits or a second derivative somewhere."""
+"""Relative entropies of which torch's own lack digits, a value or a second derivative somewhere."""
 
 
 def _logits(likelihood: Any) -> Tensor:

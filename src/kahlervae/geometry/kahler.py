@@ -10,7 +10,7 @@ from kahlervae.geometry.decoder import Decoder
 from kahlervae.geometry.fisher import fisher_form
 from kahlervae.geometry.latents import check_latents, latent_unit
 from kahlervae.geometry.memory import MEMORY, chunks, gathered
-from kahlervae.geometry.metric import check_metric
+from kahlervae.geometry.metric import check_differentiable, is_hermitian
 from kahlervae.geometry.wirtinger import hermitian_part, holomorphic_part, wirtinger
 
 __all__ = [
@@ -78,7 +78,7 @@ def closedness_defect(
     z = check_latents(z)
     if not len(z):
         return z.real.new_zeros(0)
-    check_metric(metric, z)
+    check_differentiable(metric, z)
     rows, directions = chunks(metric, z, memory)
     parts = z.split(rows)
     unit = latent_unit(z)
@@ -130,9 +130,11 @@ def scaled(*tensors: Tensor) -> list[Tensor]:
 def smallest_eigenvalue(metric: Complex[Tensor, "n d d"]) -> Float[Tensor, " n"]:
     """Smallest eigenvalue at every point: non-negative where the metric is a metric.
 
+    NaN where the matrix is not Hermitian to three digits.
+
     Example:
         >>> metric = torch.tensor([[[2, 1j], [-1j, 2]]])  # its eigenvalues are 1 and 3
         >>> round(smallest_eigenvalue(metric).item(), 4)
         1.0
     """
-    return torch.linalg.eigvalsh(metric)[..., 0]
+    return torch.linalg.eigvalsh(metric)[..., 0].masked_fill(~is_hermitian(metric), torch.nan)

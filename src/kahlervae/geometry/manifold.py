@@ -12,7 +12,7 @@ from kahlervae.geometry.distance import distance
 from kahlervae.geometry.geodesic import check_ends, geodesics, vector_length
 from kahlervae.geometry.latents import check_latents
 from kahlervae.geometry.memory import MEMORY, chunks, gathered
-from kahlervae.geometry.metric import Metric, check_metric
+from kahlervae.geometry.metric import Metric, check_differentiable, check_metric
 from kahlervae.geometry.wirtinger import wirtinger
 from kahlervae.options import check_count
 
@@ -77,7 +77,7 @@ class Manifold(NamedTuple):
         check_count("the number of steps of a manifold", self.steps)
         if not len(z):
             return z
-        check_metric(self.metric, z)
+        check_differentiable(self.metric, z)
         h, at_once = 1 / self.steps, chunks(self.metric, z, self.memory)
 
         def force(z: Tensor, v: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Manifold(NamedTuple):
         flat = check_latents(curves.flatten(0, 1), "curves", finite=True)
         curves = flat.unflatten(0, curves.shape[:2])
         _, v = check_ends(curves[:, 0], v, ("the starts of curves", "v"))
-        check_metric(self.metric, curves[:, 0])
+        check_differentiable(self.metric, curves[:, 0])
         if not len(v):
             return v
         at_once = chunks(self.metric, curves[:, 0], self.memory)

@@ -7,8 +7,9 @@ from jaxtyping import Bool, Complex, Num
 from torch import Tensor
 
 from kahlervae.errors import InputError, out_of_memory
+from kahlervae.geometry.latents import latent_unit
 
-__all__ = ["Metric", "check_metric"]
+__all__ = ["Metric", "check_differentiable", "check_metric"]
 
 Metric = Callable[[Tensor], Tensor]
 """Points (n, d) to Hermitian matrices (n, d, d), row by row."""
@@ -38,18 +39,8 @@ def check_metric(metric: Metric, z: Complex[Tensor, "n d"]) -> None:
             f"a {type(metric).__name__} is given where its metric is asked for: give its method "
             "metric."
         )
-    try:
-        with torch.no_grad():
-            value = metric(rows)
-    except InputError:
-        raise
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(
-            f"the metric fails at latents of shape {tuple(rows.shape)} ({reason})."
-        ) from error
+    with torch.no_grad():
+        value = _value(metric, rows)
     if not isinstance(value, Tensor):
         raise InputError(
             f"the metric returns a {type(value).__name__} in the place of matrices: of a decoder "
@@ -66,6 +57,53 @@ def check_metric(metric: Metric, z: Complex[Tensor, "n d"]) -> None:
             f"the metric is {_name(value)} where the latents are {_name(rows)}: give it their type."
         )
     _check_matrices(value, rows)
+
+
+def check_differentiable(metric: Metric, z: Complex[Tensor, "n d"]) -> None:
+    """:func:`check_metric`, and that derivatives of the metric are not those of a constant.
+
+    Raises:
+        InputError: as there, or torch does not follow how the matrices come from the latents.
+
+    Example:
+        >>> disc = lambda z: ((1 - z.abs() ** 2) ** -2).to(z.dtype)[..., None]  # (n, 1, 1)
+        >>> check_differentiable(lambda z: disc(z.detach()), torch.tensor([[0.5j]]))
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: the metric changes with the latents, and torch does not \
+follow how: compute it from them by operations of torch, neither detached nor under torch.no_grad.
+    """
+    check_metric(metric, z)
+    if not len(z) or torch.is_inference_mode_enabled():  # which has no graph to look at
+        return
+    row = z[:1].detach()
+    with torch.enable_grad():
+        value = _value(metric, row.clone().requires_grad_())
+    if value.requires_grad:
+        return
+    step = 0.1 * latent_unit(row)
+    with torch.no_grad():
+        changes = [_value(metric, row + sign * step) - value for sign in (1, -1)]
+    rounding = torch.finfo(value.dtype).eps ** 0.5 * value.abs().max()
+    if any((change.abs() > rounding).any() for change in changes):
+        raise InputError(
+            "the metric changes with the latents, and torch does not follow how: compute it from "
+            "them by operations of torch, neither detached nor under torch.no_grad."
+        )
+
+
+def _value(metric: Metric, rows: Tensor) -> Tensor:
+    try:
+        return metric(rows)
+    except InputError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"the metric fails at latents of shape {tuple(rows.shape)} ({reason})."
+        ) from error
 
 
 def _check_matrices(value: Tensor, rows: Tensor) -> None:
@@ -89,9 +127,12 @@ def _check_matrices(value: Tensor, rows: Tensor) -> None:
 
 
 def is_hermitian(matrices: Num[Tensor, "*batch d d"]) -> Bool[Tensor, "*batch"]:
-    r"""Whether :math:`|G - G^*| \le \sqrt{\varepsilon}\,|G|` in the largest entry, at any scale."""
+    r"""Whether :math:`|G - G^*| \le \sqrt{\varepsilon}\,|G|` in the largest entry, at any scale.
+
+    With the rounding unit ε of single precision, in which matrices of double may have been made.
+    """
     skew, size = (x.detach().abs().amax((-2, -1)) for x in (matrices - matrices.mH, matrices))
-    return skew <= torch.finfo(matrices.dtype).eps ** 0.5 * size
+    return skew <= torch.finfo(torch.float32).eps ** 0.5 * size
 
 
 def _name(tensor: Tensor) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
+from kahlervae.geometry.metric import is_hermitian
 from kahlervae.geometry.potential import (
     FEW,
     Certificate,
@@ -185,7 +186,8 @@ class MixturePotential(Potential):
             rate: λ.
 
         Raises:
-            torch.linalg.LinAlgError: a metric is not positive definite.
+            InputError: a metric is not Hermitian.
+            torch.linalg.LinAlgError: one is not positive definite.
 
         Example:
             Of one anchor, the constant metric of it:
@@ -196,6 +198,11 @@ class MixturePotential(Potential):
             >>> torch.allclose(potential.metric(z), metric, atol=1e-5)
             True
         """
+        if wrong := int((~is_hermitian(metrics)).sum()):
+            raise InputError(
+                f"{wrong} of {len(metrics)} metrics of anchors are not Hermitian: give matrices "
+                "with g = g.mH."
+            )
         strength = torch.linalg.eigvalsh(metrics)[:, -1].max() / rate
         excess = rate * torch.eye(anchors.shape[1], dtype=anchors.dtype, device=anchors.device)
         slope = ((excess - metrics.mT / strength) @ anchors.unsqueeze(-1)).squeeze(-1)
@@ -212,7 +219,7 @@ class MixturePotential(Potential):
         r"""The potential :math:`z^\dagger G^T z` of a constant positive definite metric G.
 
         Raises:
-            InputError: the metric is not positive definite.
+            InputError: the metric is not Hermitian and positive definite.
 
         Example:
             >>> metric = torch.tensor([[2, 1j], [-1j, 2]])
@@ -225,6 +232,8 @@ class MixturePotential(Potential):
             raise InputError(
                 "the constant metric is not positive definite: add ε times the identity."
             )
+        if not is_hermitian(metric):
+            raise InputError("the constant metric is not Hermitian: give a matrix with g = g.mH.")
         with metric.device:
             return cls(
                 background=root,

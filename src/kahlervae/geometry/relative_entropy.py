@@ -26,7 +26,8 @@ def relative_entropy(
         z: where.
 
     Raises:
-        InputError: it is not known, or base and z differ in shape.
+        InputError: it is not known, base and z differ in shape, or the decoder is none, see
+            :func:`~kahlervae.geometry.check.check_decoder`.
 
     Example:
         >>> import torch
@@ -42,7 +43,11 @@ def relative_entropy(
             f"base has the shape {tuple(base.shape)} and z {tuple(z.shape)}: give one base for "
             "every row of z."
         )
-    return _relative_entropy(decoder, base, z) if len(z) else z.real.new_zeros(0)
+    if not len(z):
+        return z.real.new_zeros(0)
+    if not has_pushforward(decoder):
+        examine(decoder, z)
+    return _relative_entropy(decoder, base, z)
 
 
 def _relative_entropy(decoder: Decoder, base: Tensor, z: Tensor) -> Tensor:

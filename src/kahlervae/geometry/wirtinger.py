@@ -10,6 +10,7 @@ from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
 from kahlervae.geometry.exact import exactly
+from kahlervae.geometry.latents import check_latents
 
 __all__ = [
     "basis",
@@ -137,6 +138,7 @@ def wirtinger(
         >>> torch.allclose(derivative, 2 * z * z.conj()), torch.allclose(conjugate, z**2)
         (True, True)
     """
+    z = check_latents(z)
     value, derivatives = pushforward(f, z, basis(z), at_once)
 
     def combine(sign: int) -> Any:
@@ -169,6 +171,7 @@ def real_hessian(
     def gradient(x: Tensor) -> Tensor:
         return grad(lambda x: f(torch.complex(*x.chunk(2, dim=-1))).sum())(x)
 
+    z = check_latents(z)
     # Forward over reverse, one direction at a time: forward over forward goes wrong where f itself
     # differentiates, and vmap over directions loses the values of linear solves (torch 2.13).
     x = torch.cat([z.real, z.imag], dim=-1)
