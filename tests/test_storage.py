@@ -93,6 +93,27 @@ def test_a_table_that_ends_within_a_row_is_refused(tmp_path):
         storage.read_table(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    {
+        "a longer row": ("a,b\n0.1,2,\n", "its rows have more fields than its header"),
+        "two fields more": ("a,b\n1,2,3,4\n", "its rows have more fields than its header"),
+        "a name twice": ("a,b,b\n1,2,3\n", "it has two columns 'b'"),
+        "a name twice, no row": ("a,a\n", "it has two columns 'a'"),
+    }.values(),
+)
+def test_columns_are_those_of_the_header(tmp_path, content, fault):
+    """pandas would shift the first, and rename the others."""
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(InputError, match=rf"t\.csv is not a readable CSV file \({fault}\)"):
+        storage.read_table(tmp_path / "t.csv")
+
+
+def test_a_table_without_rows_is_one(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n")
+    assert list(storage.read_table(tmp_path / "t.csv", ["a"], ["b"])) == ["a", "b"]
+
+
 def test_a_blank_text_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\nx,1\n,2\n")
     with pytest.raises(InputError, match=r"t\.csv has blanks in 'a': delete it and run again"):

@@ -1,6 +1,8 @@
 """Independent random streams from one seed."""
 
+import operator
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from kahlervae.errors import InputError
 
-__all__ = ["check_stream", "generator", "standard_normal", "uniform"]
+__all__ = ["check_seed", "check_stream", "generator", "standard_normal", "uniform"]
 
 
 def generator(seed: int, *names: str) -> torch.Generator:
@@ -26,6 +28,23 @@ def generator(seed: int, *names: str) -> torch.Generator:
     words = [seed, *(zlib.crc32(name.encode()) for name in names)]
     state = np.random.SeedSequence(words).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what scikit-learn takes for no seed, whatever else goes by the same one.
+
+    Example:
+        >>> check_seed(-1)
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: the seed is -1: give a whole number from 0 to 4294967295.
+    """
+    try:
+        fits = 0 <= operator.index(seed) < 2**32
+    except TypeError:
+        fits = False
+    if not fits:
+        raise InputError(f"the seed is {seed!r}: give a whole number from 0 to {2**32 - 1}.")
 
 
 def check_stream(generator: torch.Generator) -> None:

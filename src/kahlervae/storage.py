@@ -202,7 +202,8 @@ def read_table(
         numbers: columns that there have to be and that hold numbers, or nothing.
 
     Raises:
-        InputError: the file is missing, empty, cut off or not a table, or lacks a column or a text.
+        InputError: the file is missing, empty, cut off or not a table, its rows are longer than its
+            header or two of its columns have one name, or it lacks a column or a text.
     """
     import pandas as pd
 
@@ -211,6 +212,13 @@ def read_table(
         if not content.endswith(b"\n"):
             raise ValueError("it is cut off")
         frame = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(texts, "str"))
+        # pandas takes what rows have more than the header for an index, and renames the second of
+        # two columns of one name.
+        if not isinstance(frame.index, pd.RangeIndex):
+            raise ValueError("its rows have more fields than its header")
+        names = pd.read_csv(io.BytesIO(content), header=None, nrows=1, dtype="str").iloc[0]
+        if names.duplicated().any():
+            raise ValueError(f"it has two columns {names[names.duplicated()].iloc[0]!r}")
     for column in [*texts, *numbers]:
         if column not in frame.columns:
             raise InputError(f"{path} has no column {column!r}: delete it and run again.")

@@ -79,6 +79,14 @@ def test_numbers_of_any_type_and_order_are_read_alike(dtype, order, tmp_path):
     assert torch.equal(whole(load(tmp_path / "c.npy", samples=None)[0]), expected)
 
 
+@pytest.mark.parametrize("dtype", [">f4", "<i2", ">c16", ">U3"])
+def test_arrays_are_in_the_byte_order_of_the_machine(dtype, tmp_path):
+    values = RANDOM.integers(0, 9, (COUNT, 4)).astype(dtype)
+    found = read_arrays(npz(tmp_path, x=values), ["x"])["x"]
+    assert found.dtype.isnative
+    assert (found == values).all()
+
+
 @pytest.mark.parametrize("dtype", ["c8", ">c8", "c16", ">c16"])
 def test_complex_numbers_keep_their_phase_under_one_scale(dtype, tmp_path):
     tensors, form, record = load(npz(tmp_path, x=(3 * COMPLEX).astype(dtype)))

@@ -1,5 +1,7 @@
 """The comparison with the Fisher metric, on models that were trained for a moment."""
 
+import math
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from kahlervae.evaluate.agreement import (
     _covariance_share,
     _finite,
     _hessian_error,
+    _spearman,
     compare_potentials,
 )
 from kahlervae.geometry import (
@@ -156,6 +159,17 @@ def test_metrics_that_are_none_are_refused_in_words():
     metrics[1, 0, 1] = torch.inf
     with pytest.raises(InputError, match="it is not finite at 1 of 3: the decoder hardly depends"):
         _finite(metrics, "it")
+
+
+def test_ranks_of_what_is_no_number_are_none():
+    """Of the rest alone the correlation would be 1."""
+    values = torch.tensor([1.0, 2, 3, 0])
+    assert _spearman(values, values) == pytest.approx(1)
+    for hole in range(4):
+        broken = values.clone()
+        broken[hole] = torch.nan
+        assert math.isnan(_spearman(broken, values))
+        assert math.isnan(_spearman(values, broken))
 
 
 def sure_posteriors():

@@ -122,6 +122,18 @@ def test_settings_whose_training_failed_do_not_count(failed, rule, setting):
     assert len(table[table["variant"] == "kahler"]) == 4
 
 
+@pytest.mark.parametrize("lost", ["value", "row"])
+def test_settings_that_an_oracle_did_not_score_do_not_count(lost):
+    """Least by the oracle that is left, they would win."""
+    table = sweep(*SETTINGS, row("kahler", "strength=99", elbo=100, speed_variation=0.01))
+    one = (table["setting"] == "strength=99") & (table["oracle"] == "b")
+    if lost == "row":
+        table = table[~one]
+    else:
+        table.loc[one, "speed_variation"] = np.nan
+    assert chosen(choose(table, RULES))["kahler"] == "strength=3"
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [

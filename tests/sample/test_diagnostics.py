@@ -90,3 +90,12 @@ def test_a_normaliser_of_a_weight_that_is_constant_is_exact():
     assert normaliser.log_normaliser == pytest.approx(-2)
     assert normaliser.normaliser_ess == pytest.approx(500)
     assert math.isnan(normaliser.pareto_k)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_a_normaliser_of_few_draws_has_no_shape(count):
+    normaliser = estimate_normaliser(torch.arange(float(count)))
+    weights = torch.arange(float(count)).exp()
+    assert normaliser.log_normaliser == pytest.approx(weights.mean().log().item())
+    assert normaliser.normaliser_draws == count
+    assert math.isnan(normaliser.pareto_k)

@@ -157,3 +157,40 @@ def test_numbers_of_a_run_are_looked_at(wrong):
 def test_step_sizes_are_positive():
     with pytest.raises(InputError, match="the step size is 0: give a finite number above 0"):
         DualAveraging(0, 0.8)
+
+
+@pytest.mark.parametrize(
+    "scale", [torch.tensor([1]), torch.tensor(1.0), torch.ones(2), torch.ones(1, 1), 1.0]
+)
+def test_a_scale_is_a_number_of_every_coordinate(scale):
+    """An integer one would make steps of 0, which are all accepted."""
+    options = {"warmup": 5, "draws": 5, "leapfrog": 2, "generator": generator(0)}
+    start = torch.zeros(4, 1, dtype=torch.complex64)
+    with pytest.raises(InputError, match="the scale of a chain is no tensor of 1 floating numbers"):
+        run_chains(lambda z: -z.abs().square().sum(-1), start, **options, scale=scale)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"start": torch.zeros(4, 1)}, "start is real"),
+        ({"start": torch.zeros(4, dtype=torch.complex64)}, "start has the shape"),
+        ({"start": torch.full((4, 1), math.nan + 0j)}, "start is not finite in 4 of 4 rows"),
+        ({"generator": None}, "the generator is a NoneType"),
+        ({"log_density": lambda z: -z.abs().square().sum()}, r"has the shape \(\): give one value"),
+        ({"log_density": lambda z: -z.abs().square()}, r"4 latents has the shape \(4, 1\)"),
+    ],
+)
+def test_what_chains_start_from_is_looked_at(change, fault):
+    given = {
+        "log_density": lambda z: -z.abs().square().sum(-1),
+        "start": torch.zeros(4, 1, dtype=torch.complex64),
+        "generator": generator(0),
+    }
+    with pytest.raises(InputError, match=fault):
+        run_chains(**given | change, warmup=5, draws=5, leapfrog=2)
+
+
+def test_candidates_are_weighed_one_by_one():
+    with pytest.raises(InputError, match=r"the log density of 3 latents has the shape \(3, 1\)"):
+        Differentiated(lambda z: -z.abs().square()).log_densities(torch.zeros(3, 1) + 0j)

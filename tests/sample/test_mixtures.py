@@ -200,6 +200,8 @@ def test_latents_that_are_not_finite_are_not_fitted():
         GaussianMixture.fit(means, 2, 0)
     with pytest.raises(InputError, match=r"components, .* whole number"):
         GaussianMixture.fit(means, 2.0, 0)
+    with pytest.raises(InputError, match="the seed is -1: give a whole number from 0"):
+        GaussianMixture.fit(means, 2, -1)
 
 
 def test_more_components_than_latents_are_refused():

@@ -89,7 +89,17 @@ def test_a_volume_that_is_none_is_named(target):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"draws": 0}, {"draws": 2.5}, {"pool": 0}, {"epsilon": -1.0}, {"epsilon": math.nan}]
+    "wrong",
+    [
+        {"draws": 0},
+        {"draws": 2.5},
+        {"pool": 0},
+        {"epsilon": -1.0},
+        {"epsilon": math.nan},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"seed": 0.5},
+    ],
 )
 def test_numbers_are_looked_at(target, growing, wrong):
     (name,) = wrong

@@ -51,6 +51,14 @@ def test_no_weights_are_refused(estimate):
         estimate(torch.zeros(0))
 
 
+def test_an_effective_size_is_that_of_one_weight_for_each_draw():
+    with pytest.raises(
+        InputError, match=r"log weights have the shape \(10, 3\): give one for each"
+    ):
+        effective_size(torch.zeros(10, 3))
+    assert effective_size(torch.zeros(10_000, dtype=torch.float16)) == pytest.approx(10_000)
+
+
 def test_raking_takes_no_share_from_a_component(random):
     """Components at ±1 keep their shares, and inside of each the weight is what it was."""
     n = 20_000
@@ -63,3 +71,38 @@ def test_raking_takes_no_share_from_a_component(random):
         torch.testing.assert_close(w @ responsibilities, responsibilities.mean(0))
     inside = rake(2 * x, one)[centre > 0] - 2 * x[centre > 0]
     assert inside.std() < 1e-10
+
+
+BOTH = torch.eye(2).repeat_interleave(2, 0)
+
+
+@pytest.mark.parametrize(
+    ("log_weight", "responsibilities"),
+    {
+        "components that hardly differ": (
+            torch.arange(100.0) / 5,
+            torch.stack([torch.linspace(0.6, 0.4, 100), torch.linspace(0.4, 0.6, 100)], 1),
+        ),
+        "weights that underflow": (torch.tensor([200.0, 200, 0, 0]), BOTH),
+        "a component without a share": (
+            torch.tensor([2.0, 1, 0, 0]),
+            torch.nn.functional.pad(BOTH, (0, 1)),
+        ),
+        "a share that is next to none": (
+            torch.tensor([2.0, 1, 0, 0]),
+            torch.nn.functional.pad(BOTH, (0, 1), value=1e-30),
+        ),
+        "a draw that is left out": (torch.tensor([0, -math.inf, 2, 1]), BOTH),
+    }.values(),
+)
+def test_raking_reaches_the_shares_whatever_the_weights(log_weight, responsibilities):
+    found = rake(log_weight, responsibilities).softmax(0) @ responsibilities
+    torch.testing.assert_close(found, responsibilities.mean(0), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "log_weight", [[math.nan, 0, 0, 0], [math.inf, 0, 0, 0], [-math.inf, -math.inf, 0, 0]]
+)
+def test_shares_that_no_weight_gives_back_are_said(log_weight):
+    with pytest.raises(InputError, match="does not give the components of a mixture their shares"):
+        rake(torch.tensor(log_weight), BOTH)

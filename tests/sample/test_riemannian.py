@@ -120,3 +120,12 @@ def test_one_anchor_is_refused():
 def test_anchors_are_counted_in_whole_numbers(count):
     with pytest.raises(InputError, match=r"the number of anchors is .* whole number"):
         choose_anchors(anchors(count=9), count, 0)
+
+
+def test_anchors_have_a_seed_and_finite_means():
+    with pytest.raises(InputError, match="the seed is -1"):
+        choose_anchors(anchors(count=9), 3, -1)
+    posterior = anchors(count=9)
+    posterior.mean[4] = math.nan
+    with pytest.raises(InputError, match="means is not finite in 1 of 9 rows"):
+        choose_anchors(posterior, 3, 0)

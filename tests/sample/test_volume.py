@@ -288,3 +288,38 @@ def test_the_volume_of_a_decoder_that_overflows_is_rejected_and_not_refused():
     element = FisherVolume(lambda z: ComplexGaussian(z, -200 * z.real.square()))
     log_det = element.log_det(torch.tensor([[0.1 + 0j], [3 + 0j]]), 1e-3)
     assert log_det.isfinite().tolist() == [True, False]
+
+
+class Holed:
+    """A metric that is none where a coordinate is large."""
+
+    def __init__(self, element, edge):
+        self.element, self.edge = element, edge
+
+    def log_det(self, z, epsilon):
+        values = self.element.log_det(z, epsilon)
+        return values.masked_fill(z.real[:, 0] > self.edge, math.nan)
+
+
+@pytest.mark.parametrize("weight", ["global", "local"])
+def test_a_volume_is_weighed_where_it_is_finite(growing, weight):
+    """In the right half of the rightmost component there is no metric: it is not visited."""
+    mixture = base("gmm", 2)
+    edge = mixture.means[:, 0].max().item()
+    options = {"chains": 64, "warmup": 20, "draws": 40, "weight": weight}
+    volume = Volume(mixture, Holed(growing, edge), -1.0, 1e-3, **options)
+    draws = volume.sample(500, generator(0)).latents
+    assert draws.real[:, 0].max() <= edge
+    assert (draws.real[:, 0] > edge - 0.2).any()
+    log_dets = component_log_dets(mixture, growing, 1e-3)
+    log_dets[0, 0] = math.nan
+    shares = Volume(mixture, growing, -1.0, 1e-3, weight="local", log_dets=log_dets).weighted
+    whole = mixture.log_weights + 0.5 * torch.tensor(
+        [log_dets[0, 1:].mean(), *log_dets[1:].mean(1)]
+    )
+    torch.testing.assert_close(shares.log_weights, whole.log_softmax(-1))
+
+
+def test_a_component_without_a_volume_is_refused(growing):
+    with pytest.raises(InputError, match=r"volume:.*: log det is not finite at any draw from 3 of"):
+        Volume(base("gmm"), Holed(growing, -math.inf), -1.0, 1e-3)

@@ -216,7 +216,7 @@ def _read_npy(file: IO[bytes], size: int, wanted: bool, what: str) -> Read:
         values += piece
     if file.read(1):
         raise InputError(f"{what} goes on after the values of its header: get it anew.")
-    flat = np.frombuffer(values, header.dtype)
+    flat = np.frombuffer(values, header.dtype).astype(header.dtype.newbyteorder("="), copy=False)
     if header.fortran_order:
         return header, flat.reshape(header.shape[::-1]).T
     return header, flat.reshape(header.shape)

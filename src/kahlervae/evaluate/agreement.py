@@ -344,8 +344,8 @@ def _within_share(potential: Potential, z: Tensor) -> float:
 
 
 def _spearman(values: Tensor, reference: Tensor) -> float:
-    """Rank correlation; undefined (NaN) for a constant."""
-    if values.max() - values.min() < 1e-9:
+    """Rank correlation; undefined (NaN) for a constant, and if a value is, which pandas skips."""
+    if (values + reference).isnan().any() or values.max() - values.min() < 1e-9:
         return float("nan")
     # By pandas, since scipy.stats takes half a second to load.
     ranks = pd.DataFrame({"x": values.cpu().numpy(), "y": reference.cpu().numpy()}).rank()

@@ -91,7 +91,8 @@ def choose(sweep: pd.DataFrame, rules: Mapping[str, Mapping[str, Any]]) -> pd.Da
     - ``match: variant``: the β at which the MSE is that of the other variant
       (:func:`match_beta`); of that one the setting that its own rule selects, if it has one.
 
-    Settings whose training failed, so that a score that the rule reads is not finite, do not count.
+    Settings whose training failed, so that a score that the rule reads is not finite, do not count;
+    nor do those that lack it, or the row, of an oracle that others have.
 
     Args:
         sweep: the gathered table of :func:`score_setting`.
@@ -106,7 +107,10 @@ def choose(sweep: pd.DataFrame, rules: Mapping[str, Mapping[str, Any]]) -> pd.Da
             counts, or errors do not rise with β.
     """
     keys = [*IDENTITY, "setting"]
-    table = sweep.groupby(keys, sort=False)[[*SCORES]].mean().reset_index()
+    settings = sweep.groupby(keys, sort=False)
+    oracles = settings.size().groupby(IDENTITY[:2]).transform("max")
+    scores = settings[[*SCORES]]
+    table = scores.mean().where(scores.count().eq(oracles, axis=0)).reset_index()
     chosen = []
     for key, run in table.groupby(IDENTITY[:2], sort=False):
         dataset = str(key[0])

@@ -23,7 +23,7 @@ class Normaliser(NamedTuple):
         normaliser_draws: number of the draws.
         pareto_k: shape of the generalised Pareto distribution of the largest weights. Above 0.7
             the estimate is unreliable, above 1 the mean weight may be infinite; not a number
-            where these weights are all the same, so that none is in doubt.
+            where these weights are all the same, so that none is in doubt, or too few for a shape.
     """
 
     log_normaliser: float
@@ -62,7 +62,7 @@ def estimate_normaliser(log_weights: Float[Tensor, " draws"]) -> Normaliser:
     weights = (values - values.max()).exp().numpy()[None]
     try:
         k = array_stats.pareto_khat(weights, chain_axis=0, draw_axis=1, r_eff=1.0, tail="right")
-    except ValueError:  # raised for a tail of equal values, and for nothing else here
+    except (ValueError, IndexError):  # raised for a tail of equal values, or of none at all
         k = math.nan
     return Normaliser(
         log_normaliser=float(total) - math.log(len(values)),

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from kahlervae.errors import InputError
-from kahlervae.geometry.latents import check_gradients
+from kahlervae.geometry.latents import check_gradients, check_latents
 from kahlervae.options import check_count, check_number
-from kahlervae.seeding import standard_normal, uniform
+from kahlervae.seeding import check_stream, standard_normal, uniform
 
 __all__ = [
     "Chains",
@@ -197,8 +197,10 @@ def run_chains(
         candidates: M; 0 leaves the choice out.
 
     Raises:
-        InputError: the density or its gradient is not finite at a start, a number is out of range,
-            or it is called in torch.inference_mode.
+        InputError: the starts are no finite latents (chains, d), the density has not one value for
+            each or is not finite there, nor is its gradient, the scale is none of every coordinate,
+            a number is out of range, there is no generator, or it is called in
+            torch.inference_mode.
 
     Example:
         >>> import torch
@@ -215,10 +217,17 @@ def run_chains(
         True
     """
     check_run(warmup, draws, leapfrog, candidates)
-    if scale is not None and not (scale.isfinite() & (scale > 0)).all():
+    check_stream(generator)
+    start = check_latents(start, "start", finite=True)
+    if scale is not None and not (
+        isinstance(scale, Tensor)
+        and scale.is_floating_point()
+        and scale.shape == start.shape[1:]
+        and (scale.isfinite() & (scale > 0)).all()
+    ):
         raise InputError(
-            "the scale of a chain is not positive and finite in every coordinate: give a standard "
-            "deviation for each."
+            f"the scale of a chain is no tensor of {start.shape[1]} floating numbers, positive and "
+            "finite: give a standard deviation for every coordinate."
         )
     (chains,) = run_together(
         Differentiated(log_density),
@@ -359,7 +368,7 @@ class Differentiated:
     """One density as :class:`Densities`, differentiated automatically.
 
     Args:
-        log_density: differentiable, one value for every row.
+        log_density: differentiable, one value for every row; of another shape it is refused.
     """
 
     def __init__(self, log_density: LogDensity) -> None:
@@ -369,7 +378,7 @@ class Differentiated:
         check_gradients("a trajectory")
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            value = self.log_density(z)
+            value = self._values(z)
             if not value.requires_grad:  # it is constant
                 return value, torch.zeros_like(z)
             # Of a density that follows other parameters and not z, it is 0 as well.
@@ -377,7 +386,16 @@ class Differentiated:
         return value.detach(), gradient
 
     def log_densities(self, z: Tensor) -> Tensor:
-        return self.log_density(z).unsqueeze(0)
+        return self._values(z).unsqueeze(0)
+
+    def _values(self, z: Tensor) -> Tensor:
+        value = self.log_density(z)
+        if value.shape != z.shape[:1]:
+            raise InputError(
+                f"the log density of {len(z)} latents has the shape {tuple(value.shape)}: give one "
+                f"value for every row, of shape ({len(z)},)."
+            )
+        return value
 
 
 @torch.no_grad()

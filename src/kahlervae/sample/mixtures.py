@@ -14,6 +14,7 @@ from kahlervae.geometry.latents import check_latents
 from kahlervae.models import MixturePrior, Posterior, RealPosterior
 from kahlervae.options import check_count, check_number
 from kahlervae.sample.samplers import Base, Draws
+from kahlervae.seeding import check_seed
 
 __all__ = [
     "GaussianMixture",
@@ -252,11 +253,12 @@ class GaussianMixture(Mixture):
 
         Raises:
             InputError: there are fewer latents than components, or these collapse, or latents are
-                not finite.
+                not finite, or the seed is none.
         """
         from sklearn.mixture import GaussianMixture as Estimator
 
         check_count("components, the number of Gaussians,", components)
+        check_seed(seed)
         means = check_latents(means, "means", finite=True)
         if len(means) < components:
             raise InputError(

@@ -15,6 +15,7 @@ from kahlervae.sample.mixtures import PosteriorMixture, coordinates
 from kahlervae.sample.resampling import Pool
 from kahlervae.sample.samplers import Base, Draws, Sampler
 from kahlervae.sample.volume import VolumeElement
+from kahlervae.seeding import check_seed
 from kahlervae.seeding import generator as seeded
 
 __all__ = ["Ratio"]
@@ -78,6 +79,7 @@ class Ratio(Sampler):
         check_count("draws, from which a ratio is learned,", draws)
         check_count("pool, the draws for each that a ratio keeps,", pool)
         check_number("epsilon of a ratio", epsilon, least=0)
+        check_seed(seed)
         self.base, self.element, self.epsilon, self.pool = base, element, epsilon, pool
         inputs = "latent" if element is None else "latent+log_det"
         self.setting = f"base={base.name},inputs={inputs}"

@@ -15,6 +15,7 @@ from kahlervae.options import check_count
 from kahlervae.sample.chains import ChainSampler
 from kahlervae.sample.hmc import Densities, Proposal
 from kahlervae.sample.mixtures import PosteriorMixture, coordinates, finite_moments
+from kahlervae.seeding import check_seed
 
 __all__ = ["Riemannian", "choose_anchors"]
 
@@ -30,7 +31,8 @@ def choose_anchors(posterior: Posterior, count: int, seed: int) -> Posterior:
     All of them, where there are no more than ``count``.
 
     Raises:
-        InputError: ``count`` is no whole number from 1 on.
+        InputError: ``count`` is no whole number from 1 on, the seed is none, or means are not
+            finite.
 
     Example:
         >>> import torch
@@ -44,6 +46,8 @@ def choose_anchors(posterior: Posterior, count: int, seed: int) -> Posterior:
     from sklearn.cluster import KMeans
 
     check_count("the number of anchors", count)
+    check_seed(seed)
+    check_latents(posterior.mean, "means", finite=True)
     means = coordinates(posterior.mean).double().cpu()
     if len(means) <= count:
         return posterior

@@ -109,7 +109,7 @@ class Volume(ChainSampler):
     which leaves every component about the share that it has in the base – exactly that, where
     log det is distributed alike in all of them but for its mean – while a global weight shifts
     them to where volume is small (or large). It is the global weight of the mixture with weights
-    π_k exp(−α⟨log det⟩_k).
+    π_k exp(−α⟨log det⟩_k). What is not finite is not visited, and not in a mean either.
 
     **Integrability.** Bases have Gaussian tails, ``p(z) ≤ exp(C − c|z|²)``: so do the prior and
     finite mixtures of Gaussians, c being half the smallest precision. Hence every real α is
@@ -139,8 +139,8 @@ class Volume(ChainSampler):
         options: ``chains``, ``warmup``, ``draws``, ``leapfrog``, ``candidates`` and ``rhat``.
 
     Raises:
-        InputError: an option is out of range, the weight is local and the base no mixture, or the
-            density cannot be normalised.
+        InputError: an option is out of range, the weight is local and the base no mixture, log det
+            is not finite at any draw from a component, or the density cannot be normalised.
 
     Example:
         >>> import torch
@@ -216,12 +216,22 @@ class Volume(ChainSampler):
     def _weigh_components(self, base: Mixture, log_weights: Tensor, weight: str) -> None:
         """Sets the weights of the components in the density and in the proposal."""
         shares = base.log_weights
+        finite = log_weights.isfinite()
+        if lost := int((~finite.any(1)).sum()):
+            raise InputError(
+                f"{self.key}: log det is not finite at any draw from {lost} of {len(finite)} "
+                "components of the base: check the potential (its metric must be finite and "
+                "positive) and epsilon."
+            )
         if weight == "local":
-            shares = shares - log_weights.mean(1)
+            # Of all, where all are finite: a mean of some differs from it in its last digit.
+            means = log_weights.masked_fill(~finite, math.nan).nanmean(1)
+            shares = shares - torch.where(finite.all(1), log_weights.mean(1), means)
             self.weighted = base.reweighted(shares)
         # Estimated shares in ρ; a component is proposed with a tenth of its share in the base at
         # least, should the estimate be wrong.
-        estimated = (shares + log_weights.logsumexp(1)).log_softmax(-1)
+        visited = log_weights.masked_fill(~finite, -math.inf)
+        estimated = (shares + visited.logsumexp(1)).log_softmax(-1)
         self.proposal = base.reweighted((estimated.exp() + 0.1 * base.log_weights.exp()).log())
 
     def _refuse_heavy_tails(self) -> None:
