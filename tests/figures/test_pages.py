@@ -180,7 +180,7 @@ def test_what_has_no_control_is_told_by_its_bound(results):
     (row,) = frame[at].head(1).to_dict("records")
     claims = results.table("claims", frame[at].head(1).assign(control=float("nan")))
     told = primary(claims)["told"].iloc[0].replace("−", "-")
-    assert told == "{estimate:.2g} [{ci_low:.2g}, {ci_high:.2g}], bound {bound:g}".format(**row)
+    assert told == "{estimate:.3g} [{ci_low:.3g}, {ci_high:.3g}], bound {bound:g}".format(**row)
 
 
 def test_summary_names_a_missing_figure(results, tmp_path):

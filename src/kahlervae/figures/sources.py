@@ -133,7 +133,7 @@ def _told(row: Mapping[Any, Any]) -> str:
     elif np.isnan(row["p_value"]):
         text = f"({row['effect']:+.0f} %)"
     elif np.isnan(row["control"]):
-        text = "{estimate:.2g} [{ci_low:.2g}, {ci_high:.2g}], bound {bound:g}".format(**row)
+        text = "{estimate:.3g} [{ci_low:.3g}, {ci_high:.3g}], bound {bound:g}".format(**row)
     else:
         text = "{effect:+.0f} % [{low:+.0f}, {high:+.0f}]".format(**row)
     return text.replace("-", "−")
