@@ -47,7 +47,7 @@ smoke: $(INSTALLED) ## run the whole workflow on a tiny configuration, into resu
 paper: $(INSTALLED) ## run MNIST in pixels into results/paper/ (with Fashion-MNIST: OVERLAYS=config/fashion.yaml)
 	$(call run,results/paper,--configfile config/paper.yaml $(OVERLAYS),reference/paper)
 
-reduced: $(INSTALLED) ## the paper's run in a fraction of its time: fewer seeds and epochs, into results/reduced/
+reduced: $(INSTALLED) ## the paper's run in half of its time: fewer seeds and epochs, into results/reduced/
 	$(call run,results/reduced,--configfile config/paper.yaml config/reduced.yaml,reference/reduced)
 
 mnist_8: $(INSTALLED) ## run MNIST at half the latent dimension, with decoders that are Kähler by construction, into results/mnist_8/

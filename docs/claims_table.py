@@ -20,7 +20,10 @@ from kahlervae.storage import read_table
 
 ROOT = Path(__file__).parents[1]
 README, FINDINGS = ROOT / "README.md", ROOT / "docs/claims.md"
-PAGES = (README, FINDINGS, *(ROOT / f"docs/{name}.md" for name in ("running", "distances", "cost")))
+PAGES = (
+    *(README, FINDINGS, ROOT / "comparison/README.md"),
+    *(ROOT / f"docs/{name}.md" for name in ("running", "distances", "cost")),
+)
 """Pages that hold tables which are written here."""
 PAGE = ROOT / "docs/claims_table.md"
 BLOCK = re.compile(r"(<!-- (\w+)(?:: ([^>]*?))? -->\n)(.*?)(?=<!-- /\2 -->)", re.DOTALL)
@@ -316,11 +319,44 @@ def steps_table() -> str:
     return text
 
 
+def peers_table() -> str:
+    """Models and samplers of `make peers`, scores by both oracles in the mean."""
+    models = read_table(ROOT / "reference/peers/reconstruction.csv", ["software", "model"])
+    keys = ["software", "model", "sampler", "setting"]
+    samples = read_table(ROOT / "reference/peers/samplers.csv", keys)
+    means = samples.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
+    columns = ["knn_outliers", "entropy_outliers", "recall", "vendi", "seconds_per_1000"]
+    text = (
+        "| | model | ELBO | MSE | sampler | outliers by distance | by entropy | recall | Vendi | "
+        f"s a 1,000 |\n|{' --- |' * 10}\n"
+    )
+    for model in models.to_dict("records"):
+        own = (means["software"] == model["software"]) & (means["model"] == model["model"])
+        for row in means[own].to_dict("records"):
+            name = row["sampler"] + f" {row['setting']}".replace(" default", "")
+            scores = [f"{model['elbo']:.0f}", _figures(model["mse"]), name]
+            scores += [_figures(row[column]) for column in columns]
+            text += f"| {model['software']} | `{model['model']}` | {' | '.join(scores)} |\n"
+    return text
+
+
+def curves_table() -> str:
+    """Curves of `make peers` between latents, in the straight lines' lengths."""
+    table = read_table(ROOT / "reference/peers/geodesics.csv", ["method"])
+    text = "| way | decoded | Hermitian | ms a pair |\n| --- | --- | --- | --- |\n"
+    for row in table.itertuples():
+        lengths = f"{row.decoded_length:.3f} | {row.hermitian_length:.3f}"
+        text += f"| {row.method} | {lengths} | {row.milliseconds:.2g} |\n"
+    return text
+
+
 WRITERS: dict[str, Callable[..., str]] = {
     "claims": short_table,
     "variants": variants_table,
     "effects": effects_table,
     "times": times_table,
+    "peers": peers_table,
+    "curves": curves_table,
     "distances": distances_table,
     "steps": steps_table,
 }
