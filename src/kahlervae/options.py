@@ -24,8 +24,8 @@ def check_choice(what: str, value: Any, choices: Iterable[str]) -> None:
         raise InputError(f"{what} {value!r} is unknown: choose one of {', '.join(names)}.")
 
 
-def check_count(what: str, value: Any, least: int = 1) -> None:
-    """Refuse what is no whole number, as 8.0 is none, or too small a one.
+def check_count(what: str, value: Any, least: int = 1, most: int | None = None) -> None:
+    """Refuse what is no whole number, as 8.0 is none, or too small or too large a one.
 
     Example:
         >>> check_count("the number of steps", 2.5)
@@ -34,11 +34,13 @@ def check_count(what: str, value: Any, least: int = 1) -> None:
         kahlervae.errors.InputError: the number of steps is 2.5: give a whole number of at least 1.
     """
     try:
-        enough = operator.index(value) >= least
+        number = operator.index(value)
+        fits = number >= least and (most is None or number <= most)
     except TypeError:
-        enough = False
-    if not enough:
-        raise InputError(f"{what} is {value!r}: give a whole number of at least {least}.")
+        fits = False
+    if not fits:
+        bound = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise InputError(f"{what} is {value!r}: give a whole number {bound}.")
 
 
 def check_sizes(whose: str, **sizes: Any) -> None:

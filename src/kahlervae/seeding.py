@@ -1,6 +1,5 @@
 """Independent random streams from one seed."""
 
-import operator
 import zlib
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kahlervae.errors import InputError
+from kahlervae.options import check_count
 
 __all__ = ["check_seed", "check_stream", "generator", "standard_normal", "uniform"]
 
@@ -39,12 +39,7 @@ def check_seed(seed: Any) -> None:
         ...
         kahlervae.errors.InputError: the seed is -1: give a whole number from 0 to 4294967295.
     """
-    try:
-        fits = 0 <= operator.index(seed) < 2**32
-    except TypeError:
-        fits = False
-    if not fits:
-        raise InputError(f"the seed is {seed!r}: give a whole number from 0 to {2**32 - 1}.")
+    check_count("the seed", seed, least=0, most=2**32 - 1)
 
 
 def check_stream(generator: torch.Generator) -> None:

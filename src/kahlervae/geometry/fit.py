@@ -419,8 +419,7 @@ def _check_probes(z: Tensor, metrics: Tensor) -> tuple[Tensor, Tensor]:
             f"tensor of shape {expected}."
         )
     metrics = metrics.detach().to(z)
-    double = metrics.to(torch.complex128)  # in which no square overflows
-    size = torch.linalg.matrix_norm(double)
+    size = torch.linalg.matrix_norm(metrics.to(torch.complex128))  # in which no square overflows
     for fault, rows in {
         "not finite": ~size.isfinite(),
         "not Hermitian": ~is_hermitian(metrics),

@@ -209,15 +209,16 @@ def geodesics(
             free = every[part].requires_grad_()
             with torch.enable_grad():
                 each = curve_energy(metric, curves(free, part))
-                energy = weight[part] @ each.where(each.isfinite(), 0)
+                finite = each.isfinite()
+                energy = weight[part] @ each.where(finite, 0)
                 (gradient,) = torch.autograd.grad(energy, free)
-            out = ~(each.isfinite() & gradient.flatten(1).isfinite().all(1))
+            finite = (finite & gradient.flatten(1).isfinite().all(1))[:, None, None, None]
             step = free.detach() - inside[part]
             # A search that leaves where the metric is finite is sent back, the other curves' not.
             wall = 4 * step / step.square().sum((1, 2, 3), keepdim=True)
-            gradients.append(torch.where(out[:, None, None, None], wall, gradient))
-            energies.append(energy.item() + 2 * int(out.sum()))
-            inside[part] = torch.where(out[:, None, None, None], inside[part], free.detach())
+            gradients.append(torch.where(finite, gradient, wall))
+            energies.append(energy.item() + 2 * int((~finite).sum()))
+            inside[part] = torch.where(finite, free.detach(), inside[part])
         return sum(energies), torch.cat(gradients).flatten().double().cpu().numpy()
 
     # As far as the precision goes: the energy to its last digits, the curves to half of them.

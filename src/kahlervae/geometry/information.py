@@ -269,7 +269,7 @@ def _laplace_kl(p: dist.Laplace, q: dist.Laplace) -> Tensor:
     return ratio * excess + ratio - 1 - ratio.log()
 
 
-def _bernoulli_kl(p: dist.Bernoulli, q: dist.Bernoulli) -> Tensor:
+def _bernoulli_kl(p: dist.Bernoulli | dist.Binomial, q: dist.Bernoulli | dist.Binomial) -> Tensor:
     """By logits; torch's is infinite where a probability rounds to 1."""
     at, moved = _logits(p), _logits(q)
     one = torch.sigmoid(at) * (_softplus(-moved) - _softplus(-at))
@@ -284,17 +284,13 @@ def _continuous_bernoulli_kl(p: dist.ContinuousBernoulli, q: dist.ContinuousBern
 
 def _categorical_kl(p: Any, q: Any) -> Tensor:
     """By logits; torch's is infinite where a probability is none of the precision."""
-    at, moved = (x.logits.log_softmax(-1) for x in (p, q))
-    weight = at.exp()
-    # Of what has no probability nothing is lost, however little q gives to it.
-    each = weight * torch.where(weight > 0, at - moved, 0)
-    return each.sum(-1)
+    at, moved = (Categorical(x.logits.unsqueeze(-2)) for x in (p, q))
+    return at.kl(moved)
 
 
 def _binomial_kl(p: dist.Binomial, q: dist.Binomial) -> Tensor:
     """By logits; infinite where the numbers of trials differ, which no latent may change."""
-    at, moved = _logits(p), _logits(q)
-    each = torch.sigmoid(at) * (at - moved) - _softplus(at) + _softplus(moved)
+    each = _bernoulli_kl(p, q)
     return torch.where(p.total_count == q.total_count, p.total_count * each, math.inf)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from kahlervae.errors import InputError, out_of_memory
 from kahlervae.geometry.latents import latent_unit
 
-__all__ = ["Metric", "check_differentiable", "check_metric"]
+__all__ = ["Metric", "check_differentiable", "check_metric", "is_hermitian"]
 
 Metric = Callable[[Tensor], Tensor]
 """Points (n, d) to Hermitian matrices (n, d, d), row by row."""

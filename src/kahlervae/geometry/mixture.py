@@ -348,13 +348,17 @@ class MixturePotential(Potential):
             return self._low_rank_log_det(z, epsilon)
         return log_det(self._metric(z), epsilon)
 
-    def _affine_table(self) -> tuple[Tensor, Tensor]:
-        """√s times the centred slopes, (groups, components, d), and their packed outer products.
+    def _centred_slopes(self) -> Tensor:
+        """√s times the slopes less the mean of their group, (groups, components, d).
 
-        Centring the slopes of a group leaves its covariance and spares the difference its digits.
+        That leaves the covariance of a group and spares the difference its digits.
         """
         slopes = self.slope - self.slope.mean(dim=1, keepdim=True)
-        slopes = torch.exp(0.5 * self.log_strength)[:, None, None] * slopes
+        return torch.exp(0.5 * self.log_strength)[:, None, None] * slopes
+
+    def _affine_table(self) -> tuple[Tensor, Tensor]:
+        """The centred slopes, and their packed outer products."""
+        slopes = self._centred_slopes()
         # conj(u) u^T packed is [Re u, Im u] times [Re (1 − i)u, Im (1 − i)u].
         outer = torch.view_as_real(slopes) @ torch.view_as_real((1 - 1j) * slopes).mT
         return slopes, outer.flatten(2).flatten(0, 1)
@@ -389,9 +393,7 @@ class MixturePotential(Potential):
         """
         eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         root, failed = torch.linalg.cholesky_ex(self._background() + epsilon * eye)
-        # Centred, as in the table of the others: the projection spares what is the same in a group.
-        slopes = self.slope - self.slope.mean(dim=1, keepdim=True)
-        slopes = torch.exp(0.5 * self.log_strength)[:, None, None] * slopes
+        slopes = self._centred_slopes()
         white = torch.linalg.solve_triangular(root, slopes.flatten(0, 1).mH, upper=False)
         log_weights = self._components(z)[0].log_softmax(-1)
         # √W (I − 1wᵀ) = (I − √w √wᵀ) √W, one projection for every group.

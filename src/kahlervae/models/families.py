@@ -258,7 +258,9 @@ class Categorical(NamedTuple):
     def kl(self, other: "Categorical") -> Float[Tensor, "*batch"]:
         """Relative entropy of ``self`` from ``other``, nats."""
         log_p, log_q = self.logits.log_softmax(-1), other.logits.log_softmax(-1)
-        return (log_p.exp() * (log_p - log_q)).sum((-1, -2))
+        p = log_p.exp()
+        # Of what has no probability nothing is lost, however little the other gives to it.
+        return (p * torch.where(p > 0, log_p - log_q, 0)).sum((-1, -2))
 
     def whiten(self, change: Tensor) -> Tensor:
         r""":math:`\sqrt{p}\,(\dot\eta - E_p \dot\eta)`, whose squared norm is the information."""
