@@ -6,7 +6,7 @@ says ``<!-- NAME: ARGUMENTS -->``, the table that ``WRITERS`` has by that name c
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,14 +152,14 @@ def short_table() -> str:
             columns[name] = held.assign(link=seen)
     if not columns:
         return ""
-    text = f"| the paper's words | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}\n"
+    rows = []
     for paper in dict.fromkeys(paper for held in columns.values() for paper in held["paper"]):
         cells = [
             _cell(held[held["paper"] == paper], first=name == next(iter(columns)))
             for name, held in columns.items()
         ]
-        text += f"| {paper} | {' | '.join(cells)} |\n"
-    return text
+        rows.append([paper, *cells])
+    return _markdown(["the paper's words", *columns], rows)
 
 
 def _cell(claims: pd.DataFrame, first: bool) -> str:
@@ -217,11 +217,11 @@ def variants_table(dataset: str) -> str:
             table = table[table[key] == value]
         columns[title] = table.groupby("variant", sort=False)[metric].mean()
     frame = pd.DataFrame(columns)
-    text = f"| | {' | '.join(frame)} |\n| --- |{' --- |' * len(frame.columns)}\n"
+    rows = []
     for variant, row in frame.iterrows():
         cells = ["–" if np.isnan(value) else _figures(value) for value in row]
-        text += f"| `{variant}` | {' | '.join(cells)} |\n"
-    return text
+        rows.append([f"`{variant}`", *cells])
+    return _markdown(["", *frame], rows)
 
 
 def effects_table(*names: str) -> str:
@@ -235,11 +235,11 @@ def effects_table(*names: str) -> str:
         held = rows[rows["claim"].isin(names)].set_index("claim")
         if len(held):
             columns[dataset] = pd.concat([columns.get(dataset, held[:0]), held])
-    text = f"| | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}\n"
+    rows = []
     for name in names:
-        cells = [_effect(rows.loc[name]) if name in rows.index else "" for rows in columns.values()]
-        text += f"| `{name}` | {' | '.join(cells)} |\n"
-    return text
+        cells = [_effect(held.loc[name]) if name in held.index else "" for held in columns.values()]
+        rows.append([f"`{name}`", *cells])
+    return _markdown(["", *columns], rows)
 
 
 def _effect(row: pd.Series) -> str:
@@ -254,6 +254,12 @@ def _effect(row: pd.Series) -> str:
     return f"{mark}{estimate}{mark} [{', '.join(ends)}]"
 
 
+def _markdown(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    titles = [*titles]
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def _figures(value: float) -> str:
     """Three significant figures, and no exponent where none is needed."""
     digits = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
@@ -262,14 +268,14 @@ def _figures(value: float) -> str:
 
 def times_table() -> str:
     """What the kept runs took."""
-    text = "| run | minutes | CPU hours | memory of the largest job |\n| --- | --- | --- | --- |\n"
+    rows = []
     for run in RUNS:
         if (run.reference / "tables/efficiency.csv").exists():
             minutes, memory = _cost(run)
             table = read_table(run.reference / "tables/efficiency.csv")
             hours = table["cpu_seconds"].iloc[0] / 3600
-            text += f"| `{run.command}` | {minutes:.0f} | {hours:.1f} | {memory:.1f} GB |\n"
-    return text
+            rows.append([f"`{run.command}`", f"{minutes:.0f}", f"{hours:.1f}", f"{memory:.1f} GB"])
+    return _markdown(["run", "minutes", "CPU hours", "memory of the largest job"], rows)
 
 
 DISTANCES = {
@@ -286,16 +292,15 @@ def distances_table(folder: str) -> str:
     """What distances of `complex` are worth in a kept run: means over seeds."""
     table = read_table(ROOT / folder / "tables/distances.csv", ["variant", "metric"])
     means = table[table["variant"] == "complex"].groupby("metric").mean(numeric_only=True)
-    text = (
-        "| metric | ranks as exact lengths | as the other seeds' | accuracy with 1, 3, 10 labels "
-        "a class | µs a pair |\n| --- | --- | --- | --- | --- |\n"
-    )
+    rows = []
     for name, said in DISTANCES.items():
         row = means.loc[name]
         labels = ", ".join(f"{row[f'accuracy_{count}']:.2f}" for count in (1, 3, 10))
-        ranks = f"{row['spearman']:.3g} | {row['seeds_spearman']:.3f}"
-        text += f"| {said} | {ranks} | {labels} | {_figures(row['microseconds_per_pair'])} |\n"
-    return text
+        ranks = f"{row['spearman']:.3g}", f"{row['seeds_spearman']:.3f}"
+        rows.append([said, *ranks, labels, _figures(row["microseconds_per_pair"])])
+    accuracy = "accuracy with 1, 3, 10 labels a class"
+    titles = ["metric", "ranks as exact lengths", "as the other seeds'", accuracy, "µs a pair"]
+    return _markdown(titles, rows)
 
 
 def steps_table() -> str:
@@ -303,20 +308,18 @@ def steps_table() -> str:
     table = read_table(ROOT / "reference/bench/steps.csv", ["size", "variant", "part"])
     table = table[table["part"] == "step"]
     plain = table[table["variant"] == "complex"].set_index("size")["milliseconds"]
-    text = (
-        "| a step of | plain | regularised by the potential | by the exact metric |\n"
-        "| --- | --- | --- | --- |\n"
-    )
-    for size, rows in table.groupby("size", sort=False):
-        times = rows.set_index("variant")
-        cells = [f"{plain[size]:.1f} ms"]
+    rows = []
+    for size, held in table.groupby("size", sort=False):
+        times = held.set_index("variant")
+        cells = [f"`{size}`", f"{plain[size]:.1f} ms"]
         for variant in ("kahler", "fisher"):
             middle, low, high = times.loc[
                 variant, ["milliseconds", "milliseconds_q25", "milliseconds_q75"]
             ] / float(plain[size])
             cells.append(f"{middle:.2f} [{low:.2f}, {high:.2f}]")
-        text += f"| `{size}` | {' | '.join(cells)} |\n"
-    return text
+        rows.append(cells)
+    titles = ["a step of", "plain", "regularised by the potential", "by the exact metric"]
+    return _markdown(titles, rows)
 
 
 def peers_table() -> str:
@@ -325,29 +328,32 @@ def peers_table() -> str:
     keys = ["software", "model", "sampler", "setting"]
     samples = read_table(ROOT / "reference/peers/samplers.csv", keys)
     means = samples.groupby(keys, sort=False).mean(numeric_only=True).reset_index()
-    columns = ["knn_outliers", "entropy_outliers", "recall", "vendi", "seconds_per_1000"]
-    text = (
-        "| | model | ELBO | MSE | sampler | outliers by distance | by entropy | recall | Vendi | "
-        f"s a 1,000 |\n|{' --- |' * 10}\n"
-    )
+    columns = {
+        "outliers by distance": "knn_outliers",
+        "by entropy": "entropy_outliers",
+        "recall": "recall",
+        "Vendi": "vendi",
+        "s a 1,000": "seconds_per_1000",
+    }
+    rows = []
     for model in models.to_dict("records"):
         own = (means["software"] == model["software"]) & (means["model"] == model["model"])
         for row in means[own].to_dict("records"):
             name = row["sampler"] + f" {row['setting']}".replace(" default", "")
-            scores = [f"{model['elbo']:.0f}", _figures(model["mse"]), name]
-            scores += [_figures(row[column]) for column in columns]
-            text += f"| {model['software']} | `{model['model']}` | {' | '.join(scores)} |\n"
-    return text
+            fit = [f"{model['elbo']:.0f}", _figures(model["mse"])]
+            scores = [_figures(row[column]) for column in columns.values()]
+            rows.append([model["software"], f"`{model['model']}`", *fit, name, *scores])
+    return _markdown(["", "model", "ELBO", "MSE", "sampler", *columns], rows)
 
 
 def curves_table() -> str:
     """Curves of `make peers` between latents, in the straight lines' lengths."""
     table = read_table(ROOT / "reference/peers/geodesics.csv", ["method"])
-    text = "| way | decoded | Hermitian | ms a pair |\n| --- | --- | --- | --- |\n"
+    rows = []
     for row in table.itertuples():
-        lengths = f"{row.decoded_length:.3f} | {row.hermitian_length:.3f}"
-        text += f"| {row.method} | {lengths} | {row.milliseconds:.2g} |\n"
-    return text
+        lengths = f"{row.decoded_length:.3f}", f"{row.hermitian_length:.3f}"
+        rows.append([row.method, *lengths, f"{row.milliseconds:.2g}"])
+    return _markdown(["way", "decoded", "Hermitian", "ms a pair"], rows)
 
 
 WRITERS: dict[str, Callable[..., str]] = {
