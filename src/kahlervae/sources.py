@@ -20,8 +20,8 @@ def imported(modules: Iterable[str], root: Path | str) -> list[Path]:
 
     Examples:
         >>> root = Path(__file__).parents[1]
-        >>> [str(file.relative_to(root)) for file in imported(["kahlervae.seeding"], root)]
-        ['kahlervae/__init__.py', 'kahlervae/errors.py', 'kahlervae/seeding.py']
+        >>> [str(file.relative_to(root)) for file in imported(["kahlervae.options"], root)]
+        ['kahlervae/__init__.py', 'kahlervae/errors.py', 'kahlervae/options.py']
     """
     root = Path(root)
     files: dict[str, Path | None] = {}
