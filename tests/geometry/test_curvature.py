@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from kahlervae.geometry import (
     Manifold,
     MixturePotential,
     closedness_defect,
+    fisher_metric,
     log_det,
     mixed_hessian,
     relative_error,
@@ -76,6 +78,22 @@ def test_ricci_of_a_mixture_potential_against_finite_differences():
                     )
                     expected[:, i, j] -= weight_u * weight_v * second / (16 * h * h)
     torch.testing.assert_close(ricci(potential.metric, z), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("sigma", [1e-2, 1.0, 1e2, 1e4])
+def test_ricci_does_not_change_with_the_scale_of_the_metric(sigma, dtype):
+    """Of the paraboloid (a, b, a² + b²), whose metric is small where the noise is large."""
+
+    def decoder(z):
+        loc = torch.cat([z.real, z.imag, z.real**2 + z.imag**2], dim=1)
+        return torch.distributions.Normal(loc, sigma)
+
+    z = torch.tensor([[0.3 + 0.2j]], dtype=dtype)
+    found = ricci(partial(fisher_metric, decoder), z).item()
+    square = abs(z.item()) ** 2
+    # g = (1 + 2r²)/2σ², log det g = log(1 + 2r²) + const: ∂∂̄ of it is 2/(1 + 2r²)².
+    assert found.real == pytest.approx(-2 / (1 + 2 * square) ** 2, rel=1e-4)
 
 
 def test_volume_element_is_the_root_of_the_real_determinant():

@@ -85,6 +85,50 @@ def test_a_component_that_outweighs_the_others_leaves_the_digits_of_the_metric()
     assert (found - slope).abs().max() < 1e-3 * slope.abs().max()
 
 
+def test_stacked_potentials_have_the_metrics_of_each():
+    """Under vmap, as they are trained; also where one component outweighs the others."""
+    stream = torch.Generator().manual_seed(0)
+    alone = [MixturePotential.random(2, 8, 16, 1.0, stream).requires_grad_(False) for _ in range(3)]
+    for potential in alone:
+        potential.background.data *= 0.1
+    z = torch.cat([points(8, 2, seed=0), 30 * points(8, 2, seed=1)]).to(torch.complex64)
+    parameters, buffers = torch.func.stack_module_state(alone)
+
+    def stacked(name):
+        def one(parameters, buffers):
+            bound = MixturePotential(**parameters)
+            return getattr(bound, name)(z, *([0.1] if "det" in name else []))
+
+        return torch.func.vmap(one)(parameters, buffers)
+
+    for k, potential in enumerate(alone):
+        torch.testing.assert_close(stacked("metric")[k], potential.metric(z))
+        for found, expected in zip(
+            stacked("log_det_and_gradient"), potential.log_det_and_gradient(z, 0.1), strict=True
+        ):
+            torch.testing.assert_close(found[k], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"variance": -torch.ones(2, 1)}, "variances positive"),
+        ({"variance": torch.zeros(2, 1)}, "variances positive"),
+        ({"mean": torch.tensor([[torch.nan + 0j], [0j]])}, "have to be finite"),
+        ({"strength": -1.0}, "strength of a posterior potential is -1.0"),
+    ],
+)
+def test_anchors_that_are_none_are_refused(changes, said):
+    given = {"mean": torch.tensor([[1 + 0j], [-1 + 0j]]), "variance": torch.ones(2, 1)}
+    with pytest.raises(InputError, match=said):
+        MixturePotential.from_posterior(**(given | changes))
+
+
+def test_a_rate_that_is_none_is_refused():
+    with pytest.raises(InputError, match="rate of a potential of metrics is 0"):
+        MixturePotential.from_metrics(torch.zeros(1, 1) + 0j, torch.ones(1, 1, 1) + 0j, 0.0)
+
+
 def test_what_all_slopes_share_changes_no_volume():
     for groups, components in ((1, 3), (2, 8)):
         potential = MixturePotential.random(

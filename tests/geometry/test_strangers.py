@@ -102,6 +102,12 @@ SQUARES = {
     "parts": lambda z: z.real.abs() ** 2 + z.imag.abs() ** 2,
     "norm": lambda z: z.unsqueeze(-1).norm(dim=-1) ** 2,
     "vector norm": lambda z: torch.linalg.vector_norm(z.unsqueeze(-1), dim=-1).square(),
+    "matrix norm": lambda z: torch.linalg.matrix_norm(z[..., None, None]) ** 2,
+    "Frobenius norm": lambda z: torch.frobenius_norm(z.unsqueeze(-1), dim=-1) ** 2,
+    "distance": lambda z: F.pairwise_distance(z.unsqueeze(-1), 0 * z.unsqueeze(-1), eps=0.0) ** 2,
+    "standard deviation": lambda z: sum(
+        torch.stack([x, -x], -1).std(-1, False) ** 2 for x in (z.real, z.imag)
+    ),
     "linalg norm": lambda z: torch.linalg.norm(torch.view_as_real(z), dim=-1) ** 2,
 }
 
@@ -274,6 +280,25 @@ def test_facts_do_not_outlive_what_they_are_of():
     with pytest.raises(InputError, match="draws random numbers"):
         fisher_metric(noisy, Z)
 
+    class Switched:
+        noisy = False
+
+        def __call__(self, z):
+            mean = (z**2).real
+            return dist.Normal(mean * (1 + torch.randn_like(mean)) if self.noisy else mean, 1.0)
+
+    switched = Switched()
+    fisher_metric(switched, Z)
+    switched.noisy = True
+    with pytest.raises(InputError, match="draws random numbers"):
+        fisher_metric(switched, Z)
+
+    hooked = Noisy().eval()
+    fisher_metric(hooked, Z)
+    hooked.register_forward_pre_hook(lambda _, inputs: (inputs[0] - inputs[0].mean(0),))
+    with pytest.raises(InputError, match="rows depend"):
+        fisher_metric(hooked, Z)
+
     def decorated(f):
         def wrapper(*arguments):
             return f(*arguments)
@@ -350,6 +375,29 @@ def test_transforms_with_parameters_anywhere_are_not_taken_for_fixed():
             fisher_metric(decoder, Z)
 
 
+def test_transforms_of_a_class_that_reaches_latents_are_not_taken_for_fixed():
+    def decoder(z):
+        scale = z.imag.exp()
+
+        class Scale(dist.Transform):
+            domain = codomain = dist.constraints.real
+            bijective = True
+
+            def _call(self, x):
+                return x * scale
+
+            def _inverse(self, y):
+                return y / scale
+
+            def log_abs_det_jacobian(self, x, y):
+                return scale.log().expand_as(x)
+
+        return dist.TransformedDistribution(dist.Normal(z.real, 1.0), [Scale()])
+
+    with pytest.raises(InputError, match="TransformedDistribution is known"):
+        fisher_metric(decoder, Z)
+
+
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_supports_that_move_are_refused(dtype):
     one = torch.ones(())
@@ -369,6 +417,23 @@ def test_a_density_of_its_own_is_not_that_of_the_parent():
 
     with pytest.raises(InputError, match="of Heavy is known"):
         fisher_metric(lambda z: Heavy(z.real, 1.0), Z)
+
+    class Observed(dist.Independent):
+        """Of the first number alone."""
+
+        def log_prob(self, x):
+            return self.base_dist.log_prob(x)[..., 0]
+
+    class Shifted(dist.LogNormal):
+        def log_prob(self, x):
+            return super().log_prob(x - 1)
+
+    for decoder in (
+        lambda z: Observed(dist.Normal(z.real, 1.0), 1),
+        lambda z: Shifted(z.real, 1.0),
+    ):
+        with pytest.raises(InputError, match=r"of (Observed|Shifted) is known"):
+            fisher_metric(decoder, Z)
 
     class Named(dist.Normal):
         """Only a name."""

@@ -73,6 +73,19 @@ def test_mixed_hessian_against_finite_differences(d):
     torch.testing.assert_close(mixed_hessian(f, z), expected, atol=1e-6, rtol=1e-6)
 
 
+def test_functions_of_complex_values_have_no_hessian():
+    for of in (mixed_hessian, real_hessian):
+        with pytest.raises(InputError, match="does not return real numbers"):
+            of(lambda z: (z * z.conj()).sum(1), torch.tensor([[3.0 + 1j]]))
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 4), (4,), (5, 1, 1)])
+def test_forms_that_have_no_halves_are_refused(shape):
+    for part in (hermitian_part, holomorphic_part):
+        with pytest.raises(InputError, match="its last two axes have to be 2d"):
+            part(torch.zeros(shape))
+
+
 def test_latents_are_complex_and_may_be_conjugated_lazily():
     for of in (wirtinger, mixed_hessian, real_hessian):
         with pytest.raises(InputError, match="z is real"):

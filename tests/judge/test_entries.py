@@ -344,6 +344,22 @@ def test_what_is_judged_is_checked_as_before_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"against": {"variant": "mine"}}, "mine compares something with itself"),
+        ({"effect": "ratio"}, "mine is about a quotient, and its bound is 0: say a positive"),
+        ({"effect": "ratio", "bound": -1}, "its bound is -1: say a positive"),
+    ],
+)
+def test_comparisons_that_say_nothing_are_refused(changes, said, tmp_path):
+    document = copy.deepcopy(ENTRY)
+    document["claims"][0] |= changes
+    (tmp_path / "claims.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(InputError, match=said):
+        check(tmp_path / "claims.yaml")
+
+
+@pytest.mark.parametrize(
     ("lacking", "changes", "said"),
     [
         ("against", {"effect": "ratio"}, "mine compares, and has nothing to compare with: add"),

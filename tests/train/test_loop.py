@@ -16,7 +16,7 @@ REGULARISER = {
     "form": "volume",
     "strength": 0.1,
     "epsilon": 1e-3,
-    "points": 6,
+    "points": 9,  # beyond which potentials take tables
     "warmup_epochs": 2,
 }
 VARIANTS = {

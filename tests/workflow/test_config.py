@@ -743,3 +743,12 @@ def test_folder_without_permission_is_refused(
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(InputError, match="no permission to write in"):
         check_writable(tmp_path / "results")
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_refused(tmp_path):
+    (tmp_path / "results").symlink_to(tmp_path / "purged")
+    for folder in ("results", "results/smoke"):
+        with pytest.raises(InputError, match="results is a link to nothing"):
+            check_writable(tmp_path / folder)
+    (tmp_path / "purged").mkdir()
+    check_writable(tmp_path / "results")

@@ -22,6 +22,7 @@ except ModuleNotFoundError:
 from kahlervae.config.check import (
     check_claims,
     check_config,
+    check_prefixed,
     check_writable,
 )
 from kahlervae.config.filling import drop_absent, fill_in
@@ -49,8 +50,11 @@ try:
         check_repetitions(file)
     check_config(config, workflow.source_path("../schemas/config.schema.yaml"))
     # A module may have a prefix, which is in front of all that its rules write.
-    RESULTS = str(workflow.modifier.modify_path(config["results"]))
-    DRAWN = str(workflow.modifier.modify_path(config["figures"]))
+    RESULTS, DRAWN = (
+        str(workflow.modifier.modify_path(config[folder]))
+        for folder in ("results", "figures")
+    )
+    check_prefixed(config, results=RESULTS, figures=DRAWN)
     for folder in (RESULTS, DRAWN, ".snakemake"):
         check_writable(folder)
 except InputError as error:

@@ -18,7 +18,7 @@ from kahlervae.config.sentences import (
 from kahlervae.errors import InputError
 from kahlervae.judge.entries import Claim, read_claims
 
-__all__ = ["check_claims", "check_config", "check_writable"]
+__all__ = ["check_claims", "check_config", "check_prefixed", "check_writable"]
 
 
 def check_config(config: Mapping[str, Any], schema: Path | str) -> None:
@@ -75,10 +75,16 @@ def check_writable(folder: Path | str) -> None:
     Raises:
         InputError: names the folder and what stands in its way.
     """
+    places = (Path(folder), *Path(folder).parents)
     try:
-        existing = next(path for path in (Path(folder), *Path(folder).parents) if path.exists())
+        existing = next(path for path in places if path.exists() or path.is_symlink())
     except OSError as error:
         raise InputError(f"{folder} cannot be written to: {error.strerror}.") from error
+    if not existing.exists():
+        raise InputError(
+            f"{folder} cannot be written to: {existing} is a link to nothing; make the folder that "
+            "it leads to, or remove it."
+        )
     if not existing.is_dir():
         raise InputError(f"{folder} cannot be written to: {existing} is a file, not a folder.")
     if not os.access(existing, os.W_OK | os.X_OK):
@@ -87,3 +93,28 @@ def check_writable(folder: Path | str) -> None:
             "change that, name another folder in the configuration, or run Snakemake in another "
             "one (--directory)."
         )
+
+
+def check_prefixed(config: Mapping[str, Any], **moved: str) -> None:
+    """Refuse an absolute folder in a module with a prefix, which would be put below another one.
+
+    Args:
+        config: with the folders as they are written.
+        moved: with the prefix, by their keys.
+
+    Raises:
+        InputError: names the folder.
+
+    Example:
+        >>> check_prefixed({"results": "/scratch/r"}, results="kahlervae//scratch/r")
+        Traceback (most recent call last):
+        ...
+        kahlervae.errors.InputError: results is /scratch/r, an absolute path, to which the prefix \
+of a module cannot be added: give a relative one, or the module no prefix.
+    """
+    for key, folder in moved.items():
+        if Path(config[key]).is_absolute() and folder != config[key]:
+            raise InputError(
+                f"{key} is {config[key]}, an absolute path, to which the prefix of a module cannot "
+                "be added: give a relative one, or the module no prefix."
+            )

@@ -322,6 +322,60 @@ def _linalg_norm(
     return torch.linalg.norm(A, ord, dim, keepdim, dtype=dtype)
 
 
+@_stands_in_for(torch.linalg.matrix_norm)
+def _matrix_norm(
+    A: Tensor,
+    ord: Any = "fro",
+    dim: Any = (-2, -1),
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    if ord == "fro":
+        return _vector_norm(A, 2, dim, keepdim, dtype=dtype)
+    return torch.linalg.matrix_norm(A, ord, dim, keepdim, dtype=dtype)
+
+
+@_stands_in_for(torch.frobenius_norm)
+def _frobenius_norm(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
+    return _vector_norm(input, 2, dim or None, keepdim)
+
+
+@_stands_in_for(torch.dist, Tensor.dist)
+def _dist(input: Tensor, other: Tensor, p: Any = 2) -> Tensor:
+    return _vector_norm(input - other, p)
+
+
+@_stands_in_for(functional.pairwise_distance, torch.pairwise_distance)
+def _pairwise_distance(
+    x1: Tensor, x2: Tensor, p: Any = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    return _vector_norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+@_stands_in_for(torch.std, Tensor.std)
+def _std(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return _root(torch.var(input, *args, **kwargs))
+
+
+@_stands_in_for(torch.std_mean)
+def _std_mean(input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(input, *args, **kwargs)
+    return _root(variance), mean
+
+
+@_stands_in_for(torch.sinc, Tensor.sinc, torch.special.sinc)
+def _sinc(input: Tensor) -> Tensor:
+    """sin(πx)/πx, by its series near 0, where torch's has no second derivative."""
+    x = math.pi * input
+    near = x.detach().abs() < 0.5
+    square, series = torch.where(near, x, 0.0).square(), torch.ones_like(x)
+    for k in range(8, 0, -1):
+        series = 1 - square / (2 * k * (2 * k + 1)) * series
+    far = torch.where(near, 1.0, x)
+    return torch.where(near, series, far.sin() / far)
+
+
 def _root(squares: Tensor) -> Tensor:
     """√u, with so small a number for 0 that three derivatives are finite and u² keeps its own."""
     least = 1e-15 if squares.dtype == torch.float32 else 1e-40

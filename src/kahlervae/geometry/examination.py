@@ -97,17 +97,23 @@ def examine(
     return facts
 
 
-def _state(decoder: Decoder) -> tuple[tuple[tuple[int, bool], ...], bool]:
-    """Which modules it uses, with their modes, and whether anything that it uses is learned."""
-    modules, learned = [], False
+def _state(decoder: Decoder) -> tuple[tuple[Any, ...], bool]:
+    """What it uses, with modes, switches and hooks, and whether anything of that is learned."""
+    parts, learned = [_switches(getattr(decoder, "__self__", decoder))], False
     for thing in reached(decoder):
         if isinstance(thing, Tensor):
             learned |= thing.requires_grad
         else:
-            modules.append(
-                (id(thing), getattr(thing, "training", False))
-            )  # a frozen script has none
-    return tuple(modules), learned
+            parts.append((id(thing), *_switches(thing)))
+    return tuple(parts), learned
+
+
+def _switches(thing: Any) -> tuple[Any, ...]:
+    """Attributes that are true, false or a word, and hooks; numbers may count the calls."""
+    own = getattr(thing, "__dict__", {})  # a frozen script has none
+    plain = tuple((name, value) for name, value in own.items() if isinstance(value, bool | str))
+    hooks = (own.get(name) or {} for name in ("_forward_pre_hooks", "_forward_hooks"))
+    return (plain, *(tuple(map(id, kept.values())) for kept in hooks))
 
 
 @contextlib.contextmanager

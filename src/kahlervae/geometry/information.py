@@ -15,7 +15,7 @@ import math
 import weakref
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from numbers import Number
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -26,6 +26,7 @@ from torch.distributions.kl import _KL_REGISTRY
 from torch.nn.functional import logsigmoid, softplus
 
 from kahlervae.errors import InputError
+from kahlervae.geometry.reach import reached
 from kahlervae.models.families import Bernoulli, Categorical, ContinuousBernoulli, LogPoisson
 from kahlervae.models.likelihoods import ComplexGaussian, DenseComplexGaussian, RealGaussian
 
@@ -146,11 +147,12 @@ def unwrapped(likelihood: Any) -> Any:
         >>> type(unwrapped(dist.Independent(dist.LogNormal(torch.zeros(3), 1.0), 1))).__name__
         'Normal'
     """
-    if isinstance(likelihood, dist.Independent):
+    kind = type(likelihood)
+    if nearest(kind, {dist.Independent}) is not None:
         return unwrapped(likelihood.base_dist)
-    if nearest(type(likelihood), _BY_LOGITS) is not None:
+    if nearest(kind, _BY_LOGITS) is not None:
         return _by_logits(likelihood)
-    transformed = isinstance(likelihood, dist.TransformedDistribution)
+    transformed = nearest(kind, {dist.TransformedDistribution}) is not None
     if transformed and all(_is_fixed_bijection(t) for t in likelihood.transforms):
         return unwrapped(likelihood.base_dist)
     return likelihood
@@ -192,13 +194,17 @@ network, a function of either."""
 
 
 def _held(thing: Any, seen: set[int]) -> Iterator[Any]:
-    """All that transforms hold, in each other, in lists and in what they are the inverse of."""
+    """All that transforms hold, in each other, in lists and in what they are the inverse of.
+
+    And what classes of one's own reach.
+    """
     thing = thing() if isinstance(thing, weakref.ref) else thing
     if id(thing) in seen:
         return
     seen.add(id(thing))
     if isinstance(thing, dist.Transform):
         parts = list(vars(thing).values())
+        parts += _reached_by_class(type(thing))
     elif isinstance(thing, list | tuple | set | frozenset):
         parts = list(thing)
     elif isinstance(thing, Mapping):
@@ -208,6 +214,16 @@ def _held(thing: Any, seen: set[int]) -> Iterator[Any]:
         return
     for part in parts:
         yield from _held(part, seen)
+
+
+def _reached_by_class(kind: type) -> Iterator[Any]:
+    """Tensors and networks that a class of one's own, or one above it, has or its methods use."""
+    for parent in kind.__mro__:
+        if parent.__module__.partition(".")[0] != "torch":
+            for thing in vars(parent).values():
+                inner = getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
+                if isinstance(inner, FunctionType | Tensor | torch.nn.Module):
+                    yield from reached(inner)
 
 
 def kl(p: Any, q: Any) -> Float[Tensor, " n *shape"]:
@@ -446,8 +462,11 @@ def _dirichlet(at: Any, d: Any) -> Features:
     share, change = at.concentration / total, d.concentration / at.concentration
     mean = d.concentration.sum(-1, keepdim=True) / total
     whole = _excess(total) * share
-    own = (_excess(at.concentration) - whole).clamp_min(0)
-    return (at.concentration + whole).sqrt() * (change - mean), own.sqrt() * change
+    own = _excess(at.concentration) - whole
+    # Of one category that has all, nothing: there the root has no derivative.
+    some = own > 0
+    own = torch.where(some, torch.where(some, own, 1.0).sqrt(), 0.0)
+    return (at.concentration + whole).sqrt() * (change - mean), own * change
 
 
 def _excess(a: Tensor) -> Tensor:

@@ -131,8 +131,15 @@ def is_hermitian(matrices: Num[Tensor, "*batch d d"]) -> Bool[Tensor, "*batch"]:
 
     With the rounding unit ε of single precision, in which matrices of double may have been made.
     """
-    skew, size = (x.detach().abs().amax((-2, -1)) for x in (matrices - matrices.mH, matrices))
+    skew, size = (_largest(x.detach()) for x in (matrices - matrices.mH, matrices))
     return skew <= torch.finfo(torch.float32).eps ** 0.5 * size
+
+
+def _largest(matrices: Num[Tensor, "*batch d d"]) -> Num[Tensor, "*batch"]:
+    """Moduli of the largest entries, without ``abs``: where that is differentiated, 0 has one."""
+    parts = (matrices.real, matrices.imag) if matrices.is_complex() else (matrices, -matrices)
+    sizes = torch.hypot(*parts) if matrices.is_complex() else torch.maximum(*parts)
+    return sizes.amax((-2, -1))
 
 
 def _name(tensor: Tensor) -> str:

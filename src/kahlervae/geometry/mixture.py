@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
+from torch.func import debug_unwrap
 
 from kahlervae.errors import InputError
 from kahlervae.geometry.curvature import log_det
@@ -142,6 +143,9 @@ class MixturePotential(Potential):
         The log-density alone has curvature :math:`-\Gamma^{-1}` within a component; Λ, at least
         every precision, restores :math:`A_k = \Lambda - \Gamma_k^{-1} \succeq 0`.
 
+        Raises:
+            InputError: a mean is not finite, or a variance or the strength not positive and finite.
+
         Example:
             Of a single Gaussian no metric is left; of two, at the mean of the wider one, the
             difference of their precisions:
@@ -152,6 +156,12 @@ class MixturePotential(Potential):
             >>> [p.metric(mean).real.flatten().tolist() for p in (one, two)]
             [[0.0, 0.0], [0.0, 1.0]]
         """
+        check_number("the strength of a posterior potential", strength, positive=True)
+        if not (mean.isfinite().all() and variance.isfinite().all() and (variance > 0).all()):
+            raise InputError(
+                "the anchors of a posterior potential have to be finite and their variances "
+                "positive, which some of these are not: leave such anchors out."
+            )
         precision = 1 / variance
         squares = mean.real.square() + mean.imag.square()
         excess = (precision.amax(dim=0) - precision).sqrt()
@@ -186,7 +196,7 @@ class MixturePotential(Potential):
             rate: λ.
 
         Raises:
-            InputError: a metric is not Hermitian.
+            InputError: a metric is not Hermitian, or the rate not positive.
             torch.linalg.LinAlgError: one is not positive definite.
 
         Example:
@@ -198,6 +208,7 @@ class MixturePotential(Potential):
             >>> torch.allclose(potential.metric(z), metric, atol=1e-5)
             True
         """
+        check_number("the rate of a potential of metrics", rate, positive=True)
         if wrong := int((~is_hermitian(metrics)).sum()):
             raise InputError(
                 f"{wrong} of {len(metrics)} metrics of anchors are not Hermitian: give matrices "
@@ -337,7 +348,10 @@ class MixturePotential(Potential):
             return self._dense(z)
         weights = self._components(z)[0].softmax(-1)
         metric, lost = self._affine_metric(weights, *self._affine_table())
-        return metric.index_copy(0, lost, self._dense(z[lost])) if len(lost) else metric
+        if _is_wrapped(lost):
+            return torch.where(lost[:, None, None], self._dense(z), metric)
+        rows = lost.nonzero().flatten()
+        return metric.index_copy(0, rows, self._dense(z[rows])) if len(rows) else metric
 
     def _dense(self, z: Tensor) -> Tensor:
         within, between = self._parts(z)
@@ -368,7 +382,7 @@ class MixturePotential(Potential):
     ) -> tuple[Tensor, Tensor]:
         """Background and Σ_m s_m Cov_w[b_m] as second moment less mean: three products.
 
-        And the rows where the difference has lost half of its digits, of which one component
+        And whether the difference has lost half of its digits, in rows where one component
         outweighs the others.
         """
         d = slopes.shape[-1]
@@ -380,7 +394,7 @@ class MixturePotential(Potential):
             x.detach().diagonal(dim1=-2, dim2=-1).real.sum(-1) for x in (metric, second)
         )
         lost = left < torch.finfo(left.dtype).eps ** 0.5 * all_of_it
-        return metric, lost.nonzero().flatten()
+        return metric, lost
 
     def _low_rank_log_det(self, z: Tensor, epsilon: float) -> Tensor:
         r"""Fewer components N than dimensions: by N×N instead of d×d determinants.
@@ -437,7 +451,10 @@ class MixturePotential(Potential):
         change = weights * (q - (weights * q).sum(-1, keepdim=True))
         reals = 2 * change.flatten(1) @ _reals(self.slope).flatten(0, 1)
         gradient = torch.view_as_complex(reals.unflatten(1, (-1, 2)))
-        if len(lost):
+        if _is_wrapped(lost):
+            dense, slope = self._gradient(z, epsilon)
+            return torch.where(lost, dense, values), torch.where(lost[:, None], slope, gradient)
+        if lost.any():
             values[lost], gradient[lost] = self._gradient(z[lost], epsilon)
         return values, gradient
 
@@ -538,6 +555,11 @@ def _smallest_curvature(factor: Tensor) -> Tensor:
 def _reals(z: Tensor) -> Tensor:
     """Real and imaginary parts in turn along the last axis: real products of complex vectors."""
     return torch.view_as_real(z.resolve_conj()).flatten(-2)
+
+
+def _is_wrapped(tensor: Tensor) -> bool:
+    """Whether a transformation of functions looks on: vmap wants shapes that no number decides."""
+    return debug_unwrap(tensor) is not tensor
 
 
 def _pack(hermitian: Tensor) -> Tensor:

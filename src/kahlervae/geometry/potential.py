@@ -202,7 +202,8 @@ class Potential(OnePrecision, ABC):
         kind = metadata.get("kind", "")
         if metadata.get("precision") == str(torch.complex128) and kind in Potential.kinds:
             tensors |= {
-                name: torch.view_as_complex(value)
+                # Copies: numbers of 16 bytes that lie at a multiple of 8, as read, crash torch.
+                name: torch.view_as_complex(value.clone())
                 for name, value in tensors.items()
                 if name not in Potential.kinds[kind].real_parameters
                 and value.dtype == torch.float64

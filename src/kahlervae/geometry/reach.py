@@ -11,7 +11,7 @@ from torch import Tensor, nn
 __all__ = ["reached"]
 
 
-def reached(f: Callable) -> Iterator[nn.Module | Tensor]:
+def reached(f: Callable | Tensor) -> Iterator[nn.Module | Tensor]:
     """Modules, with modules and parameters within them, and tensors that a callable uses.
 
     They are looked for in what it is bound to, closes over, takes by default, finds among the

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
 from torch.utils._pytree import tree_map
 
+from kahlervae.errors import InputError
 from kahlervae.geometry.exact import exactly
 from kahlervae.geometry.latents import check_latents
 
@@ -160,6 +161,9 @@ def real_hessian(
         f: maps (n, d) to (n,), row by row.
         z: where.
 
+    Raises:
+        InputError: f returns something else than real numbers, or z are no latents.
+
     Example:
         >>> real_hessian(lambda z: (z.real**2 + 3 * z.imag**2).sum(-1), torch.tensor([[1 + 2j]]))
         tensor([[[2., 0.],
@@ -169,7 +173,15 @@ def real_hessian(
     f = exactly(f)
 
     def gradient(x: Tensor) -> Tensor:
-        return grad(lambda x: f(torch.complex(*x.chunk(2, dim=-1))).sum())(x)
+        return grad(lambda x: real(f(torch.complex(*x.chunk(2, dim=-1)))).sum())(x)
+
+    def real(value: Tensor) -> Tensor:
+        if not isinstance(value, Tensor) or value.is_complex():
+            raise InputError(
+                "the function whose Hessian is taken does not return real numbers: give one for "
+                "every row, such as the real part of what is real but for rounding."
+            )
+        return value
 
     z = check_latents(z)
     # Forward over reverse, one direction at a time: forward over forward goes wrong where f itself
@@ -230,4 +242,9 @@ def mixed_hessian(
 
 def _blocks(form: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     d = form.shape[-1] // 2
+    if form.dim() < 2 or form.shape[-2:] != (2 * d, 2 * d):
+        raise InputError(
+            f"the real form has the shape {tuple(form.shape)}: its last two axes have to be 2d "
+            "long, as those of a Hessian in (a, b) are."
+        )
     return form[..., :d, :d], form[..., :d, d:], form[..., d:, d:]

@@ -272,7 +272,7 @@ def read_claims(file: Path | str, variants: Iterable[str] | None = None) -> list
         claims = claims_of(document)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-    refuse(list(faults(claims, variants)), str(file))
+    refuse(list(dict.fromkeys(faults(claims, variants))), str(file))
     return claims
 
 
@@ -497,6 +497,13 @@ def faults(claims: Iterable[Claim], variants: Iterable[str] | None = None) -> It
         compares = claim.beside or claim.matched or claim.effect == "ratio"
         if compares and claim.against is None:
             yield f"{claim.id} compares, and has nothing to compare with: add `against`."
+        if claim.sampler is None and claim.what == claim.against:
+            yield f"{claim.id} compares something with itself: change `what` or `against`."
+        if claim.effect == "ratio" and claim.bound <= 0:
+            yield (
+                f"{claim.id} is about a quotient, and its bound is {claim.bound:g}: say a positive "
+                "`bound`, 1 where both are to be the same."
+            )
         if claim.direction == "within" and (claim.over == "rows" or not claim.margin):
             yield f"{claim.id} lies within a margin, of an interval over seeds: add `margin`."
         if claim.by_oracle and not (claim.read.table in TABLES and TABLES[claim.read.table].judged):

@@ -218,7 +218,13 @@ def run_chains(
     """
     check_run(warmup, draws, leapfrog, candidates)
     check_stream(generator)
+    if not callable(log_density):
+        raise InputError(
+            f"the log density is a {type(log_density).__name__}: give a function of latents."
+        )
     start = check_latents(start, "start", finite=True)
+    if not len(start):
+        raise InputError("there are no starts: give one latent for every chain.")
     if scale is not None and not (
         isinstance(scale, Tensor)
         and scale.is_floating_point()
@@ -390,6 +396,11 @@ class Differentiated:
 
     def _values(self, z: Tensor) -> Tensor:
         value = self.log_density(z)
+        if not isinstance(value, Tensor) or value.is_complex():
+            raise InputError(
+                "the log density does not return real numbers: give a tensor with one for every "
+                "row, such as the real part of what is real but for rounding."
+            )
         if value.shape != z.shape[:1]:
             raise InputError(
                 f"the log density of {len(z)} latents has the shape {tuple(value.shape)}: give one "
