@@ -7,6 +7,7 @@ import torch
 from geometry.decoders import points
 from geometry.test_curvature import ball, fubini_study
 
+from kahlervae.errors import InputError
 from kahlervae.geometry import MixturePotential, closedness_defect
 from kahlervae.geometry.geodesic import christoffel, curve_energy, curve_length, geodesics
 from kahlervae.nn import to_double
@@ -177,6 +178,21 @@ def test_minimisers_have_constant_speed():
     torch.testing.assert_close(energy, length.square() / 2, rtol=1e-4, atol=0)
     line = _line(start, end)
     assert (curve_energy(metric, line) > 1.002 * curve_length(metric, line).square() / 2).any()
+
+
+@pytest.mark.parametrize(
+    ("curves", "said"),
+    [
+        (torch.zeros(2, 3, 1), r"float32 of shape \(2, 3, 1\)"),
+        (torch.zeros(3, 1) + 0j, r"complex64 of shape \(3, 1\)"),
+        (torch.zeros(2, 1, 1) + 0j, r"complex64 of shape \(2, 1, 1\)"),
+        ((torch.zeros(2, 3, 1) + 0j).numpy(), "the curves are ndarray"),
+    ],
+)
+def test_what_are_no_curves_is_said(curves, said):
+    for measure in (curve_energy, curve_length):
+        with pytest.raises(InputError, match=said):
+            measure(mixture(1).metric, curves)
 
 
 def test_pairs_do_not_see_each_other():

@@ -41,6 +41,9 @@ def curve_energy(metric: Metric, curves: Complex[Tensor, "n points d"]) -> Float
         metric: maps (n, d) to Hermitian positive semidefinite matrices (n, d, d), row by row.
         curves: T + 1 points at equal times.
 
+    Raises:
+        InputError: the curves are none.
+
     Example:
         >>> flat = lambda z: torch.eye(1, dtype=z.dtype).expand(len(z), 1, 1)
         >>> line = torch.tensor([[[0j], [1j], [2j]]])
@@ -271,6 +274,14 @@ def _christoffel(metric: Metric, z: Tensor, directions: int) -> Tensor:
 
 def _steps(curves: Tensor) -> tuple[Tensor, Tensor]:
     """The middle of every step and the step, (n, T, d) each."""
+    whole = isinstance(curves, Tensor) and curves.is_complex() and curves.dim() == 3
+    if not whole or curves.shape[1] < 2:
+        form = type(curves).__name__
+        if isinstance(curves, Tensor):
+            form = f"{str(curves.dtype).removeprefix('torch.')} of shape {tuple(curves.shape)}"
+        raise InputError(
+            f"the curves are {form}: give a complex tensor (n, points, d) with two points or more."
+        )
     return (curves[:, 1:] + curves[:, :-1]) / 2, curves.diff(dim=1)
 
 
